@@ -1,0 +1,1 @@
+"""Hard-spike accuracy, transfer gap and what follows from them: `python -m eval`."""

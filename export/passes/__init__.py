@@ -1,0 +1,1 @@
+"""Passes from NIR graph to NIR graph, one file each."""

@@ -1,0 +1,1 @@
+"""Train spiking networks on event data: `python -m trainer fit`."""

@@ -1,0 +1,1 @@
+"""Event data: recordings, frames, splits; one file a source."""
