@@ -153,8 +153,8 @@ def run(prog: str, commands: dict[str, Callable], argv: list[str] | None = None)
     """The command line of one package: parse, call one function, return the exit status.
 
     Each function's docstring is its help, its parameters are its arguments (without default: positional;
-    `*names: Path`: one or more; a bool with default False: a flag). A parameter called `config` that is a dataclass is flattened into `--key value`
-    options with `--config FILE` (YAML) under them and `--print_config` beside them.
+    `*names: Path`: one or more; a bool with default False: a flag). A parameter called `config` that is a dataclass
+    is flattened into `--key value` options, with `--config FILE` (YAML) under them and `--print_config` beside them.
 
     Returns:
         0; 1 for a `HardspikeError`; 2 for a usage error; 130 when interrupted. A bool result `False` is 1
