@@ -1,0 +1,110 @@
+"""The leaky integrate-and-fire recurrence over time, with a backward derived by hand.
+
+One autograd node for the whole scan: it saves the membrane u and nothing else, where autograd through a Python loop
+would save several tensors a step.
+
+    subtract:  u[t] = beta*u[t-1] + I[t] - theta*s[t-1]                 (SAST eqs. 3-5; snnTorch's `subtract`)
+    zero:      u[t] = beta*(1 - s[t-1])*u[t-1] + I[t]                   (snnTorch's `zero`; Lava's LIF)
+    s[t] = H(u[t] - theta), or phi(u[t] - theta) in smooth mode; u and s are 0 before t = 0.
+
+Backward, with g = dL/ds (direct), d = phi'(u - theta), a = dL/du:
+
+    a[t] = g[t]*d[t] + c[t]*a[t+1],   dL/dI[t] = a[t]
+    subtract:  c = beta - theta*d            zero:  c = beta*(1 - s - u*d)
+
+The terms with d in c are the reset path. A detached reset (what `snntorch.Leaky` does) leaves them out.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from trainer.spikes import Surrogate
+
+
+def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
+                reset: str) -> tuple[Tensor, Tensor]:
+    """Spikes and membrane of the recurrence; no gradient.
+
+    Args:
+        current: I, (T, B, ...).
+        beta: leak per step, scalar or broadcast to one step's shape.
+        threshold: theta, likewise.
+        surrogate: phi, used in smooth mode.
+        hard: H instead of phi.
+        reset: "subtract", "zero" or "none".
+
+    Returns:
+        s and u, (T, B, ...) each. The order of operations is snnTorch's, so that float32 spikes are equal bit for bit.
+    """
+    spikes, membrane = torch.empty_like(current), torch.empty_like(current)
+    u_before = s_before = None
+    for t in range(len(current)):
+        if t == 0:
+            u = membrane[t].copy_(current[t])
+        else:
+            if reset == "zero":
+                u = torch.mul(1 - s_before, u_before, out=membrane[t]).mul_(beta).add_(current[t])
+            else:
+                u = torch.mul(u_before, beta, out=membrane[t]).add_(current[t])
+                if reset == "subtract":
+                    u -= s_before * threshold
+        z = u - threshold
+        spikes[t] = (z > 0) if hard else surrogate(z, threshold)[0]
+        u_before, s_before = u, spikes[t]
+    return spikes, membrane
+
+
+class _LIFScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, current, beta, threshold, surrogate, hard, reset, detach_reset):
+        spikes, membrane = lif_forward(current, beta, threshold, surrogate, hard, reset)
+        ctx.save_for_backward(membrane, beta, threshold)
+        ctx.settings = surrogate, hard, reset, detach_reset
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        u, beta, threshold = ctx.saved_tensors
+        surrogate, hard, reset, detach_reset = ctx.settings
+        z = u - threshold
+        s, d = surrogate(z, threshold)
+        if hard:
+            s = (z > 0).to(u.dtype)
+        if reset == "zero":
+            carry = (1 - s if detach_reset else 1 - s - u * d) * beta
+        elif reset == "subtract" and not detach_reset:
+            carry = beta - threshold * d
+        else:
+            carry = beta.expand(u.shape)
+        a = grad * d
+        for t in range(len(u) - 2, -1, -1):
+            a[t].addcmul_(carry[t], a[t + 1])
+
+        grad_beta = grad_threshold = None
+        if ctx.needs_input_grad[1]:
+            kept = u[:-1] * (1 - s[:-1]) if reset == "zero" else u[:-1]
+            grad_beta = (a[1:] * kept).sum_to_size(beta.shape)
+        if ctx.needs_input_grad[2]:
+            # total dL/ds: the direct part and what flows back through the reset of the next step
+            total = grad.clone()
+            if not detach_reset and reset == "subtract":
+                total[:-1] -= threshold * a[1:]
+            elif not detach_reset and reset == "zero":
+                total[:-1] -= beta * u[:-1] * a[1:]
+            through_spike = total * (surrogate.threshold_gradient(z, threshold) - d)
+            grad_threshold = through_spike.sum_to_size(threshold.shape)
+            if reset == "subtract":
+                grad_threshold = grad_threshold - (a[1:] * s[:-1]).sum_to_size(threshold.shape)
+        return a, grad_beta, grad_threshold, None, None, None, None
+
+
+def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, *, hard: bool, reset: str,
+             detach_reset: bool) -> Tensor:
+    """Spikes (T, B, ...) of input current (T, B, ...), differentiable in current, beta and threshold.
+
+    In smooth mode with `detach_reset=False` the gradient is the exact derivative; in hard mode `surrogate` gives the
+    backward. Arguments as in `lif_forward`.
+    """
+    return _LIFScan.apply(current, beta, threshold, surrogate, hard, reset, detach_reset)
