@@ -47,7 +47,8 @@ def test_detached_gradient_equals_stock_snntorch(reset):
             spikes = stock_spikes(current, beta, 1.0, reset, snn.surrogate.atan(alpha=2 * slope))
         (spikes * weights).sum().backward()
         gradients.append(current.grad)
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
+    # snnTorch hands spikes on as float32 whatever the input, so float64 agrees to float32 rounding
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=5e-7)
 
 
 @pytest.mark.parametrize(("name", "reset", "rest_at_zero", "learn"),
