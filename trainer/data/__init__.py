@@ -1,1 +1,68 @@
 """Event data: recordings, frames, splits; one file a source."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from hardspike import UsageError, progress
+
+from . import digits, nmnist
+from .cache import cached
+from .config import DataConfig, check
+from .events import encode, to_counts
+from .samples import Data, Sample, Source, Split, stratified_split
+
+__all__ = ["SOURCES", "Data", "DataConfig", "Source", "Split", "load"]
+
+SOURCES: dict[str, Callable[[DataConfig], Source]] = {
+    "digits": digits.source,
+    "nmnist": nmnist.source,
+}
+
+
+def load(config: DataConfig) -> Data:
+    """Frames of the three splits, out of the cache where they were made before.
+
+    Raises:
+        UsageError: an unknown name or an impossible value.
+        HardspikeError: recordings are missing or damaged, or the cache cannot be written.
+    """
+    check(config, SOURCES)
+    source = SOURCES[config.name](config)
+    size = config.size or source.sensor
+    if source.sensor % size:
+        raise UsageError(f"size {size}: must divide the sensor's {source.sensor} pixels")
+    train, validation = source.train, source.validation
+    if validation is None:
+        train, validation = stratified_split(train, config.validation, config.split_seed)
+    samples = [*train, *validation, *source.test]
+    shape = (2, size, size)
+    name = f"{config.name}-{_fingerprint(config, source, samples)}"
+    frames = torch.from_numpy(cached(name, (len(samples), config.steps, *shape), _frames(config, source, samples)))
+    splits, begin = [], 0
+    for part in (train, validation, source.test):
+        labels = torch.tensor([sample.label for sample in part], dtype=torch.int64)
+        splits.append(Split(frames[begin : begin + len(part)], labels, [sample.id for sample in part]))
+        begin += len(part)
+    scale = 1.0 if config.encoding == "binary" else float(config.count_max)
+    return Data(*splits, classes=source.classes, shape=shape, steps=config.steps, scale=scale)
+
+
+def _frames(config: DataConfig, source: Source, samples: list[Sample]) -> Iterator[np.ndarray]:
+    for sample in progress(samples, f"{config.name}: frames"):
+        counts = to_counts(source.read(sample), config.steps, source.sensor, sample.start, source.duration, config.size)
+        yield encode(counts, config.encoding, config.count_max)
+
+
+def _fingerprint(config: DataConfig, source: Source, samples: list[Sample]) -> str:
+    """Hash of all that decides about the frames and their order; recordings by name, size and time of change."""
+    digest = hashlib.sha256()
+    limit = 1 if config.encoding == "binary" else config.count_max
+    digest.update(repr((source.version, source.duration, config.steps, limit, config.size)).encode())
+    for sample in samples:
+        stat = sample.file.stat() if sample.file else None
+        where = (str(sample.file), stat.st_size, stat.st_mtime_ns) if stat else None
+        digest.update(repr((sample.id, sample.start, where)).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,111 @@
+"""What a source gives (samples and how to read their events) and what a network gets (frames of three splits)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardspike import HardspikeError
+
+__all__ = ["Data", "Sample", "Source", "Split", "stratified_split"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A stretch of a recording and its class.
+
+    Args:
+        id: name, unique in the source
+        label: class, from 0
+        recording: samples of one recording are never parted between training and validation
+        file: where the events are; None where they are generated
+        start: beginning of the stretch in us
+    """
+
+    id: str
+    label: int
+    recording: str
+    file: Path | None = None
+    start: int = 0
+
+
+@dataclass
+class Source:
+    """Samples before they are frames.
+
+    Args:
+        read: a sample's events, structured array (see events.py)
+        classes: number of classes
+        sensor: side of the square sensor in pixels
+        duration: length of a sample in us
+        train: training samples
+        test: test samples
+        validation: validation samples; None to draw them out of `train`
+        version: changes when the same samples would read differently
+    """
+
+    read: Callable[[Sample], np.ndarray]
+    classes: int
+    sensor: int
+    duration: int
+    train: list[Sample]
+    test: list[Sample]
+    validation: list[Sample] | None = None
+    version: str = ""
+
+
+@dataclass
+class Split:
+    """Frames (N, T, C, H, W) uint8 ({0,1}, or counts up to count_max), labels (N,) int64 and the N samples' names."""
+
+    frames: Tensor
+    labels: Tensor
+    ids: list[str] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass
+class Data:
+    """Three disjoint splits. `shape` is (C, H, W), C = 2: OFF, ON; `scale` is what a frame's 1.0 stands for."""
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+    shape: tuple[int, int, int]
+    steps: int
+    scale: float
+
+    def to_input(self, frames: Tensor) -> Tensor:
+        """Frames (B, T, C, H, W) uint8 -> a network's input (T, B, C, H, W) float32, {0,1} or counts / scale."""
+        return frames.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format) / self.scale
+
+
+def stratified_split(samples: list[Sample], part: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Draw `part` of the recordings of every class, at least one, leaving at least one.
+
+    Returns:
+        (rest, drawn), both in the order of `samples`.
+
+    Raises:
+        HardspikeError: a class has a single recording.
+    """
+    recordings: dict[int, dict[str, None]] = {}
+    for sample in samples:
+        recordings.setdefault(sample.label, {})[sample.recording] = None
+    drawn: set[tuple[int, str]] = set()
+    for label, names in sorted(recordings.items()):
+        if len(names) < 2:
+            raise HardspikeError(f"class {label}: one training recording, {next(iter(names))}; validation takes one of at "
+                                 "least 2; add recordings")
+        count = min(max(round(part * len(names)), 1), len(names) - 1)
+        chosen = np.random.default_rng([seed, label]).permutation(len(names))[:count]
+        ordered = sorted(names)
+        drawn.update((label, ordered[i]) for i in chosen)
+    rest = [s for s in samples if (s.label, s.recording) not in drawn]
+    return rest, [s for s in samples if (s.label, s.recording) in drawn]
