@@ -1,0 +1,101 @@
+"""Random distortions of training frames: one draw a recording, the same at all of its time steps."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hardspike import UsageError
+
+__all__ = ["AugmentConfig", "augment"]
+
+
+@dataclass
+class AugmentConfig:
+    """How far a training recording is distorted at most; 0 turns a distortion off.
+
+    Args:
+        shift: pixels, sideways and up or down
+        rotation: degrees, either way
+        scale: size, 0.1 for 90 to 110 %
+        shear: horizontal shear, in widths per height
+        drop: part of the events that is lost; each recording draws its own part up to this one
+        jitter: time steps, earlier or later; what leaves the window is lost and what enters is empty
+    """
+
+    shift: float = 3.0
+    rotation: float = 10.0
+    scale: float = 0.1
+    shear: float = 0.1
+    drop: float = 0.2
+    jitter: int = 1
+
+
+def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig) -> Tensor:
+    """Distort every recording of a batch on its own.
+
+    Pixels are taken by nearest neighbour, so that {0,1} stays {0,1}; outside of the frame nothing spikes.
+
+    Args:
+        frames: (B, T, C, H, W) floating point
+        generator: source of all draws; the same state gives the same frames, on any device
+        config: limits of the uniform draws
+
+    Returns:
+        (B, T, C, H, W); `frames` itself, bit for bit, where every limit is 0.
+
+    Raises:
+        UsageError: a limit is out of its range.
+    """
+    _check(config, frames.shape[1])
+    # Six uniform numbers in [-1, 1) a recording, always: turning one distortion off leaves the others' draws alone.
+    draws = (torch.rand(6, len(frames), generator=generator, device=generator.device) * 2 - 1).to(frames)
+    if config.shift or config.rotation or config.scale or config.shear:
+        frames = _warp(frames, draws[:5], config)
+    if config.jitter:
+        frames = _jitter(frames, draws[5], config.jitter)
+    if config.drop:
+        frames = _drop(frames, generator, config.drop)
+    return frames
+
+
+def _check(config: AugmentConfig, steps: int) -> None:
+    for name, limit in (("shift", math.inf), ("rotation", 180), ("scale", 1), ("shear", math.inf), ("drop", 1),
+                        ("jitter", steps)):
+        value = getattr(config, name)
+        if not 0 <= value < limit:
+            raise UsageError(f"augmentation's {name} {value}: must be at least 0 and below {limit}"
+                             + (", the number of time steps" if name == "jitter" else ""))
+
+
+def _warp(frames: Tensor, draws: Tensor, config: AugmentConfig) -> Tensor:
+    batch, steps, channels, height, width = frames.shape
+    right, down, turn, size, slant = draws
+    angle, zoom, slant = turn * math.radians(config.rotation), 1 + size * config.scale, slant * config.shear
+    cos, sin = angle.cos() / zoom, angle.sin() / zoom
+    # Output pixel -> input pixel, both from -1 to 1 over the frame: hence the two ratios of the sides.
+    rows = (cos, (slant * cos - sin) * height / width, right * config.shift * 2 / width,
+            sin * width / height, slant * sin + cos, down * config.shift * 2 / height)
+    affine = torch.stack(rows, dim=1).view(batch, 2, 3)
+    grid = F.affine_grid(affine, [batch, 1, height, width], align_corners=False)
+    flat = frames.reshape(batch, steps * channels, height, width)
+    return F.grid_sample(flat, grid, mode="nearest", align_corners=False).view(frames.shape)
+
+
+def _jitter(frames: Tensor, draw: Tensor, limit: int) -> Tensor:
+    batch, steps = frames.shape[:2]
+    later = (draw * (limit + 0.5)).round().clamp(-limit, limit).to(torch.int64)
+    taken = torch.arange(steps, device=frames.device) - later[:, None]
+    inside = (taken >= 0) & (taken < steps)
+    row = taken.clamp(0, steps - 1) + steps * torch.arange(batch, device=frames.device)[:, None]
+    moved = frames.flatten(0, 1).index_select(0, row.flatten()).view(frames.shape)
+    return moved.mul_(inside.to(frames)[:, :, None, None, None])
+
+
+def _drop(frames: Tensor, generator: torch.Generator, limit: float) -> Tensor:
+    device = generator.device
+    part = torch.rand(len(frames), 1, 1, 1, 1, generator=generator, device=device) * limit
+    kept = torch.rand(frames.shape, generator=generator, device=device) >= part
+    return frames * kept.to(frames)
