@@ -1,0 +1,108 @@
+"""The configuration of a run: plain dataclasses, YAML in and out."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jsonargparse
+
+from hardspike import HardspikeError, UsageError, nearest
+from trainer.data import DataConfig
+from trainer.data.augment import AugmentConfig
+from trainer.methods import METHODS
+from trainer.methods.sast import SastConfig
+from trainer.networks import NetworkConfig
+
+
+@dataclass
+class FitConfig:
+    """A training run.
+
+    Args:
+        out: folder of the run: config.yaml, best.pt, last.pt, metrics.csv, TensorBoard events
+        method: surrogate (smooth forward), hard (hard forward, surrogate backward) or sast
+        epochs: passes over the training part
+        batch_size: recordings a step
+        lr: peak learning rate of AdamW; warmed up over the first tenth of the run, then a cosine to zero
+        weight_decay: of AdamW
+        label_smoothing: of the cross-entropy
+        slope_end: slope of the spike function at the end of the run, reached geometrically from
+            `network.surrogate.slope` (annealing towards the hard threshold); null keeps it
+        average: decay per step of an exponential moving average of the weights, which is what is evaluated and kept;
+            0 keeps the weights themselves
+        seed: of the initial weights, the order of recordings and the augmentation
+        threads: CPU threads; null leaves torch's own choice
+        data: events and frames
+        augment: augmentation of the training part
+        network: layers and neurons
+        sast: options of the method sast
+    """
+
+    out: Path = Path("runs/latest")
+    method: str = "sast"
+    epochs: int = 20
+    batch_size: int = 32
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.0
+    slope_end: float | None = None
+    average: float = 0.0
+    seed: int = 0
+    threads: int | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    sast: SastConfig = field(default_factory=SastConfig)
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise UsageError(f"method '{self.method}' is unknown{nearest(self.method, METHODS)}; "
+                             f"known: {', '.join(METHODS)}")
+        for key in ("epochs", "batch_size"):
+            if getattr(self, key) < 1:
+                raise UsageError(f"{key} {getattr(self, key)}: must be 1 or more")
+        if not 0 < self.lr < float("inf"):
+            raise UsageError(f"lr {self.lr}: must be positive and finite")
+        for key in ("average", "label_smoothing"):
+            if not 0 <= getattr(self, key) < 1:
+                raise UsageError(f"{key} {getattr(self, key)}: must lie in [0, 1)")
+        if self.slope_end is not None and not 0 < self.slope_end < float("inf"):
+            raise UsageError(f"slope_end {self.slope_end}: must be positive and finite")
+
+
+def to_dict(config: FitConfig) -> dict:
+    """Nested dict of plain values."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_dict(values: dict, source: str) -> FitConfig:
+    """The configuration that `to_dict` gave; missing keys take their defaults.
+
+    Raises:
+        HardspikeError: an unknown key or a value of the wrong type; `source` says where it came from.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(FitConfig, None)
+    try:
+        parsed = parser.instantiate_classes(parser.parse_object(values))
+    except Exception as error:  # jsonargparse's own error types are many; all mean that the values do not fit
+        raise HardspikeError(f"{source}: {' '.join(str(error).split())}") from error
+    return FitConfig(**{f.name: parsed[f.name] for f in dataclasses.fields(FitConfig)})
+
+
+def differences(one: FitConfig, other: FitConfig) -> list[str]:
+    """`key: a -> b` for every value that differs, the output folder aside."""
+    def flat(values: dict, prefix: str = "") -> dict:
+        out = {}
+        for key, value in values.items():
+            out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        return out
+
+    a, b = flat(to_dict(one)), flat(to_dict(other))
+    return [f"{key}: {a[key]} -> {b[key]}" for key in a if a[key] != b[key] and key != "out"]

@@ -1,0 +1,52 @@
+"""What a network makes of a split of recordings."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.data import Data, Split
+from trainer.networks import Network
+
+
+@dataclass
+class Evaluation:
+    """Outputs of a network over a split.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,) int64.
+        spikes: layer -> spikes per sample (sum over time and neurons, mean over the split).
+    """
+
+    logits: Tensor
+    labels: Tensor
+    spikes: dict[str, float]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, in [0, 1]."""
+        return (self.logits.argmax(1) == self.labels).double().mean().item()
+
+    @property
+    def loss(self) -> float:
+        """Cross-entropy in nats."""
+        return torch.nn.functional.cross_entropy(self.logits.double(), self.labels).item()
+
+
+@torch.inference_mode()
+def evaluate(network: Network, data: Data, split: Split, hard: bool, batch_size: int = 128) -> Evaluation:
+    """Run `split` through the network in evaluation mode, with hard or smooth spikes."""
+    weight = next(network.parameters())
+    training, logits, counts = network.training, [], {}
+    network.eval()
+    with network.mode(hard):
+        for start in range(0, len(split.labels), batch_size):
+            record: dict[str, Tensor] = {}
+            frames = data.to_input(split.frames[start:start + batch_size]).to(weight)
+            logits.append(network(frames, record))
+            for name, spikes in record.items():
+                counts[name] = counts.get(name, 0.0) + spikes.sum(dtype=torch.float64).item()
+    network.train(training)
+    return Evaluation(torch.cat(logits).cpu(), split.labels,
+                      {name: count / len(split.labels) for name, count in counts.items()})

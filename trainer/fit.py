@@ -1,0 +1,228 @@
+"""The training loop."""
+
+import csv
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from hardspike import HardspikeError, UsageError, atomic_path, progress
+from trainer import checkpoint as checkpoints
+from trainer import theory
+from trainer.checkpoint import Checkpoint
+from trainer.config import FitConfig, differences, to_dict
+from trainer.data import Data, load
+from trainer.data.augment import augment
+from trainer.evaluate import evaluate
+from trainer.methods import METHODS
+from trainer.networks import Network, build
+
+Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,)
+
+
+@dataclass
+class Fit:
+    """A finished run.
+
+    Args:
+        folder: where its files are.
+        best: the checkpoint with the best hard validation accuracy (`best.pt`).
+        history: one dict an epoch.
+    """
+
+    folder: Path
+    best: Path
+    history: list[dict]
+
+
+def fit(config: FitConfig, resume: bool = False) -> Fit:
+    """Train a network and keep the checkpoint with the best hard-spike validation accuracy.
+
+    The folder `out` gets config.yaml, best.pt (best hard validation accuracy), last.pt (to resume from), metrics.csv
+    and TensorBoard events. The test split is never looked at.
+
+    Args:
+        config: the run
+        resume: go on with the run in `out` after its last whole epoch, to the same weights, bit for bit, that an
+            uninterrupted run reaches
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    last = config.out / "last.pt"
+    if last.exists() and not resume:
+        raise UsageError(f"{config.out} holds a run already; --resume goes on with it, or choose another --out")
+    if resume:
+        config = _resumed(config)
+    data = load(config.data)
+    # The weights depend on the seed alone, whatever ran before in this process
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network = build(config.network, data.shape, data.classes)
+    run = _Run(config, data, network)
+    if resume:
+        run.restore(checkpoints.load(last))
+    run.announce()
+    with atomic_path(config.out / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    board = SummaryWriter(config.out, purge_step=len(run.history) + 1)
+    for epoch in range(len(run.history) + 1, config.epochs + 1):
+        row = run.epoch(epoch)
+        run.save(row)
+        for key, value in row.items():
+            board.add_scalar(key, value, epoch)
+    board.close()
+    return Fit(config.out, config.out / "best.pt", run.history)
+
+
+def _resumed(config: FitConfig) -> FitConfig:
+    """The stored configuration of the run in `out`; what the caller set must not contradict it."""
+    stored = replace(checkpoints.load(config.out / "last.pt").config, out=config.out)
+    asked = differences(stored, config)
+    if asked and differences(FitConfig(), config):
+        raise UsageError(f"{config.out} was begun with other settings ({'; '.join(asked)}); a resumed run keeps them")
+    return stored
+
+
+def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+    """Random numbers of one epoch and purpose: a resumed run needs no stored generator state."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) * 16 + stream)
+
+
+def _warm_cosine(step: int, total: int) -> float:
+    """Factor on the learning rate: up linearly over the first tenth, then half a cosine down to zero."""
+    warmup = max(1, total // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+class _Run:
+    """What the loop changes: network, optimizer, the method's state, the history."""
+
+    def __init__(self, config: FitConfig, data: Data, network: Network):
+        self.config, self.data, self.network = config, data, network
+        self.method = METHODS[config.method]
+        self.method_state: dict = {}
+        self.history: list[dict] = []
+        network.set_mode(self.method.hard)
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.batches = max(1, len(data.train.labels) // config.batch_size)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, functools.partial(_warm_cosine, total=config.epochs * self.batches))
+        self.average = None
+        if config.average:
+            self.average = torch.optim.swa_utils.AveragedModel(
+                network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True)
+        self.theory = theory.report(network, self.method.hard)
+
+    @property
+    def kept(self) -> Network:
+        """The network that is evaluated and saved."""
+        return self.average.module if self.average else self.network
+
+    def announce(self) -> None:
+        """Say what is trained on what, and what the theory says of it."""
+        c, t = self.config, self.theory
+        aligned = "yes" if t["theory_aligned"] else f"no ({t['why_not']})"
+        print(f"{c.method} on {c.data.name}: {len(self.data.train.labels)} recordings to train, "
+              f"{len(self.data.validation.labels)} to validate, T={self.data.steps}; "
+              f"{sum(p.numel() for p in self.network.parameters())} parameters")
+        print(f"phi(-theta) {t['phi(-theta)']:.3g}, contraction q {t['q_loose']:.3g} loose, {t['q_tight']:.3g} tight; "
+              f"theory-aligned: {aligned}")
+
+    def _stream(self, epoch: int, stream: int) -> Iterator[Batch]:
+        """Minibatches of the training part in an order of their own, augmented; endless."""
+        order, noise = (_generator(self.config.seed, epoch, 2 * stream + i) for i in (0, 1))
+        train, size = self.data.train, self.config.batch_size
+        while True:
+            for index in torch.randperm(len(train.labels), generator=order).split(size)[:self.batches]:
+                frames = augment(train.frames[index].float(), noise, self.config.augment)
+                yield self.data.to_input(frames), train.labels[index]
+
+    def epoch(self, epoch: int) -> dict:
+        """One pass over the training part; returns its row of the history."""
+        config = self.config
+        self._anneal(epoch)
+        self.network.train()
+        first, second = self._stream(epoch, 0), self._stream(epoch, 1)
+        loss: Callable[[Batch], Tensor] = lambda batch: torch.nn.functional.cross_entropy(  # noqa: E731
+            self.network(batch[0]), batch[1], label_smoothing=config.label_smoothing)
+        total, began = 0.0, time.perf_counter()
+        with progress(range(self.batches), f"epoch {epoch}/{config.epochs}") as bar:
+            for _ in bar:
+                value = self.method.gradient(self.network, loss, next(first), lambda: next(second), config,
+                                             self.method_state).item()
+                if not math.isfinite(value):
+                    raise HardspikeError(f"{config.out}: loss became {value} in epoch {epoch}; the run diverged: lower "
+                                         "lr, gain or rho. last.pt holds the epoch before")
+                self.optimizer.step()
+                self.schedule.step()
+                if self.average:
+                    self.average.update_parameters(self.network)
+                total += value
+        seconds = time.perf_counter() - began
+        smooth, hard = (evaluate(self.kept, self.data, self.data.validation, mode) for mode in (False, True))
+        row = {
+            "epoch": epoch,
+            "train_loss": total / self.batches,
+            "surrogate_accuracy": smooth.accuracy,
+            "hard_accuracy": hard.accuracy,
+            "gap": smooth.accuracy - hard.accuracy,
+            "hard_loss": hard.loss,
+            "spikes_per_sample": sum(hard.spikes.values()),
+            "slope": next(iter(self.network.neurons().values())).surrogate.slope,
+            "gradient_evaluations": self.method_state["gradient_evaluations"],
+            "train_seconds": seconds,
+        }
+        print(f"epoch {epoch:3d}/{config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
+              f"{100 * smooth.accuracy:.1f} %  hard {100 * hard.accuracy:.1f} %  gap {100 * row['gap']:+.1f}  "
+              f"spikes {row['spikes_per_sample']:.0f}  {seconds:.1f} s", flush=True)
+        return row
+
+    def _anneal(self, epoch: int) -> None:
+        """The slope of this epoch: geometric from the configured one to `slope_end`, which the last fifth keeps."""
+        surrogate, end = self.config.network.surrogate, self.config.slope_end
+        if end is not None:
+            done = min(1.0, (epoch - 1) / max(1, round(0.8 * self.config.epochs) - 1))
+            surrogate = surrogate.with_slope(surrogate.slope * (end / surrogate.slope) ** done)
+        for network in {self.network, self.kept}:
+            network.set_mode(surrogate=surrogate)
+
+    def save(self, row: dict) -> None:
+        """Write metrics.csv, best.pt where this epoch is the best so far, and last.pt, which ends the epoch."""
+        def rank(r: dict) -> tuple[float, float]:
+            return r["hard_accuracy"], -r["hard_loss"]  # a small validation part ties often: the loss decides
+
+        best = not self.history or rank(row) >= max(rank(r) for r in self.history)
+        self.history.append(row)
+        out = self.config.out
+        current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,
+                             self.theory)
+        with atomic_path(out / "metrics.csv") as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            writer.writeheader()
+            writer.writerows(self.history)
+        if best:
+            checkpoints.save(current, out / "best.pt")
+        training = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+                    "schedule": self.schedule.state_dict(), "method": self.method_state,
+                    "average": self.average.state_dict() if self.average else None}
+        checkpoints.save(replace(current, training=training), out / "last.pt")
+
+    def restore(self, stored: Checkpoint) -> None:
+        """Continue where `save` left off."""
+        training = stored.training
+        self.network.load_state_dict(training["network"])
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.schedule.load_state_dict(training["schedule"])
+        self.method_state = training["method"]
+        if self.average:
+            self.average.load_state_dict(training["average"])
+        self.history = stored.history
