@@ -49,8 +49,8 @@ def cached(name: str, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> np.
 def _check_room(path: Path, shape: tuple[int, ...]) -> None:
     needed, free = int(np.prod(shape, dtype=np.float64)), shutil.disk_usage(path.parent).free
     if needed > free:
-        raise HardspikeError(f"{path}: {shape} frames need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take fewer "
-                             "steps or a smaller size, or set HARDSPIKE_CACHE to another folder")
+        raise HardspikeError(f"{path}: {shape} frames need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take "
+                             "fewer steps or a smaller size, or set HARDSPIKE_CACHE to another folder")
 
 
 def _write(path: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> None:

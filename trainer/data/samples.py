@@ -101,8 +101,8 @@ def stratified_split(samples: list[Sample], part: float, seed: int) -> tuple[lis
     drawn: set[tuple[int, str]] = set()
     for label, names in sorted(recordings.items()):
         if len(names) < 2:
-            raise HardspikeError(f"class {label}: one training recording, {next(iter(names))}; validation takes one of at "
-                                 "least 2; add recordings")
+            raise HardspikeError(f"class {label}: one training recording, {next(iter(names))}; validation takes one of "
+                                 "at least 2; add recordings")
         count = min(max(round(part * len(names)), 1), len(names) - 1)
         chosen = np.random.default_rng([seed, label]).permutation(len(names))[:count]
         ordered = sorted(names)

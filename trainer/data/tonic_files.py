@@ -61,7 +61,7 @@ def check_events(file: Path, events: np.ndarray, sensor: int) -> np.ndarray:
     back = np.flatnonzero(np.diff(events["t"]) < 0)
     if len(back):
         raise HardspikeError(f"{file}: time runs back at event {back[0] + 1}, from {events['t'][back[0]]} to "
-                             f"{events['t'][back[0] + 1]} us; damaged, or its 23-bit clock wrapped after 8.4 s: cut it there")
+                             f"{events['t'][back[0] + 1]} us; damaged, or its clock wrapped (23 bits, 8.4 s): cut it")
     return events
 
 
