@@ -1,0 +1,45 @@
+"""Spikes that go into a graph: from a file, and checked against the graph's Input."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardspike import HardspikeError
+from targets.graph import Plan
+from targets.recording import read_npz
+
+
+def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
+    """`spikes` (T, B, *shape) and, where the file has them, `labels` (B,) of an `.npz` file.
+
+    Raises:
+        HardspikeError: the file is missing or corrupt, lacks `spikes`, or its labels do not fit.
+    """
+    arrays = read_npz(path)
+    if "spikes" not in arrays:
+        raise HardspikeError(f"{path}: has no array 'spikes' (T, B, ...), only {', '.join(arrays) or 'nothing'}")
+    spikes, labels = arrays["spikes"], arrays.get("labels")
+    if spikes.dtype.kind not in "biuf":
+        raise HardspikeError(f"{path}: 'spikes' is of type {spikes.dtype}; numbers are needed")
+    if labels is not None and (labels.dtype.kind not in "iu" or spikes.ndim < 2 or labels.shape != spikes.shape[1:2]):
+        raise HardspikeError(f"{path}: 'labels' is {labels.dtype} {labels.shape}; one whole number for each of the "
+                             f"samples of 'spikes' {spikes.shape} (T, B, ...) is needed")
+    return torch.from_numpy(spikes), None if labels is None else torch.from_numpy(labels.astype(np.int64))
+
+
+def check_spikes(plan: Plan, spikes: Tensor) -> None:
+    """Refuse what the Input of `plan` does not take.
+
+    Raises:
+        HardspikeError: the shape is not (T, B, *Input), T or B is 0, or a value is not finite.
+    """
+    shape = plan.output_shape[plan.input]
+    if spikes.ndim < 2 or tuple(spikes.shape[2:]) != shape:
+        raise HardspikeError(f"spikes of shape {tuple(spikes.shape)} do not fit Input '{plan.input}', "
+                             f"which takes (T, B, {', '.join(map(str, shape))})")
+    if 0 in spikes.shape[:2]:
+        raise HardspikeError(f"spikes of shape {tuple(spikes.shape)}: there is no time step or no sample in them")
+    if spikes.is_floating_point() and not spikes.isfinite().all():
+        raise HardspikeError("spikes hold NaN or infinity; clean the data first")

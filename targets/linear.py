@@ -1,0 +1,47 @@
+"""What the nodes without a state compute, on a batch of any dtype."""
+
+import nir
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from targets.shapes import Shape, array, conv_arguments, expand, pool_arguments
+
+CHUNK_BYTES = 1 << 26
+"""A convolution in float64 unfolds its input in memory: so much of it at a time."""
+
+
+def tensor(value, dtype: torch.dtype) -> Tensor:
+    """A parameter of a node as a tensor."""
+    return torch.as_tensor(array(value).copy()).to(dtype)
+
+
+def apply(name: str, node: nir.NIRNode, x: Tensor, shape: Shape) -> Tensor:
+    """The node's value for `x` (N, *shape), in the dtype of `x`; NIR's equations, torch's cross-correlation.
+
+    Linear, Affine, Conv1d, Conv2d, Scale, SumPool2d, AvgPool2d (zeros of the padding count, as in torch's default)
+    and Flatten.
+    """
+    label = f"node '{name}' ({type(node).__name__})"
+    if isinstance(node, nir.Linear | nir.Affine):
+        bias = tensor(node.bias, x.dtype) if isinstance(node, nir.Affine) else 0
+        return x @ tensor(node.weight, x.dtype).T + bias
+    if isinstance(node, nir.Conv1d | nir.Conv2d):
+        return _conv(label, node, x)
+    if isinstance(node, nir.Scale):
+        return x * tensor(expand(f"{label}: scale", node.scale, shape), x.dtype)
+    if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+        kernel, stride, padding = pool_arguments(label, node)
+        divisor = 1 if isinstance(node, nir.SumPool2d) else None
+        return functional.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor)
+    start, end = (int(array(d)) for d in (node.start_dim, node.end_dim))
+    return x.flatten(start + 1 if start >= 0 else start, end + 1 if end >= 0 else end)
+
+
+def _conv(label: str, node: nir.Conv1d | nir.Conv2d, x: Tensor) -> Tensor:
+    convolve = functional.conv1d if isinstance(node, nir.Conv1d) else functional.conv2d
+    weight, arguments = tensor(node.weight, x.dtype), conv_arguments(label, node)
+    bias = tensor(node.bias, x.dtype).expand(len(weight)).contiguous()
+    columns = x[0].numel() * weight[0, 0].numel() * x.element_size() if len(x) else 1
+    parts = x.split(max(1, CHUNK_BYTES // columns))
+    return torch.cat([convolve(part, weight, bias, **arguments) for part in parts])

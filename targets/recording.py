@@ -1,0 +1,64 @@
+"""What a run of a graph gives: the spikes of every layer and the output."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardspike import HardspikeError, atomic_path
+
+
+@dataclass
+class Recording:
+    """Spikes of every spiking node in graph order, (T, B, *shape) uint8; `output` at the graph's Output.
+
+    `output` is (T, B, *shape), float64. `membrane`, where asked for, is the value that each spiking node
+    compared with its threshold, before the reset, in the target's own units.
+    """
+
+    spikes: dict[str, Tensor]
+    output: Tensor
+    membrane: dict[str, Tensor] = field(default_factory=dict)
+
+    def predictions(self) -> Tensor:
+        """The class of each sample (B,): argmax of the output summed over time; of a tie, the lowest."""
+        return self.output.sum(0).flatten(1).argmax(1)
+
+    def save(self, path: str | Path) -> None:
+        """Write an `.npz` with `output`, `spikes/NAME` and `membrane/NAME`."""
+        arrays = {"output": self.output.numpy()}
+        for kind in ("spikes", "membrane"):
+            arrays |= {f"{kind}/{name}": values.numpy() for name, values in getattr(self, kind).items()}
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+
+def load(path: str | Path) -> Recording:
+    """Read what `Recording.save` wrote.
+
+    Raises:
+        HardspikeError: the file is missing or holds no recording.
+    """
+    arrays = read_npz(path)
+    if "output" not in arrays:
+        raise HardspikeError(f"{path}: holds no recording (no array 'output')")
+    parts = {kind: {key.removeprefix(f"{kind}/"): torch.from_numpy(value) for key, value in arrays.items()
+                    if key.startswith(f"{kind}/")} for kind in ("spikes", "membrane")}
+    return Recording(parts["spikes"], torch.from_numpy(arrays["output"]), parts["membrane"])
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz` file.
+
+    Raises:
+        HardspikeError: it is missing, or no such file, or holds pickled objects.
+    """
+    if not Path(path).is_file():
+        raise HardspikeError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except Exception as error:  # zipfile, zlib, numpy and OS errors alike: the file is not what it should be
+        raise HardspikeError(f"{path}: not a readable .npz file ({type(error).__name__})") from error

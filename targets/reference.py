@@ -1,0 +1,143 @@
+"""The target `reference`: any NIR graph in float64, forward Euler, layer by layer.
+
+Outside loops a node runs over all time at once (a convolution sees T * B samples); only loops go step by step.
+"""
+
+import nir
+import torch
+from torch import Tensor
+
+from targets import linear
+from targets.graph import SPIKING, Plan, plan
+from targets.inputs import check_spikes
+from targets.neurons import STEPS, coefficients, delay_steps
+from targets.recording import Recording
+
+NAME = "reference"
+DESCRIPTION = "float64, forward Euler: what the graph says"
+
+
+@torch.inference_mode()
+def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: bool = False) -> Recording:
+    """Run `graph` on `spikes` (T, B, *Input).
+
+    Args:
+        dt: seconds a step; see `targets.graph.plan`.
+        membrane: also keep what every spiking node compares with its threshold.
+
+    Raises:
+        HardspikeError: the graph or the spikes are refused.
+    """
+    layout = plan(graph, dt)
+    check_spikes(layout, spikes)
+    result = Recording({}, torch.empty(0))
+    values = {layout.input: spikes.to(torch.float64)}
+    for position, group in enumerate(layout.groups):
+        loop = len(group) > 1 or any(edge.source == edge.target for edge in layout.sources(group[0]))
+        if group != [layout.input]:
+            (_run_loop if loop else _run_layer)(layout, group, values, result if membrane else None)
+        for name in group:
+            if isinstance(layout.nodes[name], SPIKING):
+                result.spikes[name] = values[name].to(torch.uint8)
+        needed = {edge.source for later in layout.groups[position + 1:] for n in later for edge in layout.sources(n)}
+        for name in [name for name in values if name not in needed and name != layout.output]:
+            del values[name]
+    result.output = values[layout.output].clone()
+    return result
+
+
+def _run_layer(layout: Plan, group: list[str], values: dict[str, Tensor], record: Recording | None) -> None:
+    """One node outside any loop, over all time."""
+    name = group[0]
+    node, shape = layout.nodes[name], layout.input_shape[name]
+    x = sum(values[edge.source] for edge in layout.sources(name))
+    if isinstance(node, nir.Output):
+        values[name] = x
+    elif isinstance(node, nir.Delay):
+        values[name] = torch.zeros_like(x)
+        for t in range(len(x)):
+            values[name][t] = _delayed(x, t, _delays(layout, name))
+    elif type(node) in STEPS:
+        values[name] = torch.empty_like(x)
+        membrane = record.membrane.setdefault(name, torch.empty_like(x)) if _records(record, node) else None
+        step, c, state = _neuron(layout, name, x[0])
+        for t in range(len(x)):
+            values[name][t], v, state = step(x[t], state, c)
+            if membrane is not None:
+                membrane[t] = v
+    else:
+        values[name] = linear.apply(name, node, x.flatten(0, 1), shape).unflatten(0, x.shape[:2])
+
+
+def _run_loop(layout: Plan, group: list[str], values: dict[str, Tensor], record: Recording | None) -> None:
+    """The nodes of a loop, step by step; a delayed edge reads what its source gave in the step before."""
+    steps, batch = next(iter(values.values())).shape[:2]
+    neurons, delays = {}, {}
+    for name in group:
+        values[name] = torch.zeros(steps, batch, *layout.output_shape[name], dtype=torch.float64)
+        node = layout.nodes[name]
+        if isinstance(node, nir.Delay):
+            delays[name] = _delays(layout, name)
+        elif type(node) in STEPS:
+            neurons[name] = _neuron(layout, name, torch.zeros(batch, *layout.input_shape[name], dtype=torch.float64))
+            if _records(record, node):
+                record.membrane[name] = torch.empty_like(values[name])
+    before = _before_start(layout, group, values)
+    for t in range(steps):
+        for name in group:
+            node = layout.nodes[name]
+            edges = layout.sources(name)
+            if name in delays:
+                values[name][t] = sum(_delayed(values[edge.source], t, delays[name]) for edge in edges)
+                continue
+            x = sum(values[edge.source][t] if not edge.delayed else values[edge.source][t - 1] if t
+                    else before[edge.source] for edge in edges)
+            if name in neurons:
+                step, c, state = neurons[name]
+                values[name][t], v, state = step(x, state, c)
+                neurons[name] = step, c, state
+                if _records(record, node):
+                    record.membrane[name][t] = v
+            else:
+                values[name][t] = linear.apply(name, node, x, layout.input_shape[name])
+
+
+def _before_start(layout: Plan, group: list[str], values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a delayed edge carries in the first step: no neuron has fired, so an Affine gives its bias, the rest zero.
+
+    snnTorch's RLeaky and RSynaptic do so; only the node where the loop is entered can have sources outside.
+    """
+    before = {}
+    for name in group:
+        before[name] = torch.zeros_like(values[name][0])
+        if not isinstance(layout.nodes[name], (nir.Delay, *STEPS)):
+            x = sum((before[edge.source] for edge in layout.sources(name) if edge.source in before),
+                    torch.zeros(values[name].shape[1], *layout.input_shape[name], dtype=torch.float64))
+            before[name] = linear.apply(name, layout.nodes[name], x, layout.input_shape[name])
+    return before
+
+
+def _records(record: Recording | None, node: nir.NIRNode) -> bool:
+    return record is not None and isinstance(node, SPIKING)
+
+
+def _neuron(layout: Plan, name: str, like: Tensor) -> tuple:
+    """Step function, coefficients and initial state of a neuron."""
+    node = layout.nodes[name]
+    step, states = STEPS[type(node)]
+    return step, coefficients(name, node, layout.input_shape[name], layout.dt), (torch.zeros_like(like),) * states
+
+
+def _delays(layout: Plan, name: str) -> dict[int, Tensor]:
+    """Delay in steps -> mask of the elements that have it."""
+    steps = torch.from_numpy(delay_steps(name, layout.nodes[name], layout.input_shape[name], layout.dt))
+    return {int(k): steps == k for k in steps.unique()}
+
+
+def _delayed(x: Tensor, t: int, delays: dict[int, Tensor]) -> Tensor:
+    """What a Delay gives at step `t` for its input `x` (T, B, *shape); zero before the first step."""
+    value = torch.zeros_like(x[0])
+    for k, mask in delays.items():
+        if t >= k:
+            value[:, mask] = x[t - k][:, mask]
+    return value
