@@ -89,7 +89,8 @@ def print_table(rows: list[dict], title: str = "", json_file: str | Path | None 
     """
     table = Table(title=title or None, title_justify="left")
     for key in rows[0] if rows else ():
-        table.add_column(key, justify="right" if isinstance(rows[0][key], int | float) else "left", overflow="fold")
+        number = any(isinstance(row[key], int | float) for row in rows)
+        table.add_column(key, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     # A pipe has no width: rich would assume 80 columns and fold; wide is what grep and a log want.
@@ -191,7 +192,9 @@ def _parameters(function: Callable) -> list[inspect.Parameter]:
 
 
 def _underscored(word: str) -> str:
-    """`--no-check=x` as `--no_check=x`: both spellings work."""
+    """`--no-check=x` as `--no_check=x`, and `-o` as `--out`: both spellings work."""
+    if word == "-o":
+        return "--out"
     if not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")

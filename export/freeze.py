@@ -5,6 +5,7 @@ evaluation mode, step by step. Time is counted in steps of `dt`; a leak lambda p
 with R = tau/dt, for which forward Euler gives u' = lambda*u + I back.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -36,13 +37,15 @@ class Piece:
     edges: list[tuple[str, str]] = field(default_factory=list)
 
 
-def freeze(layers: dict[str, nn.Module], shape: tuple[int, ...], metadata: dict | None = None) -> nir.NIRGraph:
+def freeze(layers: dict[str, nn.Module], shape: tuple[int, ...], metadata: dict | None = None,
+           lossy_reset: bool = False) -> nir.NIRGraph:
     """The NIR graph of a chain of modules, float64 parameters, thresholds hard.
 
     Args:
         layers: name -> module, in order; the names become the nodes' names.
         shape: of the input, without batch and time.
         metadata: kept in the graph beside `dt`.
+        lossy_reset: write a subtracting reset as NIR's LIF, which resets to zero: other spikes, but more readers.
 
     Raises:
         HardspikeError: a layer that NIR cannot hold exactly; names it and says what to do.
@@ -50,6 +53,9 @@ def freeze(layers: dict[str, nn.Module], shape: tuple[int, ...], metadata: dict 
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input({"input": np.array(shape)})}
     edges, last = [], "input"
     for name, module in layers.items():
+        if lossy_reset and isinstance(module, snn.Leaky) and module.reset_mechanism == "subtract":
+            module = copy.deepcopy(module)
+            module.reset_mechanism = "zero"
         piece = convert(name, module, shape)
         nodes |= piece.nodes
         edges += [(last, piece.entry or name), *piece.edges]
@@ -150,8 +156,8 @@ def _leaky(name: str, module: snn.Leaky, shape: tuple[int, ...]) -> Piece:
     leak, threshold = (np.broadcast_to(_array(v), shape).copy() for v in (module.beta.clamp(0, 1), module.threshold))
     zero = np.zeros(shape)
     if (leak == 1).any() and not (leak == 1).all():
-        raise HardspikeError(f"layer '{name}' (Leaky): some neurons have beta 1, which has no finite tau, and some leak; "
-                             "NIR's types do not mix: keep beta below 1")
+        raise HardspikeError(f"layer '{name}' (Leaky): beta is 1 (no leak, no finite tau) for some neurons only; a NIR "
+                             "node has one type: keep beta below 1")
     tau = DT / (1 - leak) if (leak < 1).all() else None
     if module.reset_mechanism == "zero":
         node = (nir.IF(r=zero + 1 / DT, v_threshold=threshold, v_reset=zero) if tau is None else

@@ -1,0 +1,120 @@
+"""`python -m eval accuracy`: surrogate, hard and exported accuracy, and the transfer gap between them."""
+
+import json as jsonlib
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from hardspike import HardspikeError, UsageError, print_table, progress
+from targets import reference
+from targets.graph import plan, read
+from targets.inputs import check_spikes
+from trainer.checkpoint import Checkpoint, load
+from trainer.config import FitConfig, from_dict
+from trainer.data import Data, DataConfig, Split
+from trainer.data import load as load_data
+from trainer.evaluate import evaluate
+
+SPLITS = ("train", "validation", "test")
+CHUNK = 64
+"""Samples that a graph runs at once."""
+
+
+def accuracy(*models: Path, split: str = "test", name: str | None = None, path: Path | None = None,
+             json: Path | None = None, csv: Path | None = None) -> list[dict]:
+    """Accuracy with surrogate spikes, with hard spikes and of the exported graph, and the transfer gap.
+
+    The gap is surrogate minus hard accuracy of the same weights (SAST eq. 36). Intervals are exact binomial
+    (Clopper-Pearson) at 95 %. `train s` and `gradients` are the training time and the gradient evaluations up to the
+    checkpoint; `spikes` are per sample. Every model runs on the same recordings: those of the first model that says what it was
+    trained on.
+
+    Args:
+        models: checkpoints (.pt) and exported graphs (.nir)
+        split: train, validation or test
+        name: data source, where no model says it or another one is wanted
+        path: folder of the recordings, where it is not the one of the training run
+        json: file for the table
+        csv: file for the table
+
+    Returns:
+        one row a model and mode.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
+    opened = [_open(model) for model in models]
+    config = _data_config(models, opened, name, path)
+    data = load_data(config)
+    part: Split = getattr(data, split)
+    rows = []
+    for model, content in zip(models, opened, strict=True):
+        if isinstance(content, Checkpoint):
+            if content.shape != data.shape:
+                raise HardspikeError(f"{model}: takes frames {content.shape}, {config.name} gives {data.shape}")
+            smooth, hard = (evaluate(content.network, data, part, mode) for mode in (False, True))
+            for mode, result in (("surrogate", smooth), ("hard", hard)):
+                gap = smooth.accuracy - hard.accuracy if mode == "hard" else None
+                rows.append(_row(model, mode, result.logits, part.labels, result.spikes, gap, content.history))
+        else:
+            logits, spikes = run_graph(content, data, part)
+            rows.append(_row(model, "exported", logits, part.labels, spikes, None))
+    layers = list(dict.fromkeys(layer for row in rows for layer in row["layers"]))
+    table = [{**{k: v for k, v in row.items() if k != "layers"},
+              **{f"{layer} spikes": row["layers"].get(layer) for layer in layers}} for row in rows]
+    title = f"{config.name}, {split}: {len(part.labels)} recordings, T={data.steps} (spikes per sample)"
+    print_table(table, title, json, {"data": config.name, "split": split, "samples": len(part.labels)}, csv)
+    return table
+
+
+def _open(model: Path):
+    """A checkpoint or a NIR graph, by the file's ending."""
+    readers = {".pt": load, ".nir": read}
+    if model.suffix not in readers:
+        raise UsageError(f"{model}: neither a checkpoint (.pt) nor a NIR graph (.nir)")
+    return readers[model.suffix](model)
+
+
+def _data_config(models: tuple[Path, ...], opened: list, name: str | None, path: Path | None) -> DataConfig:
+    """What the first model that says so was trained on; `name` and `path` override it."""
+    found = None
+    for model, content in zip(models, opened, strict=True):
+        if isinstance(content, Checkpoint):
+            found = content.config.data
+        elif "data" in content.metadata:
+            found = from_dict({"data": jsonlib.loads(_text(content.metadata["data"]))}, str(model)).data
+        if found:
+            break
+    if found is None and name is None:
+        raise UsageError(f"{models[0]} does not say what data it is for; give --name (and --path)")
+    found = found or FitConfig().data
+    return replace(found, name=name or found.name, path=path or found.path)
+
+
+def _text(value) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def run_graph(graph, data: Data, part: Split) -> tuple[Tensor, dict[str, float]]:
+    """Logits (N, classes) of a graph on `reference`, summed over time, and spikes per sample by layer."""
+    check_spikes(plan(graph), data.to_input(part.frames[:1]))
+    logits, counts = [], {}
+    for frames in progress(part.frames.split(CHUNK), "reference"):
+        recording = reference.run(graph, data.to_input(frames))
+        logits.append(recording.output.sum(0).flatten(1))
+        for layer, spikes in recording.spikes.items():
+            counts[layer] = counts.get(layer, 0) + int(spikes.sum(dtype=torch.int64))
+    return torch.cat(logits), {layer: count / len(part.labels) for layer, count in counts.items()}
+
+
+def _row(model: Path, mode: str, logits: Tensor, labels: Tensor, spikes: dict[str, float], gap: float | None,
+         history: list[dict] | None = None) -> dict:
+    right, count = int((logits.argmax(1) == labels).sum()), len(labels)
+    interval = binomtest(right, count).proportion_ci(0.95)
+    return {"model": str(model), "mode": mode, "accuracy %": 100 * right / count, "low %": 100 * interval.low,
+            "high %": 100 * interval.high, "gap": None if gap is None else 100 * gap,
+            "train s": sum(row["train_seconds"] for row in history) if history else None,
+            "gradients": history[-1]["gradient_evaluations"] if history else None,
+            "spikes": sum(spikes.values()), "layers": spikes}
