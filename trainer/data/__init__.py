@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from hardspike import UsageError, progress
+from hardspike import HardspikeError, UsageError, progress
 
-from . import digits, nmnist
+from . import digits, dvs_gesture, nmnist
 from .cache import cached
 from .config import DataConfig, check
 from .events import encode, to_counts
@@ -19,6 +19,7 @@ __all__ = ["SOURCES", "Data", "DataConfig", "Source", "Split", "load"]
 SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "digits": digits.source,
     "nmnist": nmnist.source,
+    "dvs_gesture": dvs_gesture.source,
 }
 
 
@@ -38,6 +39,9 @@ def load(config: DataConfig) -> Data:
     if validation is None:
         train, validation = stratified_split(train, config.validation, config.split_seed)
     samples = [*train, *validation, *source.test]
+    if len(seen := {sample.id: sample for sample in samples}) < len(samples):
+        twice = next(sample for sample in samples if seen[sample.id] is not sample)
+        raise HardspikeError(f"{twice.file}: {twice.id} is listed twice; the splits must share no sample")
     shape = (2, size, size)
     name = f"{config.name}-{_fingerprint(config, source, samples)}"
     frames = torch.from_numpy(cached(name, (len(samples), config.steps, *shape), _frames(config, source, samples)))

@@ -67,10 +67,10 @@ def digit_events(image: np.ndarray, seed: int) -> np.ndarray:
     normal = generator.integers(-500, 501, (12, SENSOR * SENSOR)).sum(axis=0)
     threshold = np.maximum(THRESHOLD + normal * MISMATCH // 1000, THRESHOLD // 3)
     reference = intensity[0] + threshold * generator.integers(-500, 501, SENSOR * SENSOR) // 1000
-    spikes = np.zeros((len(intensity) - 1, SENSOR * SENSOR), np.int64)
+    spikes = np.zeros((len(intensity) - 1, SENSOR * SENSOR), np.int8)
     for look, now in enumerate(intensity[1:]):
         change = now - reference
-        spikes[look] = (change >= threshold).astype(np.int64) - (change <= -threshold)
+        spikes[look] = (change >= threshold).astype(np.int8) - (change <= -threshold)
         reference += spikes[look] * threshold
     look, pixel = np.nonzero(spikes)
     time = look * LOOK + generator.integers(0, LOOK, len(look))

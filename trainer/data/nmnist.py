@@ -22,7 +22,7 @@ def source(config: DataConfig) -> Source:
     Raises:
         HardspikeError: a folder is missing or holds no recordings.
     """
-    folder = config.path or download("NMNIST", cache_folder() / "downloads")
+    folder = Path(config.path or download("NMNIST", cache_folder() / "downloads"))
     if not (folder / "Train").is_dir() and (folder / "NMNIST").is_dir():
         folder = folder / "NMNIST"
     return Source(read=lambda sample: read_five_bytes(sample.file, SENSOR), classes=10, sensor=SENSOR,

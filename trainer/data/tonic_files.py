@@ -1,5 +1,6 @@
 """The one place that imports tonic (GPL-3, optional): readers and downloads of recordings."""
 
+import struct
 from pathlib import Path
 from types import ModuleType
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from hardspike import HardspikeError
 
-__all__ = ["download", "read_five_bytes"]
+__all__ = ["check_events", "download", "read_aedat", "read_five_bytes"]
 
 
 def _tonic() -> ModuleType:
@@ -43,6 +44,30 @@ def read_five_bytes(file: Path, sensor: int) -> np.ndarray:
     except OSError as error:
         raise HardspikeError(f"{file}: cannot be read ({error.strerror})") from error
     return check_events(file, events, sensor)
+
+
+def read_aedat(file: Path, sensor: int) -> np.ndarray:
+    """Events of one original DVS128 Gesture recording (AEDAT 3.1), by time.
+
+    Args:
+        file: `.aedat`
+        sensor: side of the square sensor in pixels
+
+    Raises:
+        HardspikeError: the file is missing, cut, or holds something else.
+    """
+    tonic = _tonic()
+    try:
+        with open(file, "rb") as stream:
+            if stream.read(14) != b"#!AER-DAT3.1\r\n":
+                raise HardspikeError(f"{file}: not an AEDAT 3.1 recording; copy it again")
+        _, events = tonic.io.read_dvs_ibm(str(file))
+    except OSError as error:
+        raise HardspikeError(f"{file}: cannot be read ({error.strerror})") from error
+    except (ValueError, IndexError, struct.error) as error:
+        raise HardspikeError(f"{file}: damaged ({error}); copy it again") from error
+    # The packets of one container overlap in time.
+    return check_events(file, events[np.argsort(events["t"], kind="stable")], sensor)
 
 
 def check_events(file: Path, events: np.ndarray, sensor: int) -> np.ndarray:
