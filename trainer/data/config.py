@@ -65,6 +65,6 @@ def check(config: DataConfig, sources: Collection[str]) -> None:
     if config.size is not None and config.size < 1:
         raise UsageError(f"size {config.size}: must be at least 1 pixel")
     if config.window_ms is not None and (config.window_ms < 1 or config.name != "dvs_gesture"):
-        raise UsageError(f"window_ms {config.window_ms}: must be at least 1, and cuts the recordings of dvs_gesture only")
+        raise UsageError(f"window_ms {config.window_ms}: must be at least 1; it cuts dvs_gesture only")
     if config.path is not None and config.name == "digits":
-        raise UsageError(f"path {config.path}: digits are made here, not read; name nmnist or dvs_gesture, or leave it out")
+        raise UsageError(f"path {config.path}: digits are made here, not read; give a name, or no path")
