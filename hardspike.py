@@ -161,10 +161,10 @@ def run(prog: str, commands: dict[str, Callable], argv: list[str] | None = None)
         0; 1 for a `HardspikeError`; 2 for a usage error; 130 when interrupted. A bool result `False` is 1
         (a check that found something).
     """
-    parser = _Parser(prog=f"python -m {prog}", description=(sys.modules["__main__"].__doc__ or "").strip())
+    parser = _Parser(allow_abbrev=False, prog=f"python -m {prog}", description=(sys.modules["__main__"].__doc__ or "").strip())
     subcommands = parser.add_subcommands(dest="command", required=True)
     for name, function in commands.items():
-        child = _Parser(description=_description(function))
+        child = _Parser(allow_abbrev=False, description=_description(function))
         _add_arguments(child, function)
         subcommands.add_subcommand(name, child, help=(inspect.getdoc(function) or "").split("\n")[0])
     try:

@@ -28,9 +28,8 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
     """Accuracy with surrogate spikes, with hard spikes and of the exported graph, and the transfer gap.
 
     The gap is surrogate minus hard accuracy of the same weights (SAST eq. 36). Intervals are exact binomial
-    (Clopper-Pearson) at 95 %. `train s` and `gradients` are the training time and the gradient evaluations up to the
-    checkpoint; `spikes` are per sample. Every model runs on the same recordings: those of the first model that says what it was
-    trained on.
+    (Clopper-Pearson) at 95 %; `train s` and `gradients` are the run's training time and gradient evaluations. Every
+    model runs on the same recordings: those of the first model that says what it was trained on.
 
     Args:
         models: checkpoints (.pt) and exported graphs (.nir)

@@ -78,6 +78,8 @@ def fit(config: FitConfig, resume: bool = False) -> Fit:
         for key, value in row.items():
             board.add_scalar(key, value, epoch)
     board.close()
+    # best.pt tells of the whole run, not only of the epochs up to it
+    checkpoints.save(replace(checkpoints.load(config.out / "best.pt"), history=run.history), config.out / "best.pt")
     return Fit(config.out, config.out / "best.pt", run.history)
 
 
