@@ -18,11 +18,12 @@ import numpy as np
 
 from hardspike import HardspikeError, UsageError
 
+from .aedat import read_aedat
 from .cache import cache_folder
 from .config import DataConfig
-from .events import EVENT
+from .events import EVENT, check_events
 from .samples import Sample, Source
-from .tonic_files import check_events, download, read_aedat, read_five_bytes
+from .tonic_files import download, read_five_bytes
 
 __all__ = ["SENSOR", "source"]
 
@@ -144,7 +145,8 @@ def _numpy_trials(part: Path) -> list[_Trial]:
     for file in files:
         first, last = _array(file, mmap_mode="r")[[0, -1], 3]
         duration = (int(last) - int(first) + 1) * 1000
-        trials.append(_Trial(file, f"{file.parent.name}/{file.stem}", _integer(file.stem, file), 0, duration))
+        name = "/".join((part.name, file.parent.name, file.stem))
+        trials.append(_Trial(file, name, _integer(file.stem, file), 0, duration))
     return trials
 
 

@@ -3,9 +3,13 @@
 Events are a structured array with fields `t` (microseconds), `x`, `y` (pixels) and `p` (1 ON, 0 OFF).
 """
 
+from pathlib import Path
+
 import numpy as np
 
-__all__ = ["EVENT", "encode", "to_counts"]
+from hardspike import HardspikeError
+
+__all__ = ["EVENT", "check_events", "encode", "to_counts"]
 
 EVENT = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
 
@@ -42,3 +46,23 @@ def to_counts(events: np.ndarray, steps: int, sensor: int, start: int, duration:
 def encode(counts: np.ndarray, encoding: str, count_max: int) -> np.ndarray:
     """Counts as bytes: {0,1} where `encoding` is binary (several events are one spike), else clipped at `count_max`."""
     return np.minimum(counts, 1 if encoding == "binary" else count_max).astype(np.uint8)
+
+
+def check_events(file: Path, events: np.ndarray, sensor: int) -> np.ndarray:
+    """`events`, where they can come from a sensor of `sensor` x `sensor` pixels and their time never runs back.
+
+    Raises:
+        HardspikeError: otherwise, naming the first event that is off.
+    """
+    if len(events) == 0:
+        raise HardspikeError(f"{file}: no events; remove it")
+    beyond = np.flatnonzero((events["x"] >= sensor) | (events["y"] >= sensor) | (events["x"] < 0) | (events["y"] < 0))
+    if len(beyond):
+        first = events[beyond[0]]
+        raise HardspikeError(f"{file}: event {beyond[0]} at x {first['x']}, y {first['y']}, beyond the sensor's "
+                             f"{sensor} x {sensor} pixels; damaged, or a recording of another sensor")
+    back = np.flatnonzero(np.diff(events["t"]) < 0)
+    if len(back):
+        raise HardspikeError(f"{file}: time runs back at event {back[0] + 1}, from {events['t'][back[0]]} to "
+                             f"{events['t'][back[0] + 1]} us; damaged, or its clock wrapped (23 bits, 8.4 s): cut it")
+    return events

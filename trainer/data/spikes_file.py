@@ -38,7 +38,7 @@ def write_spikes(name: str, split: str = "test", out: Path = Path("spikes.npz"),
         `out`.
 
     Raises:
-        UsageError: an unknown name or split, an impossible value, a suffix other than .npz, more samples than there are.
+        UsageError: an unknown name or split, an impossible value, not a .npz, more samples than there are.
         HardspikeError: recordings are missing or damaged, or the file cannot be written.
     """
     out = Path(out)
@@ -61,4 +61,5 @@ def write_spikes(name: str, split: str = "test", out: Path = Path("spikes.npz"),
                                 ids=np.array(part.ids)[chosen])
     except OSError as error:
         raise HardspikeError(f"{out}: cannot be written ({error.strerror})") from error
+    print(f"{out}: {name}, {split}: spikes {tuple(spikes.shape)} as (T, N, C, H, W), labels, ids")
     return out
