@@ -21,6 +21,7 @@ class AugmentConfig:
         rotation: degrees, either way
         scale: size, 0.1 for 90 to 110 %
         shear: horizontal shear, in widths per height
+        elastic: pixels by which a smooth random field, drawn on a 5x5 grid, bends the picture (Simard et al. 2003)
         drop: part of the events that is lost; each recording draws its own part up to this one
         jitter: time steps, earlier or later; what leaves the window is lost and what enters is empty
     """
@@ -29,6 +30,7 @@ class AugmentConfig:
     rotation: float = 10.0
     scale: float = 0.1
     shear: float = 0.1
+    elastic: float = 0.0
     drop: float = 0.2
     jitter: int = 1
 
@@ -52,8 +54,11 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig) -
     _check(config, frames.shape[1])
     # Six uniform numbers in [-1, 1) a recording, always: turning one distortion off leaves the others' draws alone.
     draws = (torch.rand(6, len(frames), generator=generator, device=generator.device) * 2 - 1).to(frames)
-    if config.shift or config.rotation or config.scale or config.shear:
-        frames = _warp(frames, draws[:5], config)
+    bend = None
+    if config.elastic:
+        bend = (torch.rand(len(frames), 2, 5, 5, generator=generator, device=generator.device) * 2 - 1).to(frames)
+    if config.shift or config.rotation or config.scale or config.shear or config.elastic:
+        frames = _warp(frames, draws[:5], bend, config)
     if config.jitter:
         frames = _jitter(frames, draws[5], config.jitter)
     if config.drop:
@@ -62,15 +67,15 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig) -
 
 
 def _check(config: AugmentConfig, steps: int) -> None:
-    for name, limit in (("shift", math.inf), ("rotation", 180), ("scale", 1), ("shear", math.inf), ("drop", 1),
-                        ("jitter", steps)):
+    for name, limit in (("shift", math.inf), ("rotation", 180), ("scale", 1), ("shear", math.inf),
+                        ("elastic", math.inf), ("drop", 1), ("jitter", steps)):
         value = getattr(config, name)
         if not 0 <= value < limit:
             raise UsageError(f"augmentation's {name} {value}: must be at least 0 and below {limit}"
                              + (", the number of time steps" if name == "jitter" else ""))
 
 
-def _warp(frames: Tensor, draws: Tensor, config: AugmentConfig) -> Tensor:
+def _warp(frames: Tensor, draws: Tensor, bend: Tensor | None, config: AugmentConfig) -> Tensor:
     batch, steps, channels, height, width = frames.shape
     right, down, turn, size, slant = draws
     angle, zoom, slant = turn * math.radians(config.rotation), 1 + size * config.scale, slant * config.shear
@@ -80,6 +85,9 @@ def _warp(frames: Tensor, draws: Tensor, config: AugmentConfig) -> Tensor:
             sin * width / height, slant * sin + cos, down * config.shift * 2 / height)
     affine = torch.stack(rows, dim=1).view(batch, 2, 3)
     grid = F.affine_grid(affine, [batch, 1, height, width], align_corners=False)
+    if bend is not None:
+        field = F.interpolate(bend, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+        grid = grid + field * torch.tensor([2 / width, 2 / height]).to(frames) * config.elastic
     flat = frames.reshape(batch, steps * channels, height, width)
     return F.grid_sample(flat, grid, mode="nearest", align_corners=False).view(frames.shape)
 
