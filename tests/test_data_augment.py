@@ -6,7 +6,7 @@ import torch
 from hardspike import UsageError
 from trainer.data.augment import AugmentConfig, augment
 
-OFF = {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "shear": 0.0, "drop": 0.0, "jitter": 0}
+OFF = {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "shear": 0.0, "elastic": 0.0, "drop": 0.0, "jitter": 0}
 
 
 def only(**options) -> AugmentConfig:
@@ -65,6 +65,17 @@ def test_shear_slides_rows_against_each_other():
     sheared = augment(frames, seeded(), only(shear=0.25))
     top = torch.stack([recording[0, 0, 4].nonzero().float().mean() - 16 for recording in sheared])
     assert 2.5 <= top.max() <= 3.5 and -3.5 <= top.min() <= -2.5
+
+
+def test_elastic_moves_parts_of_a_picture_apart_but_not_far():
+    frames = torch.zeros(100, 1, 1, 34, 34)
+    frames[..., 6:9, 6:9] = frames[..., 25:28, 25:28] = 1
+    bent = augment(frames, seeded(), only(elastic=2.0))
+    assert bent.unique().tolist() == [0, 1]
+    offsets = torch.stack([torch.stack([recording[0, 0, half].nonzero().float().mean(0) for half in
+                                        (slice(0, 17), slice(17, 34))]) for recording in bent])
+    offsets -= torch.tensor([[7.0, 7.0], [9.0, 26.0]])
+    assert 1 < offsets.abs().max() < 3 and (offsets[:, 0] - offsets[:, 1]).abs().max() > 1
 
 
 def test_jitter_moves_whole_steps_and_fills_with_nothing():
