@@ -7,6 +7,8 @@ other tools. With conv(x) = W*x + b and norm(y) = f*y + o, both are one layer (f
 import nir
 import numpy as np
 
+from export.passes.rewrite import Edit
+
 LINEAR = (nir.Conv1d, nir.Conv2d, nir.Linear, nir.Affine)
 
 
@@ -15,19 +17,13 @@ def fold_batchnorm(graph: nir.NIRGraph) -> nir.NIRGraph:
 
     Left alone where the linear layer's output goes elsewhere too, or a sum of several edges comes in between.
     """
-    nodes, edges = dict(graph.nodes), [tuple(edge) for edge in graph.edges]
-    for name in list(nodes):
-        norm = _channelwise(nodes[name])
-        before = [a for a, b in edges if b == name]
-        if norm is None or len(before) != 1 or not isinstance(nodes[before[0]], LINEAR):
-            continue
-        linear = before[0]
-        if [edge for edge in edges if edge[0] == linear] != [(linear, name)]:
-            continue
-        nodes[linear] = _scaled(nodes[linear], *norm)
-        del nodes[name]
-        edges = [(linear if a == name else a, b) for a, b in edges if (a, b) != (linear, name)]
-    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
+    edit = Edit(graph)
+    for name in list(edit.nodes):
+        norm, linear = _channelwise(edit.nodes[name]), edit.only_source(name)
+        if norm is not None and linear and isinstance(edit.nodes[linear], LINEAR):
+            edit.nodes[linear] = _scaled(edit.nodes[linear], *norm)
+            edit.bypass(name)
+    return edit.graph()
 
 
 def _channelwise(node: nir.NIRNode) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,0 +1,39 @@
+"""Small edits of a NIR graph that the passes share."""
+
+import nir
+
+
+class Edit:
+    """A graph under change: `nodes` and `edges` to edit freely, `graph()` to take the result.
+
+    Args:
+        graph: left as it is; nodes are shared, so replace them rather than change them.
+    """
+
+    def __init__(self, graph: nir.NIRGraph):
+        self.nodes = dict(graph.nodes)
+        self.edges = [tuple(edge) for edge in graph.edges]
+        self.metadata = dict(graph.metadata)
+
+    def sources(self, name: str) -> list[str]:
+        """Names of the nodes that feed `name`."""
+        return [a for a, b in self.edges if b == name]
+
+    def targets(self, name: str) -> list[str]:
+        """Names of the nodes that `name` feeds."""
+        return [b for a, b in self.edges if a == name]
+
+    def only_source(self, name: str) -> str | None:
+        """The one node that feeds `name` and feeds nothing else; None where it is not so."""
+        sources = self.sources(name)
+        return sources[0] if len(sources) == 1 and self.targets(sources[0]) == [name] else None
+
+    def bypass(self, name: str) -> None:
+        """Take `name` out and join what fed it to what it feeds."""
+        before, after = self.sources(name), self.targets(name)
+        self.edges = [edge for edge in self.edges if name not in edge] + [(a, b) for a in before for b in after]
+        del self.nodes[name]
+
+    def graph(self) -> nir.NIRGraph:
+        """The edited graph."""
+        return nir.NIRGraph(self.nodes, self.edges, metadata=self.metadata, type_check=False)

@@ -1,0 +1,25 @@
+"""Untrained networks that spike, for tests of what comes after training."""
+
+import torch
+
+from trainer.networks import Network, NetworkConfig, build
+
+SHAPE = (2, 34, 34)
+
+
+def busy_network(**options) -> Network:
+    """An untrained network that spikes in every layer, with BatchNorm statistics that are not the initial ones."""
+    options = {"layers": "6c5s2-ap2-8c3-32", "gain": 6.0, **options}
+    network = build(NetworkConfig(**options), SHAPE, 10)
+    for name, value in [*network.named_buffers(), *network.named_parameters()]:
+        if "running" in name:
+            value.uniform_(0.3, 0.9)
+        elif "norm" in name and name.endswith(("weight", "bias")):
+            value.data.uniform_(0.2, 2.5)
+        elif options.get("readout") == "spikes" and name == "layers.readout.bias":
+            value.data += 0.5
+    return network.eval()
+
+
+def frames(steps: int = 12, batch: int = 6) -> torch.Tensor:
+    return (torch.rand(steps, batch, *SHAPE) < 0.3).float()
