@@ -1,0 +1,172 @@
+"""Runs a `.net` file in Intel's Lava simulator: starts `worker` in the Lava environment and reads its spikes."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from hardspike import HardspikeError, progress
+from targets.lava.setup import WORKER, find
+from targets.recording import Recording
+
+
+@dataclass(frozen=True)
+class NetFile:
+    """What a `.net` file says beside its weights: shapes without time and batch, layer name -> shape in order.
+
+    `readout` is the float weight (out, in) and bias (out,) that the host applies to the last layer's spikes.
+    """
+
+    input_shape: tuple[int, ...]
+    layers: dict[str, tuple[int, ...]]
+    readout: tuple[np.ndarray, np.ndarray] | None
+
+
+def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = None) -> Recording:
+    """Run `net` on `spikes` (T, B, *input) of 0 and 1; every sample starts from state zero.
+
+    The spikes of every layer come without the latency of Lava's layers, as if a spike crossed all layers within its
+    step, in (C, H, W) order.
+
+    Args:
+        timeout: seconds after which the simulator is ended.
+        folder: of the Lava environment, where it is not the default one.
+
+    Raises:
+        HardspikeError: there is no Lava environment, the file or the spikes are refused, the simulator fails or
+            takes too long.
+    """
+    net = Path(net)
+    environment = find(folder)
+    if environment is None:
+        raise HardspikeError("no Lava environment; make it with `python -m targets setup lava`")
+    network = read_net(net)
+    _check(net, network, spikes)
+    steps, samples = spikes.shape[:2]
+    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
+        source, result, log = (Path(scratch) / name for name in ("spikes.npy", "layers.npz", "log"))
+        np.save(source, spikes.numpy().astype(np.uint8))
+        command = [str(environment.python), str(WORKER), "run", str(net.absolute()), str(source), str(result)]
+        total = steps * samples + len(network.layers)
+        with open(log, "w+") as file:
+            bar = progress((), f"Lava {net.name}", total=total, unit="step")
+            status = _work(command, scratch, file, timeout, bar)
+            file.seek(0)
+            if status != 0:
+                raise HardspikeError(f"{net}: {_cause(status, file.read(), timeout)}")
+        recorded = np.load(result)
+        found = {name: torch.from_numpy(recorded[str(i)]).reshape(steps, samples, *shape)
+                 for i, (name, shape) in enumerate(network.layers.items(), start=1)}
+    last = found[list(network.layers)[-1]].double()
+    if network.readout is None:
+        return Recording(found, last)
+    weight, bias = (torch.from_numpy(values) for values in network.readout)
+    return Recording(found, last.flatten(2) @ weight.T + bias)
+
+
+def read_net(path: Path) -> NetFile:
+    """Shapes and names of a `.net` file; layers without a name are called by their number.
+
+    Raises:
+        HardspikeError: it is missing, no HDF5, or no network description with an input layer.
+    """
+    if not path.is_file():
+        raise HardspikeError(f"{path}: no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            entries = [file["layer"][str(i)] for i in range(len(file["layer"]))]
+            kinds = [entry["type"][()].decode() for entry in entries]
+            if kinds[:1] != ["input"]:
+                raise HardspikeError(f"{path}: its first layer is {kinds[:1] or 'missing'}; a layer of type input, "
+                                     "with its shape, has to come first")
+            shapes = [tuple(map(int, np.atleast_1d(entry["shape"][()]))) if "shape" in entry else ()
+                      for entry in entries]
+            layers = {entry["name"][()].decode() if "name" in entry else str(i): shape
+                      for i, (entry, kind, shape) in enumerate(zip(entries, kinds, shapes, strict=True))
+                      if kind in ("conv", "dense")}
+            readout = tuple(file["readout"][key][()] for key in ("weight", "bias")) if "readout" in file else None
+    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+        raise HardspikeError(f"{path}: not a network of lava-dl's netx (HDF5): {' '.join(str(error).split())}; "
+                             "write one with `python -m export netx`") from error
+    return NetFile(shapes[0], layers, readout)
+
+
+def _check(net: Path, network: NetFile, spikes: Tensor) -> None:
+    shape = tuple(spikes.shape)
+    if len(shape) < 2 or 0 in shape or math.prod(shape[2:]) != math.prod(network.input_shape):
+        raise HardspikeError(f"spikes of shape {shape} do not fit {net}, which takes "
+                             f"(T, B, {', '.join(map(str, network.input_shape))})")
+    if not torch.isin(spikes, torch.tensor([0, 1], dtype=spikes.dtype)).all():
+        raise HardspikeError(f"spikes go up to {spikes.max().item():g}, down to {spikes.min().item():g}; Lava takes an "
+                             "event as 1 and loses how many there were: clip them to 0 and 1")
+
+
+def _work(command: list[str], scratch: str, log: IO, timeout: float, bar: tqdm) -> int | None:
+    """Run the worker to its end; its exit status, or None when it was ended for being late.
+
+    The simulator is a dozen processes that wait for each other: whatever goes wrong, all of them have to go.
+    """
+    outside = {"PYTHONPATH", "PYTHONHOME"}
+    environment = {key: value for key, value in os.environ.items() if key not in outside}
+    environment |= {"OMP_NUM_THREADS": "1", "TMPDIR": scratch}  # multiprocessing leaves its folder when it is ended
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+                               text=True, start_new_session=True)
+    reader = threading.Thread(target=_follow, args=(process.stdout, bar))
+    reader.start()
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.returncode != 0:
+            _end(process)
+        reader.join()
+        bar.close()
+
+
+def _follow(lines: IO, bar: tqdm) -> None:
+    with lines:
+        for line in lines:
+            if line.startswith("step "):
+                bar.update(int(line.removeprefix("step ")) - bar.n)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End what is left of the worker's group: politely, so that shared memory is freed, then by force."""
+    for name in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + 2
+        signalled = False
+        while time.monotonic() < deadline:
+            try:
+                os.killpg(process.pid, 0 if signalled else name)
+            except ProcessLookupError:
+                return
+            signalled = True
+            process.poll()
+            time.sleep(0.02)
+
+
+def _cause(status: int | None, said: str, timeout: float) -> str:
+    """The worker's failure in one line."""
+    if status is None:
+        return f"Lava was ended after {timeout:g} s; run fewer samples or give it more time (timeout)"
+    for line in reversed(said.splitlines()):
+        try:
+            return f"Lava stops: {json.loads(line)['error']}"
+        except (ValueError, TypeError, KeyError):
+            continue
+    last = next((line for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
+    return f"Lava ended with status {status}: {last}"

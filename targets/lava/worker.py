@@ -1,0 +1,136 @@
+"""Runs a `.net` file in Lava's fixed-point CPU simulator. A script of the Lava environment, which `runner` starts.
+
+    python worker.py check                 prints the versions of what it needs, as JSON
+    python worker.py run NET SPIKES OUT    SPIKES: .npy (T, S, *input) of 0 and 1; OUT: .npz, spikes of each layer
+
+Prints a line `step N` now and then. An error is one line of JSON on standard error, `{"error": ...}`, and exit
+status 1. All samples go through in one run, state and buffers of every layer reset between them. It imports nothing
+of hardspike, whose Python is newer.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import types
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+CHUNK = 64
+"""Steps a call of Lava's `run`: what its channels to this process have to hold."""
+
+
+def main(arguments):
+    allow_unhashable_defaults()
+    import_netx()
+    if arguments == ["check"]:
+        print(json.dumps({name: version(name) for name in ("lava-nc", "lava-dl", "numpy")}))
+    else:
+        command, net, spikes, out = arguments
+        assert command == "run", command
+        simulate(net, np.load(spikes, mmap_mode="r"), out)
+
+
+def allow_unhashable_defaults():
+    """lava-nc 0.10.0 was written for Python 3.10, where any object may be the default of a dataclass field.
+
+    From 3.11 on the default has to be hashable, and dataclasses with `__eq__` are not: give those of Lava
+    `object.__hash__` (identity) while they are made.
+    """
+    if sys.version_info < (3, 11):  # noqa: UP036
+        return
+    process = dataclasses._process_class
+
+    def with_hash(cls, *options):
+        made = process(cls, *options)
+        if cls.__module__.split(".")[0] == "lava" and made.__hash__ is None:
+            made.__hash__ = object.__hash__
+        return made
+
+    dataclasses._process_class = with_hash
+
+
+def import_netx():
+    """Import lava-dl's netx without torch, which it needs for two things that no `.net` file of ours has.
+
+    `netx.hdf5` takes the parameters of resonate-and-fire neurons from slayer, `netx` itself imports
+    `sequential_modules`: empty modules stand in. Lava's compiler asks for their `__file__` and executes every module
+    beside it, so it says that of softlif, which is alone in its folder.
+    """
+    file = Path(__file__).parent / "softlif" / "__init__.py"
+    for name in ("slayer", "slayer.neuron", "slayer.neuron.rf", "netx.sequential_modules"):
+        module = types.ModuleType(f"lava.lib.dl.{name}")
+        module.__file__, module.__path__ = str(file), []
+        sys.modules[module.__name__] = module
+    sys.modules["lava.lib.dl.slayer.neuron.rf"].neuron_params = None
+    import lava.lib.dl.netx.hdf5  # noqa: F401
+
+
+def simulate(net, spikes, out):
+    """Run `net` on `spikes` (T, S, *input) and write the spikes of layer i as array `i`, (T, S, *shape), to `out`.
+
+    Layer i (from 1) answers i steps late, so S samples of T steps take S * T + L steps, layer i's reset falls on
+    step i + 1, i + 1 + T, ... (counted from 1), and its steps i ... i + S * T (counted from 0) are what it gives
+    without latency.
+    """
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
+    from lava.proc.io.injector import Injector, PyLoihiInjectorModel
+    from softlif import network
+
+    steps, samples = spikes.shape[:2]
+    net = network(net, reset_interval=steps, reset_offset=1)
+    total = steps * samples + len(net.layers)
+    inlet = Injector(shape=net.inp.shape, buffer_size=CHUNK)
+    inlet.out_port.connect(net.inp)
+    outlets = [Extractor(shape=layer.out.shape, buffer_size=CHUNK) for layer in net.layers]
+    for layer, outlet in zip(net.layers, outlets, strict=True):
+        layer.out.connect(outlet.in_port)
+    inlet.create_runtime(Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map={
+        Injector: PyLoihiInjectorModel, Extractor: PyLoihiExtractorModel}))
+    recorded = [np.zeros((total, *layer.out.shape), np.uint8) for layer in net.layers]
+    silence = np.zeros(net.inp.shape)
+    for start in range(0, total, CHUNK):
+        chunk = range(start, min(start + CHUNK, total))
+        for t in chunk:
+            sample, step = divmod(t, steps)
+            inlet.send(to_lava(spikes[step, sample], net.inp.shape) if sample < samples else silence)
+        run(inlet, RunSteps(num_steps=len(chunk)))
+        for record, outlet in zip(recorded, outlets, strict=True):
+            for t in chunk:
+                record[t] = outlet.receive()
+        print(f"step {chunk.stop}", flush=True)
+    inlet.stop()
+    arrays = {}
+    for late, record in enumerate(recorded, start=1):
+        record = record[late:late + steps * samples].reshape(samples, steps, *record.shape[1:])
+        arrays[str(late)] = np.swapaxes(record, 0, 1).transpose(0, 1, *range(record.ndim - 1, 1, -1))
+    np.savez(out, **arrays)
+
+
+def to_lava(frame, shape):
+    """(C, H, W) as Lava's (W, H, C), or flat where the first layer is dense."""
+    return (frame.reshape(shape) if len(shape) == 1 else frame.transpose(2, 1, 0)).astype(float)
+
+
+def run(process, condition):
+    """Lava's own error only says that there was one; the cause is in the simulator's processes."""
+    try:
+        process.run(condition)
+    except RuntimeError:
+        for actor in process.runtime._messaging_infrastructure.actors:
+            if actor.exception:
+                raise actor.exception[0] from None
+        raise
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Exception as error:
+        print(json.dumps({"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}), file=sys.stderr,
+              flush=True)
+        os._exit(1)  # a plain exit would wait for the simulator's processes, which wait for this one
