@@ -7,9 +7,8 @@ other tools. With conv(x) = W*x + b and norm(y) = f*y + o, both are one layer (f
 import nir
 import numpy as np
 
+from export.passes.fold_gain import LINEAR, scaled
 from export.passes.rewrite import Edit
-
-LINEAR = (nir.Conv1d, nir.Conv2d, nir.Linear, nir.Affine)
 
 
 def fold_batchnorm(graph: nir.NIRGraph) -> nir.NIRGraph:
@@ -21,7 +20,7 @@ def fold_batchnorm(graph: nir.NIRGraph) -> nir.NIRGraph:
     for name in list(edit.nodes):
         norm, linear = _channelwise(edit.nodes[name]), edit.only_source(name)
         if norm is not None and linear and isinstance(edit.nodes[linear], LINEAR):
-            edit.nodes[linear] = _scaled(edit.nodes[linear], *norm)
+            edit.nodes[linear] = scaled(name, edit.nodes[linear], *norm)
             edit.bypass(name)
     return edit.graph()
 
@@ -39,13 +38,3 @@ def _channelwise(node: nir.NIRNode) -> tuple[np.ndarray, np.ndarray] | None:
         if weight.shape[0] == weight.shape[1] and not np.any(weight - np.diag(np.diag(weight))):
             return np.diag(weight), np.asarray(node.bias, float)
     return None
-
-
-def _scaled(node: nir.NIRNode, factor: np.ndarray, offset: np.ndarray) -> nir.NIRNode:
-    weight = np.asarray(node.weight, float)
-    scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-    bias = offset + factor * (0 if isinstance(node, nir.Linear) else np.asarray(node.bias, float))
-    if isinstance(node, nir.Linear | nir.Affine):
-        return nir.Affine(scaled, bias)
-    return type(node)(input_shape=node.input_shape, weight=scaled, stride=node.stride, padding=node.padding,
-                      dilation=node.dilation, groups=node.groups, bias=bias)

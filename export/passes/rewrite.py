@@ -2,6 +2,19 @@
 
 import nir
 
+from targets.graph import plan
+
+
+def flatten(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
+    """The same graph without nesting (inner nodes get dotted names) and with its `dt` written down.
+
+    Raises:
+        HardspikeError: what `targets.graph.plan` refuses.
+    """
+    layout = plan(graph, dt)
+    edges = [(edge.source, edge.target) for edge in layout.edges]
+    return nir.NIRGraph(dict(layout.nodes), edges, metadata={**graph.metadata, "dt": layout.dt}, type_check=False)
+
 
 class Edit:
     """A graph under change: `nodes` and `edges` to edit freely, `graph()` to take the result.

@@ -1,0 +1,240 @@
+"""Quantise a graph for an integer target: weights to a few bits, thresholds and biases to the same integer units.
+
+A layer u' = lambda*u + W*s + b, fire at u > theta, spikes alike when W, b and theta are multiplied by one scale, which
+decides everything: weights become m * 2^e with m of the asked number of bits and e filling the target's weight
+range, so that thresholds and biases keep that range's full resolution. Leaks are rounded to 4096ths.
+
+Scaling by the largest weight (`max_abs`) wastes the few levels on outliers. `searched` tries scales around it, clipping
+the largest weights, and then thresholds around theta, runs each candidate on the target's own integer arithmetic on
+real samples, with all layers before it already quantised, and keeps the one whose spikes differ least from those of the
+float network: what a layer hands on is what counts, not the weights' error.
+"""
+
+import copy
+import json
+from dataclasses import dataclass
+
+import networkx as nx
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+from export.passes.rewrite import Edit
+from hardspike import HardspikeError, UsageError, nearest, progress
+from targets import fixed_point, reference
+from targets.graph import plan
+from targets.layers import DECAY_UNIT, LINEAR, Layer, Network, split
+from targets.limits import Limits
+from targets.shapes import array
+
+SCALES = ("searched", "max_abs")
+_CLIPS = np.geomspace(0.95, 4.0, 22)
+"""Candidates: the scale that maps the largest weight to the largest level, times these."""
+_TRIMS = np.linspace(0.85, 1.15, 13)
+"""Candidates: the threshold at the chosen scale, times these."""
+
+
+@dataclass
+class QuantisedLayer:
+    """What quantising did to one layer (report).
+
+    Args:
+        layer: its neurons.
+        bits: of a weight.
+        step: weights are multiples of this (2^e).
+        scale: integer units per float unit.
+        threshold: largest threshold, integer.
+        threshold_trim: integer threshold over scale * float threshold, less 1.
+        bias: largest |bias|, integer.
+        leak: leak per step as it is now (largest change in `leak_error`).
+        leak_error: largest |leak - float leak|.
+        clipped: share of weights that were clipped.
+        spikes: of the float network on the samples used.
+        mismatches: spikes that differ there, all layers before it quantised too.
+    """
+
+    layer: str
+    bits: int
+    step: int
+    scale: float
+    threshold: int
+    threshold_trim: float
+    bias: int
+    leak: float
+    leak_error: float
+    clipped: float
+    spikes: int
+    mismatches: int
+
+
+def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
+             scale: str = "searched") -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
+    """An integer graph for a target, and what changed.
+
+    Args:
+        graph: folded (no BatchNorm, no pooling, gains 1).
+        spikes: real samples (T, B, ...) to choose scales on; training ones.
+        limits: of the target.
+        bits: of a weight, 2 to 8.
+        scale: searched or max_abs.
+
+    Returns:
+        a valid NIR graph in integer units, its readout included, with `quantised` in its metadata; one row a layer.
+
+    Raises:
+        UsageError: bits or scale out of range.
+        HardspikeError: a layer that no scale fits into the target's limits, or a graph that is no layers of neurons.
+    """
+    if not 2 <= bits <= 8:
+        raise UsageError(f"bits {bits}: a weight has 2 to 8 bits")
+    if scale not in SCALES:
+        raise UsageError(f"scale '{scale}' is unknown{nearest(scale, SCALES)}; known: {', '.join(SCALES)}")
+    network = split(plan(graph))
+    if network.problems:
+        raise HardspikeError(f"{limits.chip} cannot hold this graph: {network.problems[0]}")
+    wanted = reference.run(graph, spikes).spikes
+    current, rows = _round_leaks(graph, network), []
+    for layer in progress(network.layers.values(), f"quantise to {bits} bits"):
+        current, row = _quantise_layer(current, graph, layer, spikes, wanted[layer.name], limits, bits, scale)
+        rows.append(row)
+    current = _quantise_readout(current, network, bits, limits)
+    current.metadata["quantised"] = json.dumps({"target": limits.chip, "bits": bits, "scale": scale,
+                                                "scales": {row.layer: row.scale for row in rows}})
+    return current, rows
+
+
+def _quantise_layer(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, spikes: Tensor, wanted: Tensor,
+                    limits: Limits, bits: int, scale: str) -> tuple[nir.NIRGraph, QuantisedLayer]:
+    names = list(dict.fromkeys(c.linear for c in layer.connections))
+    largest = max(np.abs(array(graph.nodes[name].weight)).max() for name in names)
+    if not largest > 0:
+        raise HardspikeError(f"layer '{layer.name}': all weights are zero; train again, or remove the layer")
+    step, levels = _grid(bits, limits)
+    full = levels * step / largest
+    best = None
+
+    def consider(clip: float, trim: float) -> None:
+        nonlocal best
+        candidate = _apply(current, graph, layer, names, full * clip, trim, step, levels, limits)
+        if candidate is None:
+            return
+        got = fixed_point.run(_ancestors(candidate, layer.name), spikes, limits).spikes[layer.name]
+        mismatches = int((got != wanted).sum())
+        if best is None or mismatches < best[0]:
+            best = mismatches, clip, trim, candidate
+
+    for clip in _CLIPS if scale == "searched" else (1.0,):
+        consider(clip, 1.0)
+    # A layer whose threshold or bias does not fit at full scale is scaled down until it does, searched or not
+    shrink = 1.0
+    while best is None and shrink > 1e-3:
+        shrink /= 1.25
+        consider(shrink, 1.0)
+    if best is None:
+        raise HardspikeError(
+            f"layer '{layer.name}': no scale brings its weights (largest {largest:.3g}), bias (largest "
+            f"{np.abs(layer.bias).max(initial=0):.3g}) and threshold ({layer.threshold.max():.3g}) into the ranges of "
+            f"{limits.chip}; train with smaller biases or a lower threshold")
+    if scale == "searched":
+        for trim in _TRIMS:
+            consider(best[1], trim)
+    mismatches, clip, trim, chosen = best
+    done = split(plan(chosen)).layers[layer.name]
+    weights = np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in names])
+    leak = 1 - done.v_decay / DECAY_UNIT
+    return chosen, QuantisedLayer(
+        layer.name, bits, step, full * clip, int(done.threshold.max()), trim - 1, int(np.abs(done.bias).max(initial=0)),
+        float(leak.max()), float(np.abs(done.v_decay - layer.v_decay).max() / DECAY_UNIT),
+        float((weights * full * clip > (levels + 0.5) * step).mean()), int(wanted.sum(dtype=torch.int64)), mismatches)
+
+
+def _grid(bits: int, limits: Limits) -> tuple[int, int]:
+    """(2^e, largest m): weights are m * 2^e, filling the target's range."""
+    levels = 2 ** (bits - 1) - 1
+    step = 1
+    while 2 * step * levels <= limits.weight_max.value:
+        step *= 2
+    return step, levels
+
+
+def _apply(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, names: list[str], scale: float, trim: float,
+           step: int, levels: int, limits: Limits) -> nir.NIRGraph | None:
+    """`current` with one layer in integers of `scale` units; None where threshold or bias leave their range."""
+    edit = Edit(current)
+    for name in names:
+        node = copy.copy(graph.nodes[name])
+        node.weight = _rounded(array(node.weight), scale, step, levels)
+        if hasattr(node, "bias"):
+            node.bias = np.round(array(node.bias) * scale)
+        edit.nodes[name] = node
+    threshold = np.maximum(np.round(layer.threshold * scale * trim), 1)
+    if threshold.max() > limits.threshold.value or np.abs(layer.bias * scale).max(initial=0) + 1 > limits.bias.value:
+        return None
+    fire = copy.copy(edit.nodes[layer.name])
+    threshold = np.broadcast_to(threshold, layer.shape).copy()
+    setattr(fire, "threshold" if isinstance(fire, nir.Threshold) else "v_threshold", threshold)
+    edit.nodes[layer.name] = fire
+    for name in layer.members:
+        if isinstance(edit.nodes[name], nir.Scale):
+            edit.nodes[name] = nir.Scale(-threshold)
+    return edit.graph()
+
+
+def _round_leaks(graph: nir.NIRGraph, network: Network) -> nir.NIRGraph:
+    """Leaks in 4096ths; a leak that rounds to none becomes an integrator, so that no tau is infinite."""
+    edit, dt = Edit(graph), network.plan.dt
+    for layer in network.layers.values():
+        for name in layer.members:
+            node = edit.nodes[name]
+            if not isinstance(node, nir.LIF | nir.LI | nir.CubaLIF):
+                continue
+            shape = network.plan.input_shape[name]
+            decay = np.broadcast_to(np.round(layer.v_decay), shape).copy()
+            if (decay == 0).any():
+                raise HardspikeError(f"layer '{name}': its leak rounds to 4096/4096, none at all; use beta 1 (no leak) "
+                                     "or below 0.9998")
+            node = copy.copy(node)
+            tau = dt * DECAY_UNIT / decay
+            if isinstance(node, nir.CubaLIF):
+                node.tau_mem, node.tau_syn = tau, dt * DECAY_UNIT / np.broadcast_to(np.round(layer.i_decay), shape)
+                node.w_in = node.tau_syn / dt
+            else:
+                node.tau = tau
+            node.r = tau / dt
+            edit.nodes[name] = node
+    return edit.graph()
+
+
+def _ancestors(graph: nir.NIRGraph, name: str) -> nir.NIRGraph:
+    """The part of `graph` that decides about the spikes of `name`, with an Output there."""
+    whole = nx.DiGraph(graph.edges)
+    keep = nx.ancestors(whole, name) | {name}
+    nodes = {n: node for n, node in graph.nodes.items() if n in keep} | {"_output": nir.Output({"output": None})}
+    edges = [(a, b) for a, b in graph.edges if a in keep and b in keep] + [(name, "_output")]
+    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
+
+
+def _quantise_readout(graph: nir.NIRGraph, network: Network, bits: int, limits: Limits) -> nir.NIRGraph:
+    """The host's linear readout in integers of one unit: the class is an argmax, so its unit does not matter."""
+    edit = Edit(graph)
+    step, levels = _grid(bits, limits)
+    for name in network.readout:
+        node = edit.nodes[name]
+        if not isinstance(node, LINEAR):
+            continue
+        weight = array(node.weight).astype(np.float64)
+        full = levels * step / max(np.abs(weight).max(), 1e-30)
+        scale = min((full * clip for clip in _CLIPS),
+                    key=lambda s, w=weight: float(np.square(_rounded(w, s, step, levels) / s - w).sum()))
+        node = copy.copy(node)
+        node.weight = _rounded(weight, scale, step, levels)
+        if hasattr(node, "bias"):
+            node.bias = np.round(array(node.bias) * scale)
+        edit.nodes[name] = node
+    return edit.graph()
+
+
+def _rounded(weight: np.ndarray, scale: float, step: int, levels: int) -> np.ndarray:
+    """`weight` in integer units: the nearest multiple of `step`, at most `levels` steps from zero."""
+    return step * np.clip(np.round(weight * scale / step), -levels, levels)
