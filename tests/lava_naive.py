@@ -1,10 +1,11 @@
-"""Lava's fixed-point layers written down plainly in numpy, and `.net` files of them: what the real one is held to.
+"""Lava's fixed-point layers written down plainly in numpy, and as files: what the real one is held to.
 
 A layer is a dict: weight, bias, reset, iDecay, vDecay, vThMant and, for a convolution, stride, padding, dilation,
 groups.
 """
 
 import h5py
+import nir
 import numpy as np
 
 LIMIT = 1 << 23
@@ -84,27 +85,69 @@ def write(path, layers, shape):
 
 
 def random_layers(rng, shape):
-    """Two or three layers with odd parameters for an input of `shape`, convolutions first."""
+    """Two or three layers that fire, with odd parameters, for an input of `shape`; convolutions first."""
     layers = []
     for _ in range(int(rng.integers(2, 4))):
-        layer = {"reset": ("zero", "subtract")[int(rng.integers(2))], "vThMant": int(rng.integers(1, 300)),
-                 "iDecay": int(rng.choice([4096, 3000, 700])), "vDecay": int(rng.choice([0, 128, 1000, 4096]))}
+        layer = {"reset": ("zero", "subtract")[int(rng.integers(2))], "iDecay": 4096,
+                 "vDecay": int(rng.choice([0, 128, 1000, 4096]))}
+        if layer["reset"] == "zero" and layer["vDecay"]:  # what NIR has a node for
+            layer["iDecay"] = int(rng.choice([4096, 3000, 700]))
         if len(shape) == 3 and min(shape[1:]) >= 5:
             groups = int(rng.choice([1, 2])) if shape[0] % 2 == 0 else 1
-            layer |= {"weight": rng.integers(-128, 128, (4, shape[0] // groups, *rng.integers(1, 4, 2))),
-                      "groups": groups, "stride": rng.integers(1, 4, 2), "padding": rng.integers(0, 3, 2),
+            form = (4, shape[0] // groups, *rng.integers(1, 4, 2))
+            layer |= {"groups": groups, "stride": rng.integers(1, 4, 2), "padding": rng.integers(0, 3, 2),
                       "dilation": rng.integers(1, 3, 2)}
         else:
-            layer["weight"] = rng.integers(-128, 128, (int(rng.integers(3, 9)), int(np.prod(shape))))
+            form = (int(rng.integers(3, 9)), int(np.prod(shape)))
+        few = np.prod(form[1:]) < 16  # with few inputs a layer of mixed signs may be silent
+        layer["weight"] = rng.integers(-60 if few else -128, 128, form)
         layer["bias"] = rng.integers(-40, 60, len(layer["weight"]))
+        layer["vThMant"] = int(rng.integers(1, 30 * min(10, layer["weight"][0].size)))
         layers.append(layer)
         shape = synapse(layer, np.zeros(shape, np.int64)).shape
     return layers
 
 
-def extreme_layers(rng, inputs, reset):
+def extreme_layers(rng, inputs):
     """Two dense layers, slow and one-sided, so that u wraps and v saturates within 200 steps."""
     sign = rng.choice([-1, 1], (6, 1))
-    slow = {"reset": reset, "iDecay": 2, "vDecay": 3, "vThMant": 131_071}
-    return [{**slow, "weight": sign * rng.integers(100, 128, (6, inputs)), "bias": rng.integers(-32768, 32768, 6)},
-            {**slow, "weight": rng.integers(-128, 128, (5, 6)), "bias": rng.integers(-32768, 32768, 5)}]
+    slow = {"reset": "zero", "iDecay": 2, "vDecay": 3, "vThMant": 131_071}
+    return [{**slow, "weight": sign * rng.integers(100, 128, (6, inputs)), "bias": rng.integers(-4095, 4096, 6)},
+            {**slow, "weight": rng.integers(-128, 128, (5, 6)), "bias": rng.integers(-4095, 4096, 5)}]
+
+
+def to_nir(layers, shape, dt=1e-4):
+    """The layers as an integer NIR graph."""
+    nodes, edges, last = {"input": nir.Input({"input": np.array(shape)})}, [], "input"
+    for i, layer in enumerate(layers):
+        out = synapse(layer, np.zeros(shape, np.int64)).shape
+        weight, bias = layer["weight"].astype(float), layer["bias"].astype(float)
+        if weight.ndim == 4:
+            nodes[f"conv{i}"] = nir.Conv2d(shape[1:], weight, layer["stride"], layer["padding"], layer["dilation"],
+                                           layer["groups"], bias)
+            linear = f"conv{i}"
+        else:
+            if len(shape) == 3:
+                nodes[f"flatten{i}"] = nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1)
+                edges.append((last, f"flatten{i}"))
+                last = f"flatten{i}"
+            nodes[f"fc{i}"] = nir.Affine(weight, bias)
+            linear = f"fc{i}"
+        edges.append((last, linear))
+        theta, zero = np.full(out, float(layer["vThMant"])), np.zeros(out)
+        tau = np.full(out, dt * 4096 / layer["vDecay"]) if layer["vDecay"] else None
+        gain = np.full(out, 1 / dt) if tau is None else tau / dt
+        last = f"lif{i}"
+        if layer["reset"] == "subtract":
+            nodes |= {f"li{i}": nir.I(gain) if tau is None else nir.LI(tau, gain, zero),
+                      last: nir.Threshold(theta), f"reset{i}": nir.Scale(-theta)}
+            edges += [(linear, f"li{i}"), (f"li{i}", last), (last, f"reset{i}"), (f"reset{i}", f"li{i}")]
+        else:
+            syn = np.full(out, dt * 4096 / layer["iDecay"])
+            nodes[last] = (nir.IF(gain, theta, zero) if tau is None
+                           else nir.LIF(tau, gain, zero, theta, zero) if layer["iDecay"] == 4096
+                           else nir.CubaLIF(syn, tau, gain, zero, theta, zero, syn / dt))
+            edges.append((linear, last))
+        shape = out
+    nodes["output"] = nir.Output({"output": np.array(shape)})
+    return nir.NIRGraph(nodes, [*edges, (last, "output")], metadata={"dt": dt}, type_check=False)

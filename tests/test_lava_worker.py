@@ -38,14 +38,14 @@ def test_every_spike_of_every_layer_is_as_written_down(seed, tmp_path):
     spikes = (rng.random((12, 7, *shape)) < 0.4).astype(np.uint8)
     expected, _ = lava_naive.run(layers, spikes)
     found = simulate(tmp_path / "model.net", layers, shape, spikes)
-    assert sum(record.sum() for record in expected) > 100
+    assert all(record.any() for record in expected)
     assert [(a != b).sum() for a, b in zip(expected, found, strict=True)] == [0] * len(layers)
 
 
 @pytest.mark.parametrize("reset", ["zero", "subtract"])
 def test_current_wraps_and_voltage_saturates(reset, tmp_path):
     rng = np.random.default_rng(5)
-    layers = lava_naive.extreme_layers(rng, 12, reset)
+    layers = [{**layer, "reset": reset} for layer in lava_naive.extreme_layers(rng, 12)]
     spikes = (rng.random((200, 2, 12)) < 0.9).astype(np.uint8)
     expected, extremes = lava_naive.run(layers, spikes)
     assert min(extremes.values()) > 0 and all(record.any() for record in expected)
