@@ -96,5 +96,5 @@ def test_state_dict_loads_into_stock_snntorch_and_back():
 def test_rest_at_zero_gives_zero_at_rest():
     threshold = torch.tensor(0.7)
     for name in SURROGATES:
-        phi, _ = Surrogate(name, 2.0, rest_at_zero=True)(-threshold, threshold)
+        phi = Surrogate(name, 2.0, rest_at_zero=True)(-threshold, threshold)
         assert abs(phi.item()) < 1e-7

@@ -50,7 +50,7 @@ def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Sur
                 if reset == "subtract":
                     u -= s_before * threshold
         z = u - threshold
-        spikes[t] = (z > 0) if hard else surrogate(z, threshold)[0]
+        spikes[t] = (z > 0) if hard else surrogate(z, threshold)
         u_before, s_before = u, spikes[t]
     return spikes, membrane
 
@@ -68,36 +68,38 @@ class _LIFScan(torch.autograd.Function):
     def backward(ctx, grad):
         u, beta, threshold = ctx.saved_tensors
         surrogate, hard, reset, detach_reset = ctx.settings
-        z = u - threshold
-        s, d = surrogate(z, threshold)
-        if hard:
-            s = (z > 0).to(u.dtype)
-        if reset == "zero":
-            carry = (1 - s if detach_reset else 1 - s - u * d) * beta
-        elif reset == "subtract" and not detach_reset:
-            carry = beta - threshold * d
-        else:
-            carry = beta.expand(u.shape)
-        a = grad * d
-        for t in range(len(u) - 2, -1, -1):
-            a[t].addcmul_(carry[t], a[t + 1])
-
-        grad_beta = grad_threshold = None
-        if ctx.needs_input_grad[1]:
-            kept = u[:-1] * (1 - s[:-1]) if reset == "zero" else u[:-1]
-            grad_beta = (a[1:] * kept).sum_to_size(beta.shape)
-        if ctx.needs_input_grad[2]:
-            # total dL/ds: the direct part and what flows back through the reset of the next step
-            total = grad.clone()
-            if not detach_reset and reset == "subtract":
-                total[:-1] -= threshold * a[1:]
-            elif not detach_reset and reset == "zero":
-                total[:-1] -= beta * u[:-1] * a[1:]
-            through_spike = total * (surrogate.threshold_gradient(z, threshold) - d)
-            grad_threshold = through_spike.sum_to_size(threshold.shape)
-            if reset == "subtract":
-                grad_threshold = grad_threshold - (a[1:] * s[:-1]).sum_to_size(threshold.shape)
-        return a, grad_beta, grad_threshold, None, None, None, None
+        a, later = torch.empty_like(grad), None
+        grad_beta, grad_threshold = torch.zeros_like(beta), torch.zeros_like(threshold)
+        # step by step, so that a step's tensors stay in cache
+        for t in range(len(u) - 1, -1, -1):
+            z = u[t] - threshold
+            d = surrogate.derivative(z, threshold)
+            s = None
+            if reset == "zero" or any(ctx.needs_input_grad[1:3]):
+                s = (z > 0).to(u.dtype) if hard else surrogate(z, threshold)
+            torch.mul(grad[t], d, out=a[t])
+            if later is not None:
+                if reset == "zero":
+                    carry = (1 - s if detach_reset else (1 - s).addcmul_(u[t], d, value=-1)).mul_(beta)
+                elif reset == "subtract" and not detach_reset:
+                    carry = beta - threshold * d
+                else:
+                    carry = beta
+                a[t].addcmul_(carry, later)
+                if ctx.needs_input_grad[1]:
+                    kept = u[t] * (1 - s) if reset == "zero" else u[t]
+                    grad_beta += (later * kept).sum_to_size(beta.shape)
+            if ctx.needs_input_grad[2]:
+                total = grad[t]  # dL/ds: the direct part and what flows back through the reset of the next step
+                if later is not None and not detach_reset and reset != "none":
+                    total = total - (threshold if reset == "subtract" else beta * u[t]) * later
+                through = surrogate.threshold_gradient(z, threshold) - d
+                grad_threshold += (total * through).sum_to_size(threshold.shape)
+                if later is not None and reset == "subtract":
+                    grad_threshold -= (later * s).sum_to_size(threshold.shape)
+            later = a[t]
+        return a, *(g if needed else None for g, needed in
+                    zip((grad_beta, grad_threshold), ctx.needs_input_grad[1:3], strict=True)), None, None, None, None
 
 
 def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, *, hard: bool, reset: str,

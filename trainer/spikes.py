@@ -18,27 +18,38 @@ from torch import Tensor
 from hardspike import UsageError, nearest
 
 
-def _arctan(z: Tensor, slope: float) -> tuple[Tensor, Tensor]:
-    x = z * (math.pi * slope)
-    return torch.atan(x).div_(math.pi).add_(0.5), slope / (x.square_().add_(1))
+def _arctan(z: Tensor, slope: float) -> Tensor:
+    return torch.atan(z * (math.pi * slope)).div_(math.pi).add_(0.5)
 
 
-def _fast_sigmoid(z: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+def _arctan_slope(z: Tensor, slope: float) -> Tensor:
+    return (z * (math.pi * slope)).square_().add_(1).reciprocal_().mul_(slope)
+
+
+def _fast_sigmoid(z: Tensor, slope: float) -> Tensor:
     x = z * (2 * slope)
-    scale = 1 / (1 + x.abs())
-    return (x * scale).mul_(0.5).add_(0.5), scale.square_().mul_(slope)
+    return x.div_(x.abs().add_(1)).mul_(0.5).add_(0.5)
 
 
-def _sigmoid(z: Tensor, slope: float) -> tuple[Tensor, Tensor]:
-    phi = torch.sigmoid(z * (4 * slope))
-    return phi, phi * (1 - phi) * (4 * slope)
+def _fast_sigmoid_slope(z: Tensor, slope: float) -> Tensor:
+    return (z * (2 * slope)).abs_().add_(1).square_().reciprocal_().mul_(slope)
 
 
-SURROGATES: dict[str, Callable[[Tensor, float], tuple[Tensor, Tensor]]] = {
-    "arctan": _arctan,
-    "fast_sigmoid": _fast_sigmoid,
-    "sigmoid": _sigmoid,
+def _sigmoid(z: Tensor, slope: float) -> Tensor:
+    return torch.sigmoid_(z * (4 * slope))
+
+
+def _sigmoid_slope(z: Tensor, slope: float) -> Tensor:
+    phi = _sigmoid(z, slope)
+    return (phi * (1 - phi)).mul_(4 * slope)
+
+
+SURROGATES: dict[str, tuple[Callable[[Tensor, float], Tensor], Callable[[Tensor, float], Tensor]]] = {
+    "arctan": (_arctan, _arctan_slope),
+    "fast_sigmoid": (_fast_sigmoid, _fast_sigmoid_slope),
+    "sigmoid": (_sigmoid, _sigmoid_slope),
 }
+"""Name -> (phi, phi'), each of (z, slope)."""
 
 
 @dataclass(frozen=True)
@@ -66,25 +77,31 @@ class Surrogate:
         if not (self.slope > 0 and math.isfinite(self.slope)):
             raise UsageError(f"slope {self.slope}: must be positive and finite")
 
-    def __call__(self, z: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """phi(z) and phi'(z), both shaped like z = u - threshold; `threshold` matters to the shifted form only."""
-        phi, slope = SURROGATES[self.name](z, self.slope)
+    def __call__(self, z: Tensor, threshold: Tensor) -> Tensor:
+        """phi(z), shaped like z = u - threshold; `threshold` matters to the shifted form only."""
+        phi = SURROGATES[self.name][0](z, self.slope)
         if self.rest_at_zero:
             rest = self.rest(threshold)
-            phi, slope = (phi - rest) / (1 - rest), slope / (1 - rest)
-        return phi, slope
+            phi = (phi - rest) / (1 - rest)
+        return phi
+
+    def derivative(self, z: Tensor, threshold: Tensor) -> Tensor:
+        """phi'(z), shaped like z."""
+        slope = SURROGATES[self.name][1](z, self.slope)
+        return slope / (1 - self.rest(threshold)) if self.rest_at_zero else slope
 
     def rest(self, threshold: Tensor) -> Tensor:
         """phi(-threshold) of the unshifted function: what a neuron at rest gives out at every step."""
-        return SURROGATES[self.name](-threshold, self.slope)[0]
+        return SURROGATES[self.name][0](-threshold, self.slope)
 
     def threshold_gradient(self, z: Tensor, threshold: Tensor) -> Tensor:
         """d phi / d threshold at fixed z: zero but for the shifted form, whose offset depends on the threshold."""
         if not self.rest_at_zero:
             return torch.zeros_like(z)
-        rest, at_rest = SURROGATES[self.name](-threshold, self.slope)
-        phi = SURROGATES[self.name](z, self.slope)[0]
-        return (1 - phi) / (1 - rest) ** 2 * at_rest  # d phi/d rest = (phi - 1)/(1 - rest)^2, d rest/d theta = -phi'
+        phi = SURROGATES[self.name][0](z, self.slope)
+        at_rest = SURROGATES[self.name][1](-threshold, self.slope)
+        # d phi/d rest = (phi - 1)/(1 - rest)^2, d rest/d theta = -phi'(-theta)
+        return (1 - phi) / (1 - self.rest(threshold)) ** 2 * at_rest
 
     def with_slope(self, slope: float) -> "Surrogate":
         return replace(self, slope=slope)

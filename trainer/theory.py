@@ -16,14 +16,14 @@ def contraction(neuron: Leaky) -> tuple[float, float]:
     """
     beta, theta = neuron.beta.detach().double().clamp(0, 1), neuron.threshold.detach().double()
     # the steepest point of a shifted function is still its centre: phi'(0) there is L_phi
-    lipschitz = neuron.surrogate(torch.zeros((), dtype=torch.float64), theta)[1]
+    lipschitz = neuron.surrogate.derivative(torch.zeros((), dtype=torch.float64), theta)
     if neuron.reset_mechanism == "subtract":
         gain = theta * lipschitz
         return (beta + gain).max().item(), torch.maximum(beta, (beta - gain).abs()).max().item()
     if neuron.reset_mechanism == "zero":
         width = 50 / neuron.surrogate.slope
         u = torch.linspace(-width, width, 20001, dtype=torch.float64).view(-1, *[1] * theta.ndim) + theta
-        phi, slope = neuron.surrogate(u - theta, theta)
+        phi, slope = neuron.surrogate(u - theta, theta), neuron.surrogate.derivative(u - theta, theta)
         loose, tight = 1 + (u * slope).abs().amax(0), (1 - phi - u * slope).abs().amax(0)
         return (beta * loose).max().item(), (beta * tight).max().item()
     return beta.max().item(), beta.max().item()
