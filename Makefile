@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Frames, the Lava environment and downloads stay beside the project
+export HARDSPIKE_CACHE ?= $(CURDIR)/.cache
 
 .PHONY: demo test lint clean
 

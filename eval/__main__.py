@@ -5,5 +5,7 @@ import sys
 from eval.accuracy import accuracy
 from hardspike import run
 
+COMMANDS = {"accuracy": accuracy}
+
 if __name__ == "__main__":
-    sys.exit(run("eval", {"accuracy": accuracy}))
+    sys.exit(run("eval", COMMANDS))

@@ -89,7 +89,9 @@ def _data_config(models: tuple[Path, ...], opened: list, name: str | None, path:
     if found is None and name is None:
         raise UsageError(f"{models[0]} does not say what data it is for; give --name (and --path)")
     found = found or FitConfig().data
-    return replace(found, name=name or found.name, path=path or found.path)
+    if name and name != found.name:  # another source: the old one's place and window mean nothing there
+        found = replace(found, name=name, path=None, window_ms=None)
+    return replace(found, path=path or found.path)
 
 
 def _text(value) -> str:
