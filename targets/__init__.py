@@ -2,5 +2,9 @@
 
 TARGETS = {
     "reference": "targets.reference",
+    "loihi1": "targets.loihi1",
+    "loihi2": "targets.loihi2",
 }
-"""Target -> its module, imported when asked for: NAME, DESCRIPTION, run(graph, spikes, dt, membrane) -> Recording."""
+"""Target -> its module, imported when asked for: NAME, DESCRIPTION, run(graph, spikes, dt, membrane) -> Recording
+
+and, for chips, check(graph, dt) -> list[Violation] and LIMITS."""

@@ -16,18 +16,18 @@ def tensor(value, dtype: torch.dtype) -> Tensor:
     return torch.as_tensor(array(value).copy()).to(dtype)
 
 
-def apply(name: str, node: nir.NIRNode, x: Tensor, shape: Shape) -> Tensor:
+def apply(name: str, node: nir.NIRNode, x: Tensor, shape: Shape, bias: bool = True) -> Tensor:
     """The node's value for `x` (N, *shape), in the dtype of `x`; NIR's equations, torch's cross-correlation.
 
     Linear, Affine, Conv1d, Conv2d, Scale, SumPool2d, AvgPool2d (zeros of the padding count, as in torch's default)
-    and Flatten.
+    and Flatten. Without `bias`, only what is proportional to `x`.
     """
     label = f"node '{name}' ({type(node).__name__})"
     if isinstance(node, nir.Linear | nir.Affine):
-        bias = tensor(node.bias, x.dtype) if isinstance(node, nir.Affine) else 0
-        return x @ tensor(node.weight, x.dtype).T + bias
+        offset = tensor(node.bias, x.dtype) if bias and isinstance(node, nir.Affine) else None
+        return functional.linear(x, tensor(node.weight, x.dtype), offset)
     if isinstance(node, nir.Conv1d | nir.Conv2d):
-        return _conv(label, node, x)
+        return _conv(label, node, x, bias)
     if isinstance(node, nir.Scale):
         return x * tensor(expand(f"{label}: scale", node.scale, shape), x.dtype)
     if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
@@ -38,10 +38,11 @@ def apply(name: str, node: nir.NIRNode, x: Tensor, shape: Shape) -> Tensor:
     return x.flatten(start + 1 if start >= 0 else start, end + 1 if end >= 0 else end)
 
 
-def _conv(label: str, node: nir.Conv1d | nir.Conv2d, x: Tensor) -> Tensor:
+def _conv(label: str, node: nir.Conv1d | nir.Conv2d, x: Tensor, bias: bool) -> Tensor:
     convolve = functional.conv1d if isinstance(node, nir.Conv1d) else functional.conv2d
     weight, arguments = tensor(node.weight, x.dtype), conv_arguments(label, node)
-    bias = tensor(node.bias, x.dtype).expand(len(weight)).contiguous()
+    offset = tensor(node.bias, x.dtype).expand(len(weight)).contiguous() if bias else None
     columns = x[0].numel() * weight[0, 0].numel() * x.element_size() if len(x) else 1
     parts = x.split(max(1, CHUNK_BYTES // columns))
-    return torch.cat([convolve(part, weight, bias, **arguments) for part in parts])
+    results = [convolve(part, weight, offset, **arguments) for part in parts]
+    return results[0] if len(results) == 1 else torch.cat(results)

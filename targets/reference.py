@@ -35,7 +35,11 @@ def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: 
     for position, group in enumerate(layout.groups):
         loop = len(group) > 1 or any(edge.source == edge.target for edge in layout.sources(group[0]))
         if group != [layout.input]:
-            (_run_loop if loop else _run_layer)(layout, group, values, result if membrane else None)
+            record = result if membrane else None
+            if loop:
+                _run_loop(layout, group, values, record)
+            else:
+                run_node(layout, group[0], values, record)
         for name in group:
             if isinstance(layout.nodes[name], SPIKING):
                 result.spikes[name] = values[name].to(torch.uint8)
@@ -46,9 +50,8 @@ def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: 
     return result
 
 
-def _run_layer(layout: Plan, group: list[str], values: dict[str, Tensor], record: Recording | None) -> None:
-    """One node outside any loop, over all time."""
-    name = group[0]
+def run_node(layout: Plan, name: str, values: dict[str, Tensor], record: Recording | None = None) -> None:
+    """One node outside any loop, over all time: from the `values` of its sources to its own; membranes to `record`."""
     node, shape = layout.nodes[name], layout.input_shape[name]
     x = sum(values[edge.source] for edge in layout.sources(name))
     if isinstance(node, nir.Output):
@@ -82,7 +85,7 @@ def _run_loop(layout: Plan, group: list[str], values: dict[str, Tensor], record:
             neurons[name] = _neuron(layout, name, torch.zeros(batch, *layout.input_shape[name], dtype=torch.float64))
             if _records(record, node):
                 record.membrane[name] = torch.empty_like(values[name])
-    before = _before_start(layout, group, values)
+    before = before_start(layout, group)
     for t in range(steps):
         for name in group:
             node = layout.nodes[name]
@@ -102,17 +105,17 @@ def _run_loop(layout: Plan, group: list[str], values: dict[str, Tensor], record:
                 values[name][t] = linear.apply(name, node, x, layout.input_shape[name])
 
 
-def _before_start(layout: Plan, group: list[str], values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a delayed edge carries in the first step: no neuron has fired, so an Affine gives its bias, the rest zero.
+def before_start(layout: Plan, group: list[str]) -> dict[str, Tensor]:
+    """What the nodes of a loop give before the first step, (1, *shape): no neuron has fired, an Affine gives its bias.
 
     snnTorch's RLeaky and RSynaptic do so; only the node where the loop is entered can have sources outside.
     """
     before = {}
     for name in group:
-        before[name] = torch.zeros_like(values[name][0])
+        before[name] = torch.zeros(1, *layout.output_shape[name], dtype=torch.float64)
         if not isinstance(layout.nodes[name], (nir.Delay, *STEPS)):
             x = sum((before[edge.source] for edge in layout.sources(name) if edge.source in before),
-                    torch.zeros(values[name].shape[1], *layout.input_shape[name], dtype=torch.float64))
+                    torch.zeros(1, *layout.input_shape[name], dtype=torch.float64))
             before[name] = linear.apply(name, layout.nodes[name], x, layout.input_shape[name])
     return before
 

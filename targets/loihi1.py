@@ -1,0 +1,22 @@
+"""The target `loihi1`: Intel's first chip as Lava computes it. Its neurons reset to zero only."""
+
+import nir
+from torch import Tensor
+
+from targets import fixed_point, rules
+from targets.limits import LOIHI1 as LIMITS
+from targets.limits import Violation
+from targets.recording import Recording
+
+NAME = "loihi1"
+DESCRIPTION = "Loihi 1 in integers, bit for bit as Lava; reset to zero"
+
+
+def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
+    """What Loihi 1 cannot hold of `graph`."""
+    return rules.check(graph, LIMITS, dt)
+
+
+def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: bool = False) -> Recording:
+    """Run an integer `graph` on `spikes` (T, B, *Input); see `targets.fixed_point.run`."""
+    return fixed_point.run(graph, spikes, LIMITS, dt, membrane)

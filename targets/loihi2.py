@@ -1,0 +1,22 @@
+"""The target `loihi2`: Lava's fixed-point model. Its neurons are programmable, so they may also subtract."""
+
+import nir
+from torch import Tensor
+
+from targets import fixed_point, rules
+from targets.limits import LOIHI2 as LIMITS
+from targets.limits import Violation
+from targets.recording import Recording
+
+NAME = "loihi2"
+DESCRIPTION = "Loihi 2 in integers, bit for bit as Lava; reset to zero or by subtraction"
+
+
+def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
+    """What Loihi 2 cannot hold of `graph`."""
+    return rules.check(graph, LIMITS, dt)
+
+
+def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: bool = False) -> Recording:
+    """Run an integer `graph` on `spikes` (T, B, *Input); see `targets.fixed_point.run`."""
+    return fixed_point.run(graph, spikes, LIMITS, dt, membrane)
