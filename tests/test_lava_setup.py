@@ -15,7 +15,7 @@ case "$*" in
     "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python";;
     "-m pip "*) echo pip >> "$(dirname "$0")/../../pip"
         if [ -n "$OFFLINE" ]; then echo "ERROR: No matching distribution found for lava-nc"; exit 1; fi;;
-    *check) echo '{"lava-nc": "0.10.0"}';;
+    *check) echo '{"python": "3.10.1", "lava-nc": "0.10.0"}';;
 esac
 """
 SHIM = "#!/bin/sh\necho 'pyenv: python3.10: command not found' >&2\nexit 127\n"
@@ -39,7 +39,7 @@ def machine(tmp_path, monkeypatch):
 def test_a_shim_that_does_not_run_is_skipped(machine):
     environment = lava.setup()
     assert environment.base == str(machine / "bin" / "python3.10")
-    assert environment.versions == {"lava-nc": "0.10.0"} and not environment.patched
+    assert environment.versions["python"] == "3.10.1" and not environment.patched
     assert lava.find() == environment
 
 

@@ -27,7 +27,7 @@ def environment():
 
 def simulate(path, layers, shape, spikes):
     lava_naive.write(path, layers, shape)
-    return [found.numpy() for found in runner.run(path, torch.from_numpy(spikes)).spikes.values()]
+    return [found.numpy() for found in runner.run(path, torch.from_numpy(spikes).bool()).spikes.values()]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -71,23 +71,26 @@ def setup(python: Path | None = None, folder: Path | None = None) -> Environment
     folder = folder or default_folder()
     with _locked(folder):
         found = find(folder)
-        if found and (python is None or found.base == str(python)) and _check(found.python)[0]:
-            return found
-        env, log = folder / _NAME, folder / "setup.log"
-        shutil.rmtree(env, ignore_errors=True)
-        log.unlink(missing_ok=True)
-        base, version = _create(env, python, log)
-        patched = version != (3, 10)
-        _say(f"installing {_NAME} and lava-dl-0.6.0 for Python {version[0]}.{version[1]} ({base}), about 500 MB")
-        _install(env, patched, log)
-        works, answer = _check(env / "bin" / "python")
-        if not works:
-            raise HardspikeError(f"Lava environment {env}: installed, but does not work: {answer}; log: {log}")
-        stamp = {"base": base, "versions": json.loads(answer), "patched": patched, "requirements": _fingerprint()}
-        (env / _STAMP).write_text(json.dumps(stamp))  # last: without it the environment counts as unfinished
-        note = ", patched: no Python 3.10 was found" if patched and python is None else ", patched" if patched else ""
-        _say(f"ready in {env} (Python {version[0]}.{version[1]}{note})")
-        return find(folder)
+        if not found or (python and found.base != str(python)) or not _check(found.python)[0]:
+            _build(folder / _NAME, python, folder / "setup.log")
+            found = find(folder)
+    how = "patched to run there, against lava-nc's own limit" if found.patched else "as lava-nc wants it"
+    _say(f"{found.python.parents[1]} is ready: Python {found.versions['python']}, {how}")
+    return found
+
+
+def _build(env: Path, python: Path | None, log: Path) -> None:
+    shutil.rmtree(env, ignore_errors=True)
+    log.unlink(missing_ok=True)
+    base, version = _create(env, python, log)
+    patched = version != (3, 10)
+    _say(f"installing {_NAME} and lava-dl-0.6.0 for Python {version[0]}.{version[1]} ({base}), about 500 MB")
+    _install(env, patched, log)
+    works, answer = _check(env / "bin" / "python")
+    if not works:
+        raise HardspikeError(f"Lava environment {env}: installed, but does not work: {answer}; log: {log}")
+    stamp = {"base": base, "versions": json.loads(answer), "patched": patched, "requirements": _fingerprint()}
+    (env / _STAMP).write_text(json.dumps(stamp))  # last: without it the environment counts as unfinished
 
 
 def _fingerprint() -> str:

@@ -11,6 +11,7 @@ of hardspike, whose Python is newer.
 import dataclasses
 import json
 import os
+import platform
 import sys
 import types
 from importlib.metadata import version
@@ -26,7 +27,8 @@ def main(arguments):
     allow_unhashable_defaults()
     import_netx()
     if arguments == ["check"]:
-        print(json.dumps({name: version(name) for name in ("lava-nc", "lava-dl", "numpy")}))
+        versions = {name: version(name) for name in ("lava-nc", "lava-dl", "numpy")}
+        print(json.dumps({"python": platform.python_version(), **versions}))
     else:
         command, net, spikes, out = arguments
         assert command == "run", command
