@@ -1,4 +1,4 @@
-"""Run a NIR graph on a target."""
+"""Run a NIR graph on a target, and see what a target can hold."""
 
 import sys
 
@@ -6,4 +6,5 @@ from hardspike import run
 from targets import commands
 
 if __name__ == "__main__":
-    sys.exit(run("targets", {"run": commands.run}))
+    sys.exit(run("targets", {"list": commands.list_targets, "check": commands.check, "map": commands.map_file,
+                             "run": commands.run}))

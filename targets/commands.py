@@ -1,13 +1,18 @@
 """What `python -m targets` does, as functions."""
 
 import importlib
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from types import ModuleType
 
-from hardspike import HardspikeError, UsageError, nearest, print_table
+from hardspike import HardspikeError, UsageError, atomic_path, nearest, print_table
 from targets import TARGETS
 from targets.graph import plan, read
 from targets.inputs import load_spikes
+from targets.limits import Violation
+from targets.mapping import Mapping, map_graph
+from targets.picture import letter, svg, text, usage
 from targets.recording import Recording
 
 
@@ -20,6 +25,79 @@ def load_target(name: str) -> ModuleType:
     if name not in TARGETS:
         raise UsageError(f"target '{name}' is not known{nearest(name, TARGETS)} (known: {', '.join(TARGETS)})")
     return importlib.import_module(TARGETS[name])
+
+
+def list_targets(json: Path | None = None) -> list[str]:
+    """List the targets and what each computes.
+
+    Args:
+        json: file for the table
+    """
+    print_table([{"target": name, "computes": load_target(name).DESCRIPTION} for name in TARGETS], json_file=json)
+    return list(TARGETS)
+
+
+def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Path | None = None) -> bool:
+    """Say all that keeps a NIR graph from running on a target, one line each; exit status 1 where an error is among it.
+
+    Args:
+        graph: the .nir file
+        target: which target's rules
+        dt: seconds a step, where the graph does not say
+        json: file for the violations
+
+    Raises:
+        HardspikeError: the file is missing or unusable.
+    """
+    found: list[Violation] = load_target(target).check(read(graph), dt)
+    errors = sum(violation.severity == "error" for violation in found)
+    for violation in found:
+        print(violation)
+    print(f"{graph} on {target}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to know")
+    if json:
+        with atomic_path(json) as temporary:
+            temporary.write_text(dumps({"target": target, "graph": str(graph), "errors": errors,
+                                        "violations": [asdict(violation) for violation in found]}, indent=2))
+    return not errors
+
+
+def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, picture: Path | None = None,
+             json: Path | None = None) -> Mapping:
+    """Estimate how the layers of a NIR graph fill the cores of a chip.
+
+    Args:
+        graph: the .nir file
+        target: which chip
+        dt: seconds a step, where the graph does not say
+        picture: .svg file for the cores
+        json: file for the table
+
+    Raises:
+        HardspikeError: the file is missing or unusable, or a part of it is no layer of spiking neurons.
+    """
+    module = load_target(target)
+    if not hasattr(module, "LIMITS"):
+        raise UsageError(f"target '{target}' has no cores to map onto; try --target loihi2")
+    mapping = map_graph(read(graph), module.LIMITS, dt)
+    rows = []
+    for index, (name, cores) in enumerate(mapping.cores.items()):
+        fullest = {key: max(usage(core, mapping.limits).get(key, -1) for core in cores)
+                   for key in ("neurons", "input axons", "output axons", "synapse bits")}
+        rows.append({"": letter(index), "layer": name, "neurons": sum(core.neurons for core in cores),
+                     "synapses": sum(core.synapse_count for core in cores), "cores": len(cores)}
+                    | {f"{key} %": None if share < 0 else 100 * share for key, share in fullest.items()})
+    total = sum(map(len, mapping.cores.values()))
+    title = (f"{graph} on {mapping.limits.chip}: about {total} of {mapping.limits.cores.value} cores; "
+             "% of the limit in the fullest core, - where it is not public")
+    print_table(rows, title, json_file=json, extra={"target": target, "cores": total,
+                                                    "violations": list(map(str, mapping.violations))})
+    print(text(mapping))
+    for violation in mapping.violations:
+        print(violation)
+    if picture:
+        with atomic_path(picture) as temporary:
+            temporary.write_text(svg(mapping))
+    return mapping
 
 
 def run(graph: Path, target: str = "reference", input: Path | None = None, out: Path | None = None,

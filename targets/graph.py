@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import nir
@@ -88,17 +89,36 @@ def read(path: str | Path) -> nir.NIRGraph:
 
 
 def write(graph: nir.NIRGraph, path: str | Path) -> None:
-    """Write `graph` as a `.nir` file, whole or not at all.
+    """Write `graph` as a `.nir` file, whole or not at all, with the shapes that it left open filled in.
 
     Raises:
-        HardspikeError: the folder cannot be written, or nir cannot store a value of the graph.
+        HardspikeError: `plan` refuses the graph, the folder cannot be written, or nir cannot store a value.
     """
+    structure = _structure(graph)
+    shapes = {id(node): structure["input_shape"][name] for name, node in structure["nodes"].items()}
+    content = _to_dict(graph, shapes)
     with atomic_path(path) as temporary:
         try:
-            nir.write(temporary, graph)
+            nir.write(temporary, SimpleNamespace(to_dict=lambda: content))
         except (TypeError, ValueError, AttributeError) as error:
-            raise HardspikeError(f"{path}: nir cannot store this graph ({_one_line(error)}); "
-                                 "parameters have to be arrays with at least one axis") from error
+            raise HardspikeError(f"{path}: nir cannot store this graph: {_one_line(error)}") from error
+
+
+def _to_dict(node: nir.NIRNode, shapes: dict[int, tuple[int, ...]]) -> dict:
+    """`node.to_dict()` as nir can write and read it: no None where there is a shape, no arrays without an axis."""
+    content = node.to_dict()
+    shape = shapes.get(id(node), ())
+    if isinstance(node, nir.NIRGraph):
+        content["nodes"] = {name: _to_dict(child, shapes) for name, child in node.nodes.items()}
+    elif isinstance(node, nir.Conv1d | nir.Conv2d) and content["input_shape"] is None:
+        content["input_shape"] = shape[1] if isinstance(node, nir.Conv1d) else np.array(shape[1:])
+    elif isinstance(node, nir.Flatten) and content["input_type"] is None:
+        content["input_type"] = np.array(shape)
+    elif isinstance(node, nir.Output) and content["shape"] is None:
+        content["shape"] = np.array(shape)
+    plain = {key: array(value) if hasattr(value, "detach") else value for key, value in content.items()}
+    return {key: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+            for key, value in plain.items()}
 
 
 def _from_dict(content: dict, name: str) -> nir.NIRNode:

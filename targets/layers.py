@@ -39,7 +39,7 @@ class Layer:
     """A population of neurons; arrays broadcast against `shape`, values still as the graph has them (unrounded).
 
     `v_decay`, `i_decay`: 4096 dt/tau of membrane and synaptic current (4096: no memory); `group`: layers of the same
-    number form a loop; `member`: all its nodes but the linear ones.
+    number form a loop; `members`: all its nodes but the linear ones.
     """
 
     name: str
@@ -73,16 +73,11 @@ def split(plan: Plan) -> Network:
     network = Network(plan)
     group_of = {name: index for index, group in enumerate(plan.groups) for name in group}
     for name in plan.spiking():
-        layer = _layer(network, name, group_of[name])
-        if layer is not None:
-            network.layers[name] = layer
+        network.layers[name] = _layer(network, name, group_of[name])
     _find_readout(network)
-    known = {node for layer in network.layers.values() for node in layer.members}
-    known |= {node for layer in network.layers.values() for c in layer.connections for node in c.nodes}
-    known |= {*network.readout, *network.layers, plan.input, *(problem.layer for problem in network.problems)}
-    for name, node in plan.nodes.items():
-        if name not in known and not isinstance(node, nir.Delay):
-            _problem(network, name, "feeds no spiking neuron", "remove it, or put a neuron behind it")
+    for name in plan.nodes:
+        if not plan.targets(name) and name not in network.layers and name != plan.output:
+            _problem(network, name, "leads nowhere", "remove it, or put a neuron behind it")
     return network
 
 
@@ -93,7 +88,7 @@ def _problem(network: Network, name: str, value: str, advice: str) -> None:
         network.problems.append(violation)
 
 
-def _layer(network: Network, name: str, group: int) -> Layer | None:
+def _layer(network: Network, name: str, group: int) -> Layer:
     plan, node = network.plan, network.plan.nodes[name]
     shape = plan.output_shape[name]
     cell, members, subtracts = name, [name], False
@@ -108,8 +103,6 @@ def _layer(network: Network, name: str, group: int) -> Layer | None:
     for edge in plan.sources(cell):
         if edge.source not in members:
             bias = bias + _trace(network, name, edge.source, (), int(edge.delayed), connections)
-    if not connections and not any(problem.layer == name for problem in network.problems):
-        return None  # what feeds it was a problem and has been named
     return Layer(name, shape, tuple(connections), expand(name, threshold, shape), bias, *decays, subtracts, group,
                  tuple(members))
 

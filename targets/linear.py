@@ -41,6 +41,10 @@ def apply(name: str, node: nir.NIRNode, x: Tensor, shape: Shape, bias: bool = Tr
 def _conv(label: str, node: nir.Conv1d | nir.Conv2d, x: Tensor, bias: bool) -> Tensor:
     convolve = functional.conv1d if isinstance(node, nir.Conv1d) else functional.conv2d
     weight, arguments = tensor(node.weight, x.dtype), conv_arguments(label, node)
+    if arguments["padding"] == "same":  # torch's own "same" warns of the copy that it makes
+        total = [d * (k - 1) for d, k in zip(arguments["dilation"], weight.shape[2:], strict=True)]
+        x = functional.pad(x, [side for t in reversed(total) for side in (t // 2, t - t // 2)])
+        arguments["padding"] = 0
     offset = tensor(node.bias, x.dtype).expand(len(weight)).contiguous() if bias else None
     columns = x[0].numel() * weight[0, 0].numel() * x.element_size() if len(x) else 1
     parts = x.split(max(1, CHUNK_BYTES // columns))

@@ -19,7 +19,9 @@ from functools import lru_cache
 import nir
 import numpy as np
 
-from targets.layers import Connection, Layer, Network
+from hardspike import HardspikeError
+from targets.graph import plan
+from targets.layers import Connection, Layer, Network, split
 from targets.limits import Limit, Limits, Violation
 from targets.shapes import array, conv_arguments
 
@@ -61,6 +63,18 @@ class Mapping:
     limits: Limits
     cores: dict[str, list[Core]] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
+
+
+def map_graph(graph: nir.NIRGraph, limits: Limits, dt: float | None = None) -> Mapping:
+    """Where the layers of `graph`, quantised or not, would lie.
+
+    Raises:
+        HardspikeError: a part of it is no layer of spiking neurons.
+    """
+    network = split(plan(graph, dt))
+    if network.problems:
+        raise HardspikeError(f"{limits.chip} cannot hold this graph: {network.problems[0]}")
+    return place(network, limits)
 
 
 def place(network: Network, limits: Limits) -> Mapping:

@@ -10,11 +10,18 @@ from torch import Tensor
 from targets import linear
 from targets.graph import SPIKING, Plan, plan
 from targets.inputs import check_spikes
+from targets.limits import Violation
 from targets.neurons import STEPS, coefficients, delay_steps
 from targets.recording import Recording
 
 NAME = "reference"
 DESCRIPTION = "float64, forward Euler: what the graph says"
+
+
+def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
+    """Nothing: what `plan` accepts runs. Raises what `plan` raises."""
+    plan(graph, dt)
+    return []
 
 
 @torch.inference_mode()
@@ -85,7 +92,7 @@ def _run_loop(layout: Plan, group: list[str], values: dict[str, Tensor], record:
             neurons[name] = _neuron(layout, name, torch.zeros(batch, *layout.input_shape[name], dtype=torch.float64))
             if _records(record, node):
                 record.membrane[name] = torch.empty_like(values[name])
-    before = before_start(layout, group)
+    before = before_start(layout)
     for t in range(steps):
         for name in group:
             node = layout.nodes[name]
@@ -105,18 +112,20 @@ def _run_loop(layout: Plan, group: list[str], values: dict[str, Tensor], record:
                 values[name][t] = linear.apply(name, node, x, layout.input_shape[name])
 
 
-def before_start(layout: Plan, group: list[str]) -> dict[str, Tensor]:
-    """What the nodes of a loop give before the first step, (1, *shape): no neuron has fired, an Affine gives its bias.
+def before_start(layout: Plan) -> dict[str, Tensor]:
+    """What the nodes of loops give before the first step, (1, *shape): no neuron has fired, an Affine gives its bias.
 
     snnTorch's RLeaky and RSynaptic do so; only the node where the loop is entered can have sources outside.
     """
     before = {}
-    for name in group:
-        before[name] = torch.zeros(1, *layout.output_shape[name], dtype=torch.float64)
-        if not isinstance(layout.nodes[name], (nir.Delay, *STEPS)):
-            x = sum((before[edge.source] for edge in layout.sources(name) if edge.source in before),
-                    torch.zeros(1, *layout.input_shape[name], dtype=torch.float64))
-            before[name] = linear.apply(name, layout.nodes[name], x, layout.input_shape[name])
+    for group in layout.groups:
+        inside = [edge for name in group for edge in layout.sources(name) if edge.source in group]
+        for name in group if inside else ():
+            before[name] = torch.zeros(1, *layout.output_shape[name], dtype=torch.float64)
+            if not isinstance(layout.nodes[name], (nir.Delay, *STEPS)):
+                x = sum((before[edge.source] for edge in inside if edge.target == name and edge.source in before),
+                        torch.zeros(1, *layout.input_shape[name], dtype=torch.float64))
+                before[name] = linear.apply(name, layout.nodes[name], x, layout.input_shape[name])
     return before
 
 

@@ -172,9 +172,10 @@ def require(network: Network, limits: Limits) -> None:
         raise HardspikeError(f"{limits.chip} cannot hold this graph: {str(found[0]).removeprefix('error: ')}{more}")
 
 
-def _linear_nodes(network: Network) -> dict[str, None]:
-    """Linear nodes in front of neurons, in order, once each."""
-    return {c.linear: None for layer in network.layers.values() for c in layer.connections}
+def _linear_nodes(network: Network) -> list[str]:
+    """Linear nodes on the chip, in order."""
+    return [name for name, node in network.plan.nodes.items()
+            if isinstance(node, LINEAR) and name not in network.readout]
 
 
 def _integer(name: str, key: str, values: np.ndarray) -> Iterator[Violation]:
