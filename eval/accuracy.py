@@ -1,6 +1,5 @@
 """`python -m eval accuracy`: surrogate, hard and exported accuracy, and the transfer gap between them."""
 
-import json as jsonlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +7,13 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from export.samples import data_config
 from hardspike import HardspikeError, UsageError, print_table, progress
 from targets import reference
 from targets.graph import plan, read
 from targets.inputs import check_spikes
 from trainer.checkpoint import Checkpoint, load
-from trainer.config import FitConfig, from_dict
+from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, Split
 from trainer.data import load as load_data
 from trainer.evaluate import evaluate
@@ -80,10 +80,7 @@ def _data_config(models: tuple[Path, ...], opened: list, name: str | None, path:
     """What the first model that says so was trained on; `name` and `path` override it."""
     found = None
     for model, content in zip(models, opened, strict=True):
-        if isinstance(content, Checkpoint):
-            found = content.config.data
-        elif "data" in content.metadata:
-            found = from_dict({"data": jsonlib.loads(_text(content.metadata["data"]))}, str(model)).data
+        found = content.config.data if isinstance(content, Checkpoint) else data_config(content, str(model))
         if found:
             break
     if found is None and name is None:
@@ -92,10 +89,6 @@ def _data_config(models: tuple[Path, ...], opened: list, name: str | None, path:
     if name and name != found.name:  # another source: the old one's place and window mean nothing there
         found = replace(found, name=name, path=None, window_ms=None)
     return replace(found, path=path or found.path)
-
-
-def _text(value) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def run_graph(graph, data: Data, part: Split) -> tuple[Tensor, dict[str, float]]:

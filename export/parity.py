@@ -70,6 +70,8 @@ class Parity:
                      + ("every first difference within rounding of the threshold"
                         f" (bound <= {f.largest_bound:.2g}, worst {f.worst:.2g} of it)" if f.differing and not f.beyond
                         else f"{f.beyond} first differences beyond rounding" if f.differing else "nothing to explain"))
+            if f.outputs_beyond:
+                text += f"; {f.outputs_beyond} values of the output are off by more than rounding"
         return text
 
 
@@ -83,7 +85,7 @@ def merge(parts: list[Parity]) -> Parity:
             for key in ("compared", "spikes", "spikes_other", "mismatches"):
                 setattr(mine, key, getattr(mine, key) + getattr(other, key))
         if total.float32:
-            for key in ("samples", "differing", "spikes", "beyond"):
+            for key in ("samples", "differing", "spikes", "beyond", "outputs_beyond"):
                 setattr(total.float32, key, getattr(total.float32, key) + getattr(part.float32, key))
             for key in ("worst", "largest_bound"):
                 setattr(total.float32, key, max(getattr(total.float32, key), getattr(part.float32, key)))
@@ -142,22 +144,43 @@ def in_chunks(frames: Tensor, check: Callable[[Tensor], Parity]) -> Parity:
     return merge([check(part) for part in frames.split(CHUNK, 1)])
 
 
+def refuse_silence(out: Path, parity: Parity) -> None:
+    """A check in which nothing fired is none.
+
+    Raises:
+        HardspikeError: there are spiking layers, and no spike in any.
+    """
+    if parity.layers and not any(layer.spikes for layer in parity.layers):
+        raise HardspikeError(f"{out}: not written: the network gives no spike at all on {parity.samples} samples, so "
+                             "the check says nothing; train longer or raise gain")
+
+
 def weights_hash(graph: nir.NIRGraph) -> str:
-    """sha256 over every node's name and parameters, in float64."""
+    """sha256 over every node's name and parameters, in float64; nodes of subgraphs as `subgraph.node`."""
     digest = hashlib.sha256()
-    for name, node in sorted(graph.nodes.items()):
-        for key, value in sorted(parameters(node)):
-            digest.update(f"{name}.{key}{value.shape}".encode())
-            digest.update(value.astype("<f8").tobytes())
+
+    def update(part: nir.NIRGraph, prefix: str) -> None:
+        for name, node in sorted(part.nodes.items()):
+            if isinstance(node, nir.NIRGraph):
+                update(node, f"{prefix}{name}.")
+                continue
+            for key, value in sorted(parameters(node)):
+                digest.update(f"{prefix}{name}.{key}{value.shape}".encode())
+                digest.update(value.astype("<f8").tobytes())
+
+    update(graph, "")
     return digest.hexdigest()
 
 
-def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None) -> Path:
-    """`MODEL.parity.json` beside the model: what was checked, or that nothing was (`parity` None)."""
+def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None, packages: tuple[str, ...] = ()) -> Path:
+    """`MODEL.parity.json` beside the model: what was checked, or that nothing was (`parity` None).
+
+    `packages`: libraries whose versions matter besides the usual ones.
+    """
     path = model.with_name(model.name + ".parity.json") if model.suffix != ".nir" else model.with_suffix(".parity.json")
     content = {"checked": parity is not None, "model": model.name,
                "file_sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "weights_sha256": weights_hash(graph),
-               "versions": versions("hardspike", "torch", "snntorch", "nir", "numpy")}
+               "versions": versions("hardspike", "torch", "snntorch", "nir", "numpy", *packages)}
     if parity:
         content |= {"mismatches": parity.mismatches, "compared": parity.compared, **asdict(parity)}
     with atomic_path(path) as temporary:

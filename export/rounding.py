@@ -1,22 +1,27 @@
 """How far float32 can carry a membrane away from float64: the bound that every first difference has to respect.
 
-Until the first spike that differs, both runs see the same spikes, so each membrane is one sum of known terms. A float32
-sum of n products errs by at most about n * 2^-24 times the sum of the terms' absolute values (Higham 2002, sec. 3.1);
-over time the recurrence adds one such error a step, each leaking away no slower than the membrane itself.
+Until the first spike that differs, both runs see the same spikes, so each membrane is one sum of known terms. If no
+term passes through more than k roundings on its way into the sum, in whatever order, the sum errs by at most
+k u / (1 - k u), u = 2^-24, times the sum of the terms' absolute values (Higham 2002, sec. 3.1). A term of the first
+step passes the operations of every later step as well, so k grows by the operations of one step with every step.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import networkx as nx
 import nir
 import numpy as np
 import torch
 from torch import Tensor
 
 from targets import linear
-from targets.graph import SPIKING, Plan, plan
-from targets.neurons import coefficients
+from targets.graph import Plan, plan
+from targets.neurons import STEPS, coefficients, delay_steps
 from targets.recording import Recording
+from targets.reference import before_start
+from targets.shapes import array
 
 UNIT_ROUNDOFF = 2.0**-24
 """Of float32."""
@@ -33,6 +38,8 @@ class FirstDifferences:
         beyond: first differences whose float64 membrane is further from the threshold than rounding can explain.
         worst: largest |membrane - threshold| / bound among the first differences (<= 1 when all are explained).
         largest_bound: the largest bound that any of them had, in units of the threshold's layer.
+        outputs_beyond: values at the graph's Output, before a sample's first difference, that are further apart than
+            rounding can explain.
     """
 
     samples: int
@@ -41,32 +48,42 @@ class FirstDifferences:
     beyond: int
     worst: float
     largest_bound: float
+    outputs_beyond: int = 0
 
 
-def first_differences(graph: nir.NIRGraph, frames: Tensor, exact: Recording,
-                      spikes: dict[str, Tensor]) -> FirstDifferences:
+def first_differences(graph: nir.NIRGraph, frames: Tensor, exact: Recording, spikes: dict[str, Tensor],
+                      output: Tensor | None = None, dt: float | None = None) -> FirstDifferences:
     """Compare float32 `spikes` (layer -> (T, B, ...)) with `exact`, a float64 recording with membranes.
 
     A sample's first difference is the earliest step that differs, in the first layer (in graph order) that differs in
-    it; every neuron there is judged. Later ones are consequences.
+    it; every neuron there is judged. Later ones are consequences. Where `output` (T, B, ...) of the float32 run is
+    given, it is judged as well, in the steps before the first difference: the readout has no spikes.
 
     Raises:
         HardspikeError: `graph` cannot be planned.
     """
-    layout = plan(graph)
+    layout = plan(graph, dt)
     bounds = membrane_bounds(layout, frames, exact)
     names = list(exact.spikes)
+    steps, samples = frames.shape[:2]
     differs = {name: exact.spikes[name] != spikes[name].to(exact.spikes[name].dtype) for name in names}
-    total = sum(int(d.sum()) for d in differs.values())
-    result = FirstDifferences(frames.shape[1], 0, total, 0, 0.0, 0.0)
-    by_cell = torch.stack([d.flatten(2).any(2) for d in differs.values()], 1)  # (T, layers, B): time, then layer
-    for sample in by_cell.any(0).any(0).nonzero().flatten().tolist():
+    result = FirstDifferences(samples, 0, sum(int(d.sum()) for d in differs.values()), 0, 0.0, 0.0)
+    # (B, T * layers): time, then layer
+    by_cell = torch.stack([d.flatten(2).any(2) for d in differs.values()], 2).transpose(0, 1).flatten(1) if names \
+        else torch.zeros(samples, 0, dtype=torch.bool)
+    for sample in range(samples):
+        first = by_cell[sample].nonzero().flatten()[:1]
+        t = int(first) // len(names) if len(first) else steps
+        if output is not None:
+            off = (output[:t, sample] - exact.output[:t, sample]).abs()
+            result.outputs_beyond += int((~(off <= bounds[layout.output][:t, sample])).sum())
+        if not len(first):
+            continue
         result.differing += 1
-        cell = int(by_cell[:, :, sample].flatten().nonzero()[0])
-        t, name = cell // len(names), names[cell % len(names)]
+        name = names[int(first) % len(names)]
         where = differs[name][t, sample]
         node = layout.nodes[name]
-        threshold = coefficients(name, node, layout.input_shape[name], layout.dt)["threshold"].expand(where.shape)
+        threshold = coefficients(name, node, layout.input_shape[name], layout.dt)["threshold"]
         distance = (exact.membrane[name][t, sample] - threshold).abs()[where]
         allowed = bounds[name][t, sample][where]
         result.beyond += int((distance > allowed).sum())
@@ -76,68 +93,69 @@ def first_differences(graph: nir.NIRGraph, frames: Tensor, exact: Recording,
 
 
 def membrane_bounds(layout: Plan, frames: Tensor, exact: Recording) -> dict[str, Tensor]:
-    """|float32 membrane - float64 membrane| of every spiking node, (T, B, ...), given the spikes of `exact`.
+    """|float32 - float64| of every spiking node's membrane and of the Output, (T, B, ...), given the spikes of `exact`.
 
-    With M the membrane of the same graph whose every parameter and input is made positive, and n the number of terms
-    summed since the last spikes: (t + 1) * (n + 8) * 2^-24 * M[t].
+    k u / (1 - k u) * M[t], with k = (t + 1) times the roundings of one step, and M what the same graph gives when every
+    parameter and input is made positive and nothing is reset.
     """
-    magnitude: dict[str, Tensor] = {layout.input: frames.double().abs()}
-    terms = dict.fromkeys(layout.nodes, 0)
-    bounds = {}
-    # Emitted spikes are known, so a spiking node is a source and no order problem remains, loops included.
-    emitted = {name: s.double() for name, s in exact.spikes.items()}
-
-    def value(name: str) -> Tensor:
-        if name in emitted:
-            return emitted[name]
-        if name not in magnitude:
-            magnitude[name] = _magnitude(layout, name, inputs(name))
-        return magnitude[name]
-
-    def inputs(name: str) -> Tensor:
-        total = 0
-        for edge in layout.sources(name):
-            x = value(edge.source)
-            if edge.delayed:
-                x = torch.cat([torch.zeros_like(x[:1]), x[:-1]])
-            total = total + x
-            terms[name] += 1 + (0 if edge.source in emitted else terms[edge.source])
-        terms[name] += _fan_in(layout.nodes[name])
-        return total
-
-    for name in exact.spikes:
-        membrane = _magnitude(layout, name, inputs(name))
-        steps = torch.arange(1, len(membrane) + 1, dtype=torch.float64).view(-1, *[1] * (membrane.ndim - 1))
-        bounds[name] = steps * (terms[name] + 8) * UNIT_ROUNDOFF * membrane
+    # Emitted spikes are known, so a spiking node is a source
+    paths = nx.DiGraph((edge.source, edge.target) for edge in layout.edges if edge.source not in exact.spikes)
+    bounds, factors = {}, {}
+    for name in (*exact.spikes, layout.output):
+        bounds[name] = torch.zeros(*frames.shape[:2], *layout.input_shape[name], dtype=torch.float64)
+        behind = {name} | (nx.ancestors(paths, name) if name in paths else set())
+        roundings = sum(_roundings(layout.nodes[n]) + len(layout.sources(n)) for n in behind)
+        k = torch.arange(1, len(frames) + 1, dtype=torch.float64) * roundings * UNIT_ROUNDOFF
+        factors[name] = k / (1 - k).clamp(min=UNIT_ROUNDOFF)
+    magnitudes = {name: _magnitude(layout, name) for name in layout.nodes}
+    delays = {name: delay_steps(name, node, layout.input_shape[name], layout.dt)
+              for name, node in layout.nodes.items() if isinstance(node, nir.Delay)}
+    longest = max((int(steps.max()) for steps in delays.values()), default=1)
+    past = [{name: value.abs() for name, value in before_start(layout).items()}]
+    for t, frame in enumerate(frames.double().abs()):
+        # What every node gave 0, 1, ... steps ago
+        ages = [{layout.input: frame, **{name: s[t].double() for name, s in exact.spikes.items()}}, *past]
+        for name in layout.nodes:
+            edges = layout.sources(name)
+            if name in delays:
+                x = sum((sum(ages[k][edge.source] for edge in edges) * torch.from_numpy(delays[name] == k)
+                         for k in np.unique(delays[name]).tolist() if k <= t), torch.zeros(1, *delays[name].shape))
+            elif edges:
+                x = magnitudes[name](sum(ages[int(edge.delayed)][edge.source] for edge in edges))
+            if name in bounds:
+                bounds[name][t] = factors[name][t] * x
+            ages[0].setdefault(name, x if edges else frame)
+        past = ages[:longest]
     return bounds
 
 
-def _fan_in(node: nir.NIRNode) -> int:
-    """Terms in one output of a node."""
+def _roundings(node: nir.NIRNode) -> int:
+    """Most roundings that a term passes in one step of a node, those of the parameters and of the input included."""
     if isinstance(node, nir.Linear | nir.Affine | nir.Conv1d | nir.Conv2d):
-        return int(np.prod(np.shape(node.weight)[1:])) + 1
+        return int(np.prod(np.shape(node.weight)[1:])) + 2
     if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
-        return int(np.prod(node.kernel_size))
-    return 1
+        return int(np.prod(node.kernel_size)) + 2
+    return 12 if type(node) in STEPS else 2
 
 
-def _magnitude(layout: Plan, name: str, x: Tensor) -> Tensor:
-    """The node's value for non-negative `x` (T, B, ...) with its parameters' absolute values, resets left out."""
+def _magnitude(layout: Plan, name: str) -> Callable[[Tensor], Tensor]:
+    """What computes a node's next value for non-negative input with its parameters' absolute values, never reset."""
     node, shape = layout.nodes[name], layout.input_shape[name]
-    if isinstance(node, nir.Threshold):
-        return x
-    if not isinstance(node, (*SPIKING, nir.LI, nir.CubaLI, nir.I)):
+    if isinstance(node, nir.Threshold | nir.Input | nir.Output | nir.Delay):
+        return lambda x: x
+    if type(node) not in STEPS:
         positive = copy.copy(node)
         for key in ("weight", "bias", "scale"):
             if hasattr(node, key):
-                setattr(positive, key, np.abs(np.asarray(getattr(node, key), float)))
-        return linear.apply(name, positive, x.flatten(0, 1), shape).unflatten(0, x.shape[:2])
+                setattr(positive, key, np.abs(array(getattr(node, key)).astype(np.float64)))
+        return lambda x: linear.apply(name, positive, x, shape)
     c = {key: v.abs() for key, v in coefficients(name, node, shape, layout.dt).items()}
-    constant = c.get("rest", torch.zeros(())) + c.get("reset", torch.zeros(()))
-    v = i = torch.zeros_like(x[0])
-    out = torch.empty_like(x)
-    for t in range(len(x)):
-        i = c["leak_syn"] * i + c["gain_syn"] * x[t] if "gain_syn" in c else x[t]
-        v = c.get("leak", 1) * v + c["gain"] * i + constant
-        out[t] = v
-    return out
+    state = {"i": torch.zeros(()), "v": torch.zeros(())}
+
+    def step(x: Tensor) -> Tensor:
+        if "gain_syn" in c:
+            x = state["i"] = c["leak_syn"] * state["i"] + c["gain_syn"] * x
+        state["v"] = c.get("leak", 1) * state["v"] + c["gain"] * x + c.get("rest", 0) + c.get("reset", 0)
+        return state["v"]
+
+    return step

@@ -1,0 +1,54 @@
+"""Real recordings to check an export on."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nir
+import torch
+from torch import Tensor
+
+from hardspike import HardspikeError, UsageError
+from targets.inputs import load_spikes
+from trainer.config import from_dict
+from trainer.data import DataConfig, load
+
+
+def data_config(graph: nir.NIRGraph, origin: str) -> DataConfig | None:
+    """What a graph of ours was trained on, None where its metadata does not say; `origin` names it in errors.
+
+    Raises:
+        UsageError: it was written by another version and has keys that this one does not know.
+    """
+    stored = graph.metadata.get("data")
+    if stored is None:
+        return None
+    return from_dict({"data": json.loads(stored.decode() if isinstance(stored, bytes) else str(stored))}, origin).data
+
+
+def real_samples(graph: nir.NIRGraph, samples: int, path: Path | None = None, input: Path | None = None) -> Tensor:
+    """Frames (T, B, ...) to check an export of `graph` on: from the file `input`, else test recordings, evenly spread.
+
+    Args:
+        samples: how many; 0 for all.
+        path: folder of the recordings, where it is not the one of the training run.
+
+    Raises:
+        UsageError: neither `input` nor metadata that says what the graph was trained on; `samples` below 0.
+        HardspikeError: no recordings are to be had.
+    """
+    if samples < 0:
+        raise UsageError(f"samples {samples}: must be 0 (all) or more")
+    if input:
+        return load_spikes(input)[0][:, :samples or None].float()
+    config = data_config(graph, "graph")
+    if config is None:
+        raise UsageError("the graph does not say what it was trained on; give --input FILE.npz with spikes (T, B, ...) "
+                         "to check on, or --no-check")
+    try:
+        data = load(replace(config, path=path or config.path))
+    except HardspikeError as error:
+        raise HardspikeError(f"no recordings to check on ({error}); give --path, --input or --no-check") from error
+    count = len(data.test.labels)
+    index = torch.linspace(0, count - 1, min(samples or count, count)).round().long()
+    return data.to_input(data.test.frames[index])
