@@ -1,28 +1,22 @@
 """From trained modules to a NIR graph with hard thresholds.
 
-The network's forward pass, one time step of it, is traced; each module class has one converter in CONVERTERS, which
-gives the NIR nodes that do exactly what the module does in evaluation mode. An addition becomes edges that meet.
+One time step of the network is traced; each module class has one converter in CONVERTERS, which gives the NIR nodes
+that do exactly what the module does in evaluation mode. Where the forward pass adds, edges meet.
 """
 
-import math
-import operator
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import networkx as nx
 import nir
 import numpy as np
 import snntorch as snn
-import torch
-from nirtorch.torch_tracer import NIRTorchTracer
-from torch import fx, nn
-from torch.nn import functional
+from torch import nn
 
 from export import layers, neurons
 from export.layers import Layer, Piece, refusal
 from export.neurons import DT
 from export.stepwise import inference_copy
+from export.trace import Signal, interpret
 from hardspike import HardspikeError
 from targets.graph import plan
 from trainer.networks import Network
@@ -33,11 +27,10 @@ _ADVICE = {
     **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d),
                     "use average pooling (ap2) or a strided convolution and train again"),
     nn.AdaptiveAvgPool2d: "use AvgPool2d with the size of the picture",
-    nn.Unflatten: "flatten later, or not at all",
-    **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d), "it has no fixed factors; use BatchNorm and train "
-                    "again"),
+    **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d),
+                    "its factors depend on the input: use BatchNorm and train again"),
     **dict.fromkeys((nn.ReLU, nn.Sigmoid, nn.Tanh), "put a spiking neuron in its place"),
-    snn.Lapicque: "use snn.Leaky with the same beta and put time_step / C into the weights before it",
+    snn.Lapicque: "use snn.Leaky with beta = 1 - time_step/(R C), and time_step/C in the weights before it",
 }
 
 
@@ -46,8 +39,9 @@ def freeze(network: nn.Module | Mapping[str, nn.Module], shape: tuple[int, ...],
     """The NIR graph of a network of snnTorch neurons, float64 parameters, thresholds hard.
 
     Args:
-        network: an `nn.Sequential`, a module whose forward does one time step (branches may meet in additions), a
-            `trainer.networks.Network`, or name -> module in order. Nodes are called like the modules.
+        network: an `nn.Sequential`; a module whose forward does one time step, in which branches may meet in
+            additions; a `trainer.networks.Network`; or the layers of a chain in order, name -> module. The node that
+            gives a module's output is called like the module.
         shape: of the input, without batch and time.
         metadata: kept in the graph beside `dt`.
         lossy_reset: write every reset as NIR's LIF or CubaLIF, which reset to zero: other spikes, but more readers.
@@ -56,19 +50,56 @@ def freeze(network: nn.Module | Mapping[str, nn.Module], shape: tuple[int, ...],
         HardspikeError: a layer or an operation that NIR cannot hold exactly; names it and says what to do.
     """
     if isinstance(network, Network):
-        network = network.layers
-    if isinstance(network, Mapping | nn.ModuleDict):
-        network = nn.Sequential(OrderedDict(network.items()))
-    elif type(network) in CONVERTERS:
-        network = nn.Sequential(network)
-    build = _Build(inference_copy(network), tuple(int(size) for size in shape), lossy_reset)
-    for node in _trace(build.network).nodes:
-        build.values[node] = _OPERATIONS[node.op](build, node)
-    names = {"Input": build.input, "Output": _free("output", build)}
-    nodes = {build.input: nir.Input({"input": np.array(build.shape)}), **build.nodes,
-             names["Output"]: nir.Output({"output": np.array(build.output.shape)})}
-    edges = [*build.edges, *((source, names["Output"]) for source in build.output.sources)]
-    _check_all_used(build, edges, names["Output"])
+        network = dict(network.layers)
+    network = inference_copy(network)
+    shape = tuple(int(size) for size in shape)
+    nodes, edges, made = {}, [], {}
+    taken = {name for name, _ in network.named_modules()}
+    begin, end = (next(name for name in (kind, f"{kind}_", f"{kind}__") if name not in taken)
+                  for kind in ("input", "output"))
+
+    def layer(name: str, module: nn.Module, given: Signal) -> Signal:
+        """The nodes of one call of a module, joined to what it is given."""
+        piece = convert(Layer(name, module, given.shape, lossy_reset))
+        if not piece.nodes:
+            return Signal(given.sources, piece.shape)
+        for node in piece.nodes:
+            if node in nodes or node in (begin, end):
+                raise HardspikeError(f"layer '{name}': its node '{node}' and one of another layer have the same name; "
+                                     "rename the layer")
+        made[name] = piece
+        nodes.update(piece.nodes)
+        edges.extend([*((source, piece.entry or name) for source in given.sources), *piece.edges])
+        return Signal((piece.exit or name,), piece.shape, name, piece.membrane)
+
+    output = interpret(network, Signal((begin,), shape), layer, tuple(CONVERTERS))
+    edges.extend((source, end) for source in output.sources)
+    useful = nx.ancestors(nx.DiGraph(edges), end)
+    for name, piece in made.items():
+        if useful.isdisjoint(piece.nodes):
+            raise HardspikeError(f"layer '{name}': the output does not depend on it; NIR has one output here: let "
+                                 "forward return it first, before any state, or take the layer out")
+    nodes = {begin: nir.Input({"input": np.array(shape)}), **nodes,
+             end: nir.Output({"output": np.array(output.shape)})}
     graph = nir.NIRGraph(nodes, edges, metadata={"dt": DT, **(metadata or {})}, type_check=False)
     plan(graph)
     return graph
+
+
+def convert(layer: Layer) -> Piece:
+    """The nodes of one module.
+
+    Raises:
+        HardspikeError: no converter, or a setting that has no exact form in NIR.
+    """
+    kind = next((kind for kind in type(layer.module).__mro__ if kind in CONVERTERS), None)
+    if kind is None:
+        advice = _ADVICE.get(type(layer.module), "replace it by layers that NIR holds, or add a converter in "
+                                                 "export/layers.py")
+        raise refusal(layer, f"NIR has no such operation; {advice}")
+    for child in type(layer.module).__mro__[:type(layer.module).__mro__.index(kind)]:
+        changed = [key for key in vars(child) if not key.startswith("__") and hasattr(kind, key)]
+        if changed:
+            raise refusal(layer, f"changes {', '.join(changed)} of {kind.__name__}, and what that does is not known "
+                                 f"here; use {kind.__name__} itself, or add a converter in export/layers.py")
+    return CONVERTERS[kind](layer)

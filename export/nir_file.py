@@ -1,22 +1,24 @@
-"""`python -m export nir`: a checkpoint as a NIR file that was checked spike for spike."""
+"""`python -m export nir`: a checkpoint, or from Python any snnTorch network, as a NIR file checked spike for spike."""
 
 import json as jsonlib
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import nir as nirlib
 import torch
+from torch import nn
 
 from export import parity as parities
 from export.freeze import freeze
 from export.parity import Parity
 from export.passes.fold_batchnorm import fold_batchnorm
+from export.samples import real_samples
+from export.stepwise import check_stepwise
 from hardspike import HardspikeError, UsageError, atomic_path, print_table, versions
 from targets.graph import read, write
-from targets.inputs import load_spikes
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import to_dict
-from trainer.data import load as load_data
 
 
 def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True) -> nirlib.NIRGraph:
@@ -32,23 +34,18 @@ def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True)
     return fold_batchnorm(graph) if fold else graph
 
 
-def real_samples(checkpoint: Checkpoint, samples: int, path: Path | None = None,
-                 input: Path | None = None) -> torch.Tensor:
-    """Frames (T, B, C, H, W) to check an export on: the file `input`, else test recordings spread over the split.
+def open_graph(model: Path) -> nirlib.NIRGraph:
+    """The graph of a checkpoint (.pt), frozen, or of a NIR file (.nir).
 
     Raises:
-        HardspikeError: no recordings are to be had.
+        UsageError: another kind of file.
+        HardspikeError: it cannot be read, or NIR cannot hold the network.
     """
-    if input:
-        return load_spikes(input)[0][:, :samples or None].float()
-    config = checkpoint.config.data
-    try:
-        data = load_data(replace(config, path=path or config.path))
-    except HardspikeError as error:
-        raise HardspikeError(f"no recordings to check on ({error}); give --path, --input or --no-check") from error
-    count = len(data.test.labels)
-    index = torch.linspace(0, count - 1, min(samples or count, count)).round().long()
-    return data.to_input(data.test.frames[index])
+    if model.suffix == ".nir":
+        return read(model)
+    if model.suffix == ".pt":
+        return frozen(load(model))
+    raise UsageError(f"{model}: neither a checkpoint (.pt) nor a NIR graph (.nir)")
 
 
 def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | None = None, input: Path | None = None,
@@ -74,22 +71,15 @@ def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | N
     """
     if model.suffix == ".nir":
         raise UsageError(f"{model}: is a NIR graph already")
-    if samples < 0:
-        raise UsageError(f"samples {samples}: must be 0 (all) or more")
     checkpoint = load(model)
     graph = frozen(checkpoint, lossy_reset)
     out = out or model.with_suffix(".nir")
-    with atomic_path(out) as temporary:
-        write(graph, temporary)
-        written = read(temporary)
-        checked = None
-        if not no_check:
-            frames = real_samples(checkpoint, samples, path, input)
-            unfolded = frozen(checkpoint, fold=False)
-            checked = parities.in_chunks(frames, lambda part: parities.check_network(
-                checkpoint.network, written, unfolded, part))
-            _judge(out, checked, lossy_reset)
-    report = parities.write_report(out, written, checked)
+
+    def check(written: nirlib.NIRGraph) -> Parity:
+        frames, unfolded = real_samples(graph, samples, path, input), frozen(checkpoint, fold=False)
+        return parities.check_network(checkpoint.network, written, unfolded, frames)
+
+    checked, report = _write(out, graph, None if no_check else check, lossy_reset)
     if checked:
         print_table([asdict(layer) for layer in checked.layers], title=f"{out}", json_file=json,
                     extra=jsonlib.loads(report.read_text()))
@@ -99,11 +89,51 @@ def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | N
     return checked
 
 
+def write_checked(network: nn.Module | Mapping[str, nn.Module], samples: torch.Tensor, path: str | Path,
+                  lossy_reset: bool = False) -> Parity:
+    """Write your own snnTorch network as a NIR graph and check it spike for spike; PATH.parity.json says what was seen.
+
+        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 500), snn.Leaky(beta=0.9, init_hidden=True),
+                            nn.Linear(500, 10), snn.Leaky(beta=0.9, init_hidden=True, output=True))
+        ...                                    # train it as you do
+        samples = (torch.rand(25, 64, 1, 28, 28) < 0.2).float()  # (T, B, ...): better, real ones
+        parity = write_checked(net, samples, "net.nir")
+        print(parity.verdict())                # 0 mismatching spikes, or HardspikeError and no file
+
+    Stock snnTorch runs `network` step by step in float64; the file is read back and run by the target `reference`.
+
+    Args:
+        network: what `export.freeze.freeze` takes, with a forward for one time step (see `export.stepwise`).
+        samples: (T, B, ...), real ones where there are any.
+        path: the .nir file.
+        lossy_reset: write every reset as NIR's LIF, which resets to zero; prints how many spikes that changes.
+
+    Raises:
+        HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
+    """
+    if samples.ndim < 2:
+        raise UsageError(f"samples of shape {tuple(samples.shape)}: (T, B, ...) is needed")
+    metadata = {"hardspike": versions("hardspike")["hardspike"]}
+    graph = fold_batchnorm(freeze(network, samples.shape[2:], metadata, lossy_reset))
+    return _write(Path(path), graph, lambda written: check_stepwise(network, written, samples, not lossy_reset),
+                  lossy_reset)[0]
+
+
+def _write(out: Path, graph: nirlib.NIRGraph, check: Callable[[nirlib.NIRGraph], Parity] | None,
+           lossy_reset: bool) -> tuple[Parity | None, Path]:
+    """Write, read back and check; the file stays only if the check says so. What it saw, and the report's path."""
+    with atomic_path(out) as temporary:
+        write(graph, temporary)
+        written = read(temporary)
+        checked = check(written) if check else None
+        if checked:
+            _judge(out, checked, lossy_reset)
+    return checked, parities.write_report(out, written, checked)
+
+
 def _judge(out: Path, checked: Parity, lossy_reset: bool) -> None:
     """Refuse a file that spikes differently, unless it was asked for."""
-    if not any(layer.spikes for layer in checked.layers):
-        raise HardspikeError(f"{out}: not written: the network gives no spike at all on {checked.samples} samples, so "
-                             "the check says nothing; train longer or raise gain")
+    parities.refuse_silence(out, checked)
     if lossy_reset:
         share = checked.mismatches / max(1, sum(layer.spikes for layer in checked.layers))
         print(f"lossy reset: {checked.mismatches} spikes differ ({100 * share:.1f} % of those of the network)")

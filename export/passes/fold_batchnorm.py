@@ -27,12 +27,12 @@ def fold_batchnorm(graph: nir.NIRGraph) -> nir.NIRGraph:
 
 def _channelwise(node: nir.NIRNode) -> tuple[np.ndarray, np.ndarray] | None:
     """(factor, offset) a channel where that is all the node does, else None."""
-    if isinstance(node, nir.Conv2d):
+    if isinstance(node, nir.Conv1d | nir.Conv2d):
         weight = np.asarray(node.weight, float)
         plain = all(np.all(np.asarray(v) == neutral) for v, neutral in
                     ((node.stride, 1), (node.padding, 0)) if not isinstance(v, str))
-        if weight.shape[1:] == (1, 1, 1) and node.groups == len(weight) and plain:
-            return weight[:, 0, 0, 0], np.asarray(node.bias, float)
+        if set(weight.shape[1:]) == {1} and node.groups == len(weight) and plain:
+            return weight.ravel(), np.asarray(node.bias, float)
     if isinstance(node, nir.Affine):
         weight = np.asarray(node.weight, float)
         if weight.shape[0] == weight.shape[1] and not np.any(weight - np.diag(np.diag(weight))):
