@@ -155,6 +155,16 @@ def refuse_silence(out: Path, parity: Parity) -> None:
                              "the check says nothing; train longer or raise gain")
 
 
+def require_equal(out: Path, parity: Parity) -> None:
+    """Two runs that have to be one.
+
+    Raises:
+        HardspikeError: a spike differs.
+    """
+    if parity.mismatches:
+        raise HardspikeError(f"{out}: not written: {parity.verdict()}; please report this network")
+
+
 def weights_hash(graph: nir.NIRGraph) -> str:
     """sha256 over every node's name and parameters, in float64; nodes of subgraphs as `subgraph.node`."""
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Real recordings to check an export on."""
+"""Real recordings to check an export on, or to choose scales on."""
 
 import json
 from dataclasses import replace
@@ -26,12 +26,14 @@ def data_config(graph: nir.NIRGraph, origin: str) -> DataConfig | None:
     return from_dict({"data": json.loads(stored.decode() if isinstance(stored, bytes) else str(stored))}, origin).data
 
 
-def real_samples(graph: nir.NIRGraph, samples: int, path: Path | None = None, input: Path | None = None) -> Tensor:
-    """Frames (T, B, ...) to check an export of `graph` on: from the file `input`, else test recordings, evenly spread.
+def real_samples(graph: nir.NIRGraph, samples: int, path: Path | None = None, input: Path | None = None,
+                 split: str = "test") -> Tensor:
+    """Frames (T, B, ...) to run `graph` on: from the file `input`, else recordings of a split, evenly spread.
 
     Args:
         samples: how many; 0 for all.
         path: folder of the recordings, where it is not the one of the training run.
+        split: train to choose anything on, test to check.
 
     Raises:
         UsageError: neither `input` nor metadata that says what the graph was trained on; `samples` below 0.
@@ -49,6 +51,7 @@ def real_samples(graph: nir.NIRGraph, samples: int, path: Path | None = None, in
         data = load(replace(config, path=path or config.path))
     except HardspikeError as error:
         raise HardspikeError(f"no recordings to check on ({error}); give --path, --input or --no-check") from error
-    count = len(data.test.labels)
+    part = getattr(data, split)
+    count = len(part.labels)
     index = torch.linspace(0, count - 1, min(samples or count, count)).round().long()
-    return data.to_input(data.test.frames[index])
+    return data.to_input(part.frames[index])

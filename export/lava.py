@@ -1,0 +1,65 @@
+"""`python -m export lava`: a checkpoint or a NIR graph as a `.net` file that was run in Lava's own simulator."""
+
+import json as jsonlib
+from dataclasses import asdict
+from pathlib import Path
+
+from export import parity as parities
+from export.netx import write_net
+from export.nir_file import open_graph
+from export.parity import Parity
+from export.quantise_file import chip, quantised
+from export.samples import real_samples
+from hardspike import atomic_path, print_table
+from targets.graph import write
+from targets.lava import runner
+
+
+def lava(model: Path, out: Path | None = None, target: str = "loihi2", bits: int = 8, scale: str = "searched",
+         samples: int = 128, check_samples: int = 8, path: Path | None = None, input: Path | None = None,
+         no_check: bool = False, json: Path | None = None) -> Parity | None:
+    """Write a checkpoint or NIR graph as a netx `.net` file for Lava, quantised, checked in Lava's simulator.
+
+    A float graph is quantised first (`python -m export quantise` says more); the integer graph is kept beside the
+    file (MODEL.net.nir). The check runs the file in Intel's simulator, which `python -m targets setup lava` installs,
+    and the integer graph in `target`'s arithmetic; a single spike that differs is an error and leaves no file.
+
+    Args:
+        model: checkpoint (.pt) or graph (.nir), quantised or not
+        out: the .net file; default: the model's name with .net
+        target: loihi1 (reset to zero only) or loihi2
+        bits: of a weight, 2 to 8
+        scale: searched or max_abs
+        samples: training recordings to choose scales on
+        check_samples: test recordings to check on; the simulator takes about a second for each
+        path: folder of the recordings, where it is not the one of the training run
+        input: .npz file with `spikes` (T, B, ...) for both, where the graph does not say what it was trained on
+        no_check: write without checking, and mark the file so
+        json: file for the table of the check
+
+    Returns:
+        what the check saw; None without a check.
+    """
+    machine = chip(target)
+    integer, _ = quantised(open_graph(model), target, bits, scale, samples, path, input)
+    out = out or model.with_suffix(".net")
+    checked = None
+    with atomic_path(out) as temporary:
+        layers = write_net(integer, temporary, machine.LIMITS)
+        if not no_check:
+            frames = real_samples(integer, check_samples, path, input)
+            checked = parities.compare(target, "Lava", machine.run(integer, frames).spikes,
+                                       runner.run(temporary, frames).spikes)
+            parities.refuse_silence(out, checked)
+            parities.require_equal(out, checked)
+    write(integer, out.with_name(out.name + ".nir"))
+    report = parities.write_report(out, integer, checked, ("h5py",))
+    if checked:
+        print_table([asdict(layer) for layer in checked.layers], f"{out}", json, jsonlib.loads(report.read_text()))
+        print(checked.verdict())
+    else:
+        print(f"{out}: written, NOT checked ({report} says so)")
+    if subtracting := [layer.name for layer in layers if layer.subtracts]:
+        print(f"{', '.join(subtracting)}: reset by subtraction, which stock netx lacks and stops at; load the file "
+              "with `network` of targets/lava/softlif")
+    return checked

@@ -1,0 +1,111 @@
+"""`python -m export quantise`: a checkpoint or a NIR graph as an integer NIR graph for a chip."""
+
+import json as jsonlib
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import nir
+from torch import Tensor
+
+from export import parity as parities
+from export.lower import fold, lower
+from export.nir_file import open_graph
+from export.parity import Parity
+from export.passes.quantise import QuantisedLayer
+from export.samples import real_samples
+from hardspike import UsageError, atomic_path, nearest, print_table
+from targets import loihi1, loihi2, reference
+from targets.graph import read, write
+
+CHIPS: dict[str, ModuleType] = {"loihi1": loihi1, "loihi2": loihi2}
+
+
+def chip(target: str) -> ModuleType:
+    """The integer target of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if target not in CHIPS:
+        raise UsageError(f"target '{target}' takes no integers{nearest(target, CHIPS)}; known: {', '.join(CHIPS)}")
+    return CHIPS[target]
+
+
+def quantised(graph: nir.NIRGraph, target: str = "loihi2", bits: int = 8, scale: str = "searched",
+              samples: int = 128, path: Path | None = None,
+              input: Path | None = None) -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
+    """`graph` in integers for `target`, as it is where it is quantised already; and what changed.
+
+    Scales are chosen on `samples` training recordings, or on the file `input`.
+    """
+    if "quantised" in graph.metadata:
+        return graph, []
+    frames = real_samples(graph, samples, path, input, split="train")
+    return lower(graph, frames, chip(target).LIMITS, bits, scale)
+
+
+def quantise(model: Path, out: Path | None = None, target: str = "loihi2", bits: int = 8, scale: str = "searched",
+             samples: int = 128, check_samples: int = 256, path: Path | None = None, input: Path | None = None,
+             no_check: bool = False, json: Path | None = None) -> Parity | None:
+    """Quantise a checkpoint or NIR graph for a chip: a NIR graph in integer units, and what that changed.
+
+    BatchNorm, gains and pooling are folded, weights get `bits` bits, thresholds and biases the same integer units,
+    leaks 4096ths. The file is read back and run in the chip's arithmetic: it must spike as the quantised graph does;
+    against the float graph the spikes that differ are counted.
+
+    Args:
+        model: checkpoint (.pt) or graph (.nir)
+        out: the .nir file; default: MODEL.TARGET-intBITS.nir
+        target: loihi1 or loihi2
+        bits: of a weight, 2 to 8
+        scale: searched (on training recordings, by the spikes that differ) or max_abs (the largest weight fills the
+            range)
+        samples: training recordings to choose scales on
+        check_samples: test recordings to check on
+        path: folder of the recordings, where it is not the one of the training run
+        input: .npz file with `spikes` (T, B, ...) for both, where the graph does not say what it was trained on
+        no_check: write without checking, and mark the file so
+        json: file for the tables
+
+    Returns:
+        what the check saw, float graph against file; None without a check.
+    """
+    graph = open_graph(model)
+    if "quantised" in graph.metadata:
+        raise UsageError(f"{model}: is quantised already; start from the float graph")
+    integer, rows = quantised(graph, target, bits, scale, samples, path, input)
+    out = out or model.with_name(f"{model.stem}.{target}-int{bits}.nir")
+    checked = None
+    with atomic_path(out) as temporary:
+        write(integer, temporary)
+        written = read(temporary)
+        if not no_check:
+            frames = real_samples(graph, check_samples, path, input)
+            checked = _check(out, fold(graph), integer, written, chip(target), frames)
+    report = parities.write_report(out, written, checked)
+    print_table([asdict(row) for row in rows], f"{out}: {bits}-bit weights for {target}, scales {scale}", json,
+                jsonlib.loads(report.read_text()))
+    if checked:
+        share = checked.mismatches / max(1, sum(layer.spikes for layer in checked.layers))
+        print(f"{out} spikes as the quantised graph does; against the float graph {checked.mismatches} spikes differ "
+              f"({100 * share:.1f} % of its spikes, {checked.samples} samples): `python -m eval accuracy` says what "
+              "it costs")
+    else:
+        print(f"{out}: written, NOT checked ({report} says so)")
+    return checked
+
+
+def _check(out: Path, graph: nir.NIRGraph, integer: nir.NIRGraph, written: nir.NIRGraph, target: ModuleType,
+           frames: Tensor) -> Parity:
+    """The file against the quantised graph (must be equal), then against the float graph (counted)."""
+    def same(part: Tensor) -> Parity:
+        return parities.compare("the quantised graph", target.NAME, target.run(integer, part).spikes,
+                                target.run(written, part).spikes)
+
+    def changed(part: Tensor) -> Parity:
+        return parities.compare("the float graph (reference)", target.NAME, reference.run(graph, part).spikes,
+                                target.run(written, part).spikes)
+
+    parities.require_equal(out, parities.in_chunks(frames, same))
+    return parities.in_chunks(frames, changed)
