@@ -12,13 +12,16 @@ from pathlib import Path
 import h5py
 import nir
 import numpy as np
+from torch import Tensor
 
-from export.parity import Parity, compare, write_report
-from hardspike import HardspikeError, UsageError, atomic_path, print_table
+from export.nir_file import open_graph
+from export.parity import Parity, compare, refuse_silence, write_report
+from export.samples import real_samples
+from hardspike import HardspikeError, atomic_path, print_table
 from targets import loihi2, rules
-from targets.graph import Plan, plan, read
-from targets.inputs import load_spikes
+from targets.graph import Plan, plan
 from targets.lava import runner
+from targets.lava.setup import find
 from targets.layers import Layer, Network, split
 from targets.shapes import array, conv_arguments
 
@@ -29,43 +32,38 @@ _INPUT_BITS = 1 << 23
 """Where the input of a neuron wraps (Conv) or leaves the 24 bits of its current (Dense)."""
 
 
-def netx(graph: Path, out: Path | None = None, input: Path | None = None, samples: int = 4, no_check: bool = False,
-         json: Path | None = None) -> Parity | None:
-    """Write an integer NIR graph as a `.net` file for Lava and check it in Lava's simulator, spike for spike.
+def export_netx(model: Path, out: Path | None = None, samples: int = 4, path: Path | None = None,
+                input: Path | None = None, dt: float | None = None, no_check: bool = False,
+                json: Path | None = None) -> Parity | None:
+    """Write a quantised NIR graph as a `.net` file for Lava and check it in Lava's simulator, spike for spike.
 
     The check runs the file in Intel's simulator (`python -m targets setup lava`) and the graph on the target
     `loihi2`; a single spike that differs is an error and leaves no file. MODEL.net.parity.json says what was compared.
 
     Args:
-        graph: the .nir file, quantised (`python -m export quantise`)
-        out: the .net file; default: the graph's name with .net
-        input: .npz file with `spikes` (T, B, ...) to check on
-        samples: how many of its samples; the simulator takes a second or so for each
+        model: the NIR graph (.nir), quantised (`python -m export quantise`)
+        out: the .net file; default: the model's name with .net
+        samples: recordings to check on, spread over the test part; 0 for all; the simulator runs about two a second
+        path: folder of the recordings, where it is not the one of the training run
+        input: .npz file with `spikes` (T, B, ...) to check on instead
+        dt: seconds a step, where the graph does not say (default: 1e-4)
         no_check: write without checking, and mark the file so
         json: file for the table of the check
 
     Returns:
         what the check saw; None without a check.
     """
-    if input is None and not no_check:
-        raise UsageError("--input FILE.npz is missing: the spikes (T, B, ...) to check on; or --no-check")
-    if samples < 1:
-        raise UsageError(f"samples {samples}: must be 1 or more")
-    network = read(graph)
-    out = out or graph.with_suffix(".net")
+    graph = open_graph(model)
+    out = out or model.with_suffix(".net")
     checked = None
     with atomic_path(out) as temporary:
-        layers = write_net(network, temporary)
+        layers = write_net(graph, temporary, dt)
         if not no_check:
-            spikes = load_spikes(input)[0][:, :samples]
-            checked = compare("loihi2", "Lava", loihi2.run(network, spikes).spikes,
-                              runner.run(temporary, spikes).spikes)
-            if not any(layer.spikes for layer in checked.layers):
-                raise HardspikeError(f"{out}: not written: the graph gives no spike at all on {input}, so the check "
-                                     "says nothing; give other samples")
+            checked = _check(temporary, graph, real_samples(graph, samples, path, input), dt)
+            refuse_silence(out, checked)
             if checked.mismatches:
                 raise HardspikeError(f"{out}: not written: {checked.verdict()}; please report this network")
-    report = write_report(out, network, checked)
+    report = write_report(out, graph, checked)
     if checked:
         print_table([asdict(layer) for layer in checked.layers], f"{out}", json_file=json,
                     extra=jsonlib.loads(report.read_text()))
@@ -79,14 +77,21 @@ def netx(graph: Path, out: Path | None = None, input: Path | None = None, sample
     return checked
 
 
-def write_net(graph: nir.NIRGraph, path: Path) -> list[Layer]:
-    """Write the integer `graph` as a `.net` file; returns its layers in order.
+def _check(net: Path, graph: nir.NIRGraph, frames: Tensor, dt: float | None) -> Parity:
+    exact, found = loihi2.run(graph, frames, dt), runner.run(net, frames)
+    lava = find()
+    name = f"lava-nc {lava.versions['lava-nc']}{' patched' * lava.patched} on Python {lava.versions['python']}"
+    return compare("loihi2", name, exact.spikes, found.spikes)
+
+
+def write_net(graph: nir.NIRGraph, path: Path, dt: float | None = None) -> list[Layer]:
+    """Write the integer `graph` as a `.net` file; returns its layers in order. `dt` as in `targets.graph.plan`.
 
     Raises:
         HardspikeError: the graph is not integer, not a chain of layers, or nothing that Lava computes exactly; names
             the node, the value, the limit and what to do.
     """
-    layout = plan(graph)
+    layout = plan(graph, dt)
     network = split(layout)
     rules.require(network, loihi2.LIMITS)
     layers = _chain(network)

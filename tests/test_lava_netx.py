@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from export.netx import netx, write_net
+from export.freeze import freeze
+from export.lower import lower
+from export.netx import export_netx, write_net
 from hardspike import HardspikeError
 from targets import graph as graphs
 from targets import loihi2
 from targets.lava import runner
 from targets.lava.setup import setup
+from targets.limits import LOIHI2
 from tests import lava_naive
+from tests.networks import SHAPE, busy_network, frames
 
 
 def datasets(path):
@@ -130,10 +134,23 @@ def test_export_is_checked_in_lava_and_the_host_reads_out(tmp_path, capsys):
     graphs.write(graph, tmp_path / "model.nir")
     spikes = torch.from_numpy((rng.random((20, 5, 2, 9, 11)) < 0.4).astype(np.uint8))
     np.savez(tmp_path / "spikes.npz", spikes=spikes.numpy())
-    checked = netx(tmp_path / "model.nir", input=tmp_path / "spikes.npz", samples=5)
+    checked = export_netx(tmp_path / "model.nir", input=tmp_path / "spikes.npz", samples=5)
     assert checked.mismatches == 0 and checked.samples == 5
     assert all(layer.spikes for layer in checked.layers)
     assert f"{last}: reset by subtraction" in capsys.readouterr().out
     ours, theirs = loihi2.run(graph, spikes), runner.run(tmp_path / "model.net", spikes)
     torch.testing.assert_close(theirs.output, ours.output, rtol=0, atol=1e-12)
     assert (theirs.predictions() == ours.predictions()).all()
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("options", [{}, {"reset": "zero", "readout": "spikes"}])
+def test_a_network_of_the_trainer_quantised_spikes_alike_in_lava(options, tmp_path):
+    setup()
+    network = busy_network(layers="6c5s2-8c3s2-32", **options)
+    graph, _ = lower(freeze(dict(network.layers), SHAPE), frames(), LOIHI2, scale="max_abs")
+    graphs.write(graph, tmp_path / "model.nir")
+    np.savez(tmp_path / "spikes.npz", spikes=frames().numpy().astype(np.uint8))
+    checked = export_netx(tmp_path / "model.nir", input=tmp_path / "spikes.npz")
+    assert checked.mismatches == 0 and all(layer.spikes for layer in checked.layers)
+    assert "lava-nc 0.10.0" in (tmp_path / "model.net.parity.json").read_text()

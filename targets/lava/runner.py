@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hardspike import HardspikeError, progress
-from targets.lava.setup import WORKER, find
+from targets.lava.setup import WORKER, default_folder, find
 from targets.recording import Recording
 
 
@@ -52,7 +52,8 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
     net = Path(net)
     environment = find(folder)
     if environment is None:
-        raise HardspikeError("no Lava environment; make it with `python -m targets setup lava`")
+        raise HardspikeError(f"no Lava environment in {folder or default_folder()}; make it with "
+                             "`python -m targets setup lava`")
     network = read_net(net)
     _check(net, network, spikes)
     steps, samples = spikes.shape[:2]
