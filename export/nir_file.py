@@ -115,7 +115,7 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module], samples: torch.T
         raise UsageError(f"samples of shape {tuple(samples.shape)}: (T, B, ...) is needed")
     metadata = {"hardspike": versions("hardspike")["hardspike"]}
     graph = fold_batchnorm(freeze(network, samples.shape[2:], metadata, lossy_reset))
-    return _write(Path(path), graph, lambda written: check_stepwise(network, written, samples, not lossy_reset),
+    return _write(Path(path), graph, lambda written: check_stepwise(network, written, samples.cpu(), not lossy_reset),
                   lossy_reset)[0]
 
 

@@ -71,7 +71,7 @@ def run_stepwise(network: nn.Module | Mapping[str, nn.Module], samples: Tensor,
     Raises:
         HardspikeError: forward fails on `samples`.
     """
-    network = inference_copy(network).to(dtype)
+    network, samples = inference_copy(network).to("cpu", dtype), samples.to("cpu", dtype)
     fired: dict[str, list[Tensor]] = {}
     for name, module in network.named_modules():
         if isinstance(module, Leaky):
@@ -86,7 +86,7 @@ def run_stepwise(network: nn.Module | Mapping[str, nn.Module], samples: Tensor,
     states = [None if p.default is p.empty else p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     outputs = []
     try:
-        for step in samples.to(dtype):
+        for step in samples:
             result = network(step, *states)
             output, *rest = result if isinstance(result, tuple | list) else (result,)
             states = rest if len(rest) == len(states) else states

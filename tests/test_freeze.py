@@ -121,14 +121,14 @@ class Branches(nn.Module):
         self.conv1, self.conv2 = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
         self.lif1, self.lif2 = snn.Leaky(0.8, threshold=0.3), snn.Synaptic(0.5, 0.8, threshold=0.8)
         self.pool, self.output = nn.AvgPool2d(2), nn.Linear(4 * 2 * 2, 3)
-        self.lif3 = snn.Leaky(0.9, threshold=0.1, reset_mechanism=reset)
+        self.lif3 = snn.Synaptic(0.2, 0.9, threshold=0.1, reset_mechanism=reset)
 
-    def forward(self, x, mem1=None, syn2=None, mem2=None, mem3=None):
+    def forward(self, x, mem1=None, syn2=None, mem2=None, syn3=None, mem3=None):
         spk1, mem1 = self.lif1(self.conv1(x), mem1)
         spk2, syn2, mem2 = self.lif2(self.conv2(spk1) + spk1, syn2, mem2)
         pooled = self.pool(functional.dropout(self.pool(spk2), training=self.training))
-        _, mem3 = self.lif3(self.output(pooled.view(x.size(0), -1)), mem3)
-        return mem3, mem1, syn2, mem2, mem3
+        _, syn3, mem3 = self.lif3(self.output(pooled.view(x.size(0), -1)), syn3, mem3)
+        return mem3, mem1, syn2, mem2, syn3, mem3
 
 
 @pytest.mark.parametrize("reset", ["subtract", "none"])
