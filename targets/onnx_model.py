@@ -86,13 +86,17 @@ def quantised_for(graph: nir.NIRGraph) -> str | None:
     """The chip whose integer arithmetic a quantised graph was made for, None for a float graph.
 
     Raises:
-        HardspikeError: a chip that is not known.
+        HardspikeError: the metadata name no known chip.
     """
     if "quantised" not in graph.metadata:
         return None
-    chip = json.loads(_text(graph.metadata["quantised"]))["target"]
+    try:
+        chip = json.loads(_text(graph.metadata["quantised"]))["target"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise HardspikeError("metadata quantised: it has to be JSON with a 'target', as `python -m export quantise` "
+                             "writes it") from error
     if chip not in CHIPS:
-        raise HardspikeError(f"graph: quantised for '{chip}', which is not known here; known: {', '.join(CHIPS)}")
+        raise HardspikeError(f"metadata quantised: target '{chip}' is not known; known are {', '.join(CHIPS)}")
     return chip
 
 

@@ -1,5 +1,6 @@
 """What every NIR node computes in one time step, as ONNX operators in float32: the algebra of `targets.neurons`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,6 +14,9 @@ from targets.graph import SPIKING, Plan
 from targets.neurons import STEPS, Coefficients, coefficients, delay_steps
 from targets.reference import before_start
 from targets.shapes import Shape, array, conv_arguments, expand, output_shape, pool_arguments
+
+LARGEST_STATE = 1 << 28
+"""Values; a gigabyte a sample."""
 
 Outputs = dict[str, tuple[str, Shape]]
 """A model's output -> the tensor that is it, and its shape without batch."""
@@ -127,9 +131,15 @@ def late(e: Emitter, shape: Shape, longest: int, steps: int) -> str:
 
     The state is `previous` (batch, *shape), or where more than one step is kept `past` (batch, longest, *shape), newest
     first.
+
+    Raises:
+        HardspikeError: that state would be of more than `LARGEST_STATE` values.
     """
     if longest == 1:
         return e.state("previous", shape)
+    if longest * math.prod(shape) > LARGEST_STATE:
+        raise HardspikeError(f"node '{e.scope}': a delay of {longest} steps of {shape} makes a state of "
+                             f"{longest * math.prod(shape)} values a sample; at most {LARGEST_STATE}: shorten it")
     return e.op("Gather", e.state("past", (longest, *shape)), e.index(f"age_{steps}", steps - 1), axis=1)
 
 
