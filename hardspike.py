@@ -63,6 +63,8 @@ def atomic_path(path: str | Path):
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; the result should be like any other file
         os.replace(temporary, path)
+    except OSError as error:
+        raise HardspikeError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -161,7 +163,8 @@ def run(prog: str, commands: dict[str, Callable], argv: list[str] | None = None)
         0; 1 for a `HardspikeError`; 2 for a usage error; 130 when interrupted. A bool result `False` is 1
         (a check that found something).
     """
-    parser = _Parser(allow_abbrev=False, prog=f"python -m {prog}", description=(sys.modules["__main__"].__doc__ or "").strip())
+    parser = _Parser(allow_abbrev=False, prog=f"python -m {prog}",
+                     description=(sys.modules["__main__"].__doc__ or "").strip())
     subcommands = parser.add_subcommands(dest="command", required=True)
     for name, function in commands.items():
         child = _Parser(allow_abbrev=False, description=_description(function))

@@ -3,15 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
+import nir
 import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from export.nir_file import open_graph
+from export.quantise_file import chip_of
 from export.samples import data_config
 from hardspike import HardspikeError, UsageError, print_table, progress
-from targets import reference
-from targets.graph import plan, read
-from targets.inputs import check_spikes
+from targets.commands import load_target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, Split
@@ -32,7 +33,7 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
     model runs on the same recordings: those of the first model that says what it was trained on.
 
     Args:
-        models: checkpoints (.pt) and exported graphs (.nir)
+        models: checkpoints (.pt) and exported graphs (.nir); a quantised graph runs in its chip's integers
         split: train, validation or test
         name: data source, where no model says it or another one is wanted
         path: folder of the recordings, where it is not the one of the training run
@@ -58,8 +59,10 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
                 gap = smooth.accuracy - hard.accuracy if mode == "hard" else None
                 rows.append(_row(model, mode, result.logits, part.labels, result.spikes, gap, content.history))
         else:
-            logits, spikes = run_graph(content, data, part)
-            rows.append(_row(model, "exported", logits, part.labels, spikes, None))
+            target = chip_of(content) or "reference"
+            logits, spikes = run_graph(content, target, data, part)
+            mode = "exported" if target == "reference" else f"exported, {target}"
+            rows.append(_row(model, mode, logits, part.labels, spikes, None))
     layers = list(dict.fromkeys(layer for row in rows for layer in row["layers"]))
     table = [{**{k: v for k, v in row.items() if k != "layers"},
               **{f"{layer} spikes": row["layers"].get(layer) for layer in layers}} for row in rows]
@@ -68,12 +71,9 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
     return table
 
 
-def _open(model: Path):
+def _open(model: Path) -> Checkpoint | nir.NIRGraph:
     """A checkpoint or a NIR graph, by the file's ending."""
-    readers = {".pt": load, ".nir": read}
-    if model.suffix not in readers:
-        raise UsageError(f"{model}: neither a checkpoint (.pt) nor a NIR graph (.nir)")
-    return readers[model.suffix](model)
+    return load(model) if model.suffix == ".pt" else open_graph(model)
 
 
 def _data_config(models: tuple[Path, ...], opened: list, name: str | None, path: Path | None) -> DataConfig:
@@ -91,12 +91,12 @@ def _data_config(models: tuple[Path, ...], opened: list, name: str | None, path:
     return replace(found, path=path or found.path)
 
 
-def run_graph(graph, data: Data, part: Split) -> tuple[Tensor, dict[str, float]]:
-    """Logits (N, classes) of a graph on `reference`, summed over time, and spikes per sample by layer."""
-    check_spikes(plan(graph), data.to_input(part.frames[:1]))
+def run_graph(graph: nir.NIRGraph, target: str, data: Data, part: Split) -> tuple[Tensor, dict[str, float]]:
+    """Logits (N, classes) of a graph on a target, summed over time, and spikes per sample by layer."""
+    module = load_target(target)
     logits, counts = [], {}
-    for frames in progress(part.frames.split(CHUNK), "reference"):
-        recording = reference.run(graph, data.to_input(frames))
+    for frames in progress(part.frames.split(CHUNK), target):
+        recording = module.run(graph, data.to_input(frames))
         logits.append(recording.output.sum(0).flatten(1))
         for layer, spikes in recording.spikes.items():
             counts[layer] = counts.get(layer, 0) + int(spikes.sum(dtype=torch.int64))

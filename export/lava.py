@@ -13,11 +13,19 @@ from export.samples import real_samples
 from hardspike import atomic_path, print_table
 from targets.graph import write
 from targets.lava import runner
+from targets.lava.setup import find
+
+
+def environment_name() -> str:
+    """Which Lava on which Python runs a `.net` file here."""
+    lava = find()
+    patched = " (patched)" if lava.patched else ""
+    return f"lava-nc {lava.versions['lava-nc']}{patched} on Python {lava.versions['python']}"
 
 
 def lava(model: Path, out: Path | None = None, target: str = "loihi2", bits: int = 8, scale: str = "searched",
          samples: int = 128, check_samples: int = 8, path: Path | None = None, input: Path | None = None,
-         no_check: bool = False, json: Path | None = None) -> Parity | None:
+         dt: float | None = None, no_check: bool = False, json: Path | None = None) -> Parity | None:
     """Write a checkpoint or NIR graph as a netx `.net` file for Lava, quantised, checked in Lava's simulator.
 
     A float graph is quantised first (`python -m export quantise` says more); the integer graph is kept beside the
@@ -34,6 +42,7 @@ def lava(model: Path, out: Path | None = None, target: str = "loihi2", bits: int
         check_samples: test recordings to check on; the simulator takes about a second for each
         path: folder of the recordings, where it is not the one of the training run
         input: .npz file with `spikes` (T, B, ...) for both, where the graph does not say what it was trained on
+        dt: seconds a step, where the graph does not say
         no_check: write without checking, and mark the file so
         json: file for the table of the check
 
@@ -41,15 +50,16 @@ def lava(model: Path, out: Path | None = None, target: str = "loihi2", bits: int
         what the check saw; None without a check.
     """
     machine = chip(target)
-    integer, _ = quantised(open_graph(model), target, bits, scale, samples, path, input)
+    integer, _ = quantised(open_graph(model), target, bits, scale, samples, path, input, dt)
     out = out or model.with_suffix(".net")
     checked = None
     with atomic_path(out) as temporary:
-        layers = write_net(integer, temporary, machine.LIMITS)
+        layers = write_net(integer, temporary, dt)
         if not no_check:
             frames = real_samples(integer, check_samples, path, input)
-            checked = parities.compare(target, "Lava", machine.run(integer, frames).spikes,
+            checked = parities.compare(target, "Lava", machine.run(integer, frames, dt).spikes,
                                        runner.run(temporary, frames).spikes)
+            checked.target = environment_name()
             parities.refuse_silence(out, checked)
             parities.require_equal(out, checked)
     write(integer, out.with_name(out.name + ".nir"))

@@ -1,27 +1,19 @@
-"""`python -m export netx`: an integer NIR graph as a `.net` file, which Lava's netx loads, checked in Lava itself.
+"""An integer NIR graph as a `.net` file, which Lava's netx loads.
 
 The file (HDF5) holds a chain of convolutional and dense layers with one kind of neuron each, as lava-dl 0.6.0's
 `lava.lib.dl.netx.hdf5` reads it. Beside what netx reads it has, ignored by netx, each layer's `name` and the host's
 `readout`. Whatever netx or lava-nc 0.10.0 would compute wrongly without a word is refused here.
 """
 
-import json as jsonlib
-from dataclasses import asdict
 from pathlib import Path
 
 import h5py
 import nir
 import numpy as np
-from torch import Tensor
 
-from export.nir_file import open_graph
-from export.parity import Parity, compare, refuse_silence, write_report
-from export.samples import real_samples
-from hardspike import HardspikeError, atomic_path, print_table
+from hardspike import HardspikeError, atomic_path
 from targets import loihi2, rules
 from targets.graph import Plan, plan
-from targets.lava import runner
-from targets.lava.setup import find
 from targets.layers import Layer, Network, split
 from targets.shapes import array, conv_arguments
 
@@ -30,58 +22,6 @@ _INT8 = 127
 """lava-nc keeps the geometry of a convolution in int8: 128 groups compute nothing, without an error."""
 _INPUT_BITS = 1 << 23
 """Where the input of a neuron wraps (Conv) or leaves the 24 bits of its current (Dense)."""
-
-
-def export_netx(model: Path, out: Path | None = None, samples: int = 4, path: Path | None = None,
-                input: Path | None = None, dt: float | None = None, no_check: bool = False,
-                json: Path | None = None) -> Parity | None:
-    """Write a quantised NIR graph as a `.net` file for Lava and check it in Lava's simulator, spike for spike.
-
-    The check runs the file in Intel's simulator (`python -m targets setup lava`) and the graph on the target
-    `loihi2`; a single spike that differs is an error and leaves no file. MODEL.net.parity.json says what was compared.
-
-    Args:
-        model: the NIR graph (.nir), quantised (`python -m export quantise`)
-        out: the .net file; default: the model's name with .net
-        samples: recordings to check on, spread over the test part; 0 for all; the simulator runs about two a second
-        path: folder of the recordings, where it is not the one of the training run
-        input: .npz file with `spikes` (T, B, ...) to check on instead
-        dt: seconds a step, where the graph does not say (default: 1e-4)
-        no_check: write without checking, and mark the file so
-        json: file for the table of the check
-
-    Returns:
-        what the check saw; None without a check.
-    """
-    graph = open_graph(model)
-    out = out or model.with_suffix(".net")
-    checked = None
-    with atomic_path(out) as temporary:
-        layers = write_net(graph, temporary, dt)
-        if not no_check:
-            checked = _check(temporary, graph, real_samples(graph, samples, path, input), dt)
-            refuse_silence(out, checked)
-            if checked.mismatches:
-                raise HardspikeError(f"{out}: not written: {checked.verdict()}; please report this network")
-    report = write_report(out, graph, checked)
-    if checked:
-        print_table([asdict(layer) for layer in checked.layers], f"{out}", json_file=json,
-                    extra=jsonlib.loads(report.read_text()))
-        print(checked.verdict())
-    else:
-        print(f"{out}: written, NOT checked ({report} says so)")
-    subtracting = [layer.name for layer in layers if layer.subtracts]
-    if subtracting:
-        print(f"{', '.join(subtracting)}: reset by subtraction, which stock netx lacks and stops at; load the file "
-              "with `network` of targets/lava/softlif")
-    return checked
-
-
-def _check(net: Path, graph: nir.NIRGraph, frames: Tensor, dt: float | None) -> Parity:
-    exact, found = loihi2.run(graph, frames, dt), runner.run(net, frames)
-    lava = find()
-    name = f"lava-nc {lava.versions['lava-nc']}{' patched' * lava.patched} on Python {lava.versions['python']}"
-    return compare("loihi2", name, exact.spikes, found.spikes)
 
 
 def write_net(graph: nir.NIRGraph, path: Path, dt: float | None = None) -> list[Layer]:

@@ -14,9 +14,11 @@ from export.nir_file import open_graph
 from export.parity import Parity
 from export.passes.quantise import QuantisedLayer
 from export.samples import real_samples
-from hardspike import UsageError, atomic_path, nearest, print_table
-from targets import loihi1, loihi2, reference
-from targets.graph import read, write
+from hardspike import HardspikeError, UsageError, atomic_path, nearest, print_table
+from targets import loihi1, loihi2, reference, rules
+from targets.graph import plan, read, write
+from targets.layers import split
+from targets.onnx_model import quantised_for
 
 CHIPS: dict[str, ModuleType] = {"loihi1": loihi1, "loihi2": loihi2}
 
@@ -32,22 +34,35 @@ def chip(target: str) -> ModuleType:
     return CHIPS[target]
 
 
+def chip_of(graph: nir.NIRGraph) -> str | None:
+    """Name of the integer target that a quantised graph was made for; None for a float graph."""
+    made_for = quantised_for(graph)
+    return next((name for name, module in CHIPS.items() if module.LIMITS.chip == made_for), None)
+
+
 def quantised(graph: nir.NIRGraph, target: str = "loihi2", bits: int = 8, scale: str = "searched",
-              samples: int = 128, path: Path | None = None,
-              input: Path | None = None) -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
-    """`graph` in integers for `target`, as it is where it is quantised already; and what changed.
+              samples: int = 128, path: Path | None = None, input: Path | None = None,
+              dt: float | None = None) -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
+    """`graph` in integers for `target` and what changed; a graph of integers is returned as it is.
 
     Scales are chosen on `samples` training recordings, or on the file `input`.
+
+    Raises:
+        HardspikeError: a graph quantised for another target that this one cannot hold, or one that cannot be lowered.
     """
-    if "quantised" in graph.metadata:
+    limits = chip(target).LIMITS
+    try:
+        rules.require(split(plan(graph, dt)), limits)
         return graph, []
-    frames = real_samples(graph, samples, path, input, split="train")
-    return lower(graph, frames, chip(target).LIMITS, bits, scale)
+    except HardspikeError:
+        if "quantised" in graph.metadata:
+            raise
+    return lower(graph, real_samples(graph, samples, path, input, split="train"), limits, bits, scale, dt)
 
 
 def quantise(model: Path, out: Path | None = None, target: str = "loihi2", bits: int = 8, scale: str = "searched",
              samples: int = 128, check_samples: int = 256, path: Path | None = None, input: Path | None = None,
-             no_check: bool = False, json: Path | None = None) -> Parity | None:
+             dt: float | None = None, no_check: bool = False, json: Path | None = None) -> Parity | None:
     """Quantise a checkpoint or NIR graph for a chip: a NIR graph in integer units, and what that changed.
 
     BatchNorm, gains and pooling are folded, weights get `bits` bits, thresholds and biases the same integer units,
@@ -65,6 +80,7 @@ def quantise(model: Path, out: Path | None = None, target: str = "loihi2", bits:
         check_samples: test recordings to check on
         path: folder of the recordings, where it is not the one of the training run
         input: .npz file with `spikes` (T, B, ...) for both, where the graph does not say what it was trained on
+        dt: seconds a step, where the graph does not say
         no_check: write without checking, and mark the file so
         json: file for the tables
 
@@ -74,7 +90,7 @@ def quantise(model: Path, out: Path | None = None, target: str = "loihi2", bits:
     graph = open_graph(model)
     if "quantised" in graph.metadata:
         raise UsageError(f"{model}: is quantised already; start from the float graph")
-    integer, rows = quantised(graph, target, bits, scale, samples, path, input)
+    integer, rows = quantised(graph, target, bits, scale, samples, path, input, dt)
     out = out or model.with_name(f"{model.stem}.{target}-int{bits}.nir")
     checked = None
     with atomic_path(out) as temporary:
@@ -82,7 +98,7 @@ def quantise(model: Path, out: Path | None = None, target: str = "loihi2", bits:
         written = read(temporary)
         if not no_check:
             frames = real_samples(graph, check_samples, path, input)
-            checked = _check(out, fold(graph), integer, written, chip(target), frames)
+            checked = _check(out, fold(graph, dt), integer, written, chip(target), frames)
     report = parities.write_report(out, written, checked)
     print_table([asdict(row) for row in rows], f"{out}: {bits}-bit weights for {target}, scales {scale}", json,
                 jsonlib.loads(report.read_text()))

@@ -26,9 +26,10 @@ def data_config(graph: nir.NIRGraph, origin: str) -> DataConfig | None:
     return from_dict({"data": json.loads(stored.decode() if isinstance(stored, bytes) else str(stored))}, origin).data
 
 
-def real_samples(graph: nir.NIRGraph, samples: int, path: Path | None = None, input: Path | None = None,
-                 split: str = "test") -> Tensor:
-    """Frames (T, B, ...) to run `graph` on: from the file `input`, else recordings of a split, evenly spread.
+def real_recordings(graph: nir.NIRGraph, samples: int, path: Path | None = None, input: Path | None = None,
+                    split: str = "test") -> tuple[Tensor, Tensor | None]:
+    """Frames (T, B, ...) to run `graph` on and their labels (B,), where there are any: from the file `input`, else
+    recordings of a split, evenly spread.
 
     Args:
         samples: how many; 0 for all.
@@ -42,16 +43,23 @@ def real_samples(graph: nir.NIRGraph, samples: int, path: Path | None = None, in
     if samples < 0:
         raise UsageError(f"samples {samples}: must be 0 (all) or more")
     if input:
-        return load_spikes(input)[0][:, :samples or None].float()
+        frames, labels = load_spikes(input)
+        return frames[:, :samples or None].float(), None if labels is None else labels[:samples or None]
     config = data_config(graph, "graph")
     if config is None:
         raise UsageError("the graph does not say what it was trained on; give --input FILE.npz with spikes (T, B, ...) "
-                         "to check on, or --no-check")
+                         "to run it on, or --no-check")
     try:
         data = load(replace(config, path=path or config.path))
     except HardspikeError as error:
-        raise HardspikeError(f"no recordings to check on ({error}); give --path, --input or --no-check") from error
+        raise HardspikeError(f"no recordings to run on ({error}); give --path, --input or --no-check") from error
     part = getattr(data, split)
     count = len(part.labels)
     index = torch.linspace(0, count - 1, min(samples or count, count)).round().long()
-    return data.to_input(part.frames[index])
+    return data.to_input(part.frames[index]), part.labels[index]
+
+
+def real_samples(graph: nir.NIRGraph, samples: int, path: Path | None = None, input: Path | None = None,
+                 split: str = "test") -> Tensor:
+    """The frames of `real_recordings`."""
+    return real_recordings(graph, samples, path, input, split)[0]

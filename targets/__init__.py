@@ -5,6 +5,7 @@ TARGETS = {
     "loihi1": "targets.loihi1",
     "loihi2": "targets.loihi2",
     "onnxruntime": "targets.onnx_runtime",
+    "lava": "targets.lava.runner",
 }
 """Target -> its module, imported when asked for: NAME, DESCRIPTION, run(graph, spikes, dt, membrane) -> Recording
 

@@ -5,6 +5,8 @@ import sys
 from hardspike import run
 from targets import commands
 
+COMMANDS = {"list": commands.list_targets, "check": commands.check, "map": commands.map_file, "run": commands.run,
+            "setup": commands.setup_target}
+
 if __name__ == "__main__":
-    sys.exit(run("targets", {"list": commands.list_targets, "check": commands.check, "map": commands.map_file,
-                             "run": commands.run}))
+    sys.exit(run("targets", COMMANDS))

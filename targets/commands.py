@@ -8,8 +8,9 @@ from types import ModuleType
 
 from hardspike import HardspikeError, UsageError, atomic_path, nearest, print_table
 from targets import TARGETS
-from targets.graph import plan, read
+from targets.graph import read
 from targets.inputs import load_spikes
+from targets.lava.setup import Environment, setup
 from targets.limits import Violation
 from targets.mapping import Mapping, map_graph
 from targets.picture import letter, svg, text, usage
@@ -27,6 +28,23 @@ def load_target(name: str) -> ModuleType:
     return importlib.import_module(TARGETS[name])
 
 
+def setup_target(name: str, python: Path | None = None) -> Environment:
+    """Install what a target needs: `lava`, Intel's simulator, in a Python 3.10 environment of its own.
+
+    Found environments are kept, interrupted set-ups are made again. $HARDSPIKE_CACHE says where.
+
+    Args:
+        name: lava
+        python: interpreter to make it from; default: the first Python 3.10 that runs, else uv's, else this one, patched
+
+    Raises:
+        UsageError: another target; the others need nothing.
+    """
+    if name != "lava":
+        raise UsageError(f"target '{name}' needs no set-up; lava does")
+    return setup(python)
+
+
 def list_targets(json: Path | None = None) -> list[str]:
     """List the targets and what each computes.
 
@@ -35,6 +53,18 @@ def list_targets(json: Path | None = None) -> list[str]:
     """
     print_table([{"target": name, "computes": load_target(name).DESCRIPTION} for name in TARGETS], json_file=json)
     return list(TARGETS)
+
+
+def _with(target: str, attribute: str, what: str) -> ModuleType:
+    """The module of a target that has `attribute`.
+
+    Raises:
+        UsageError: it has none.
+    """
+    module = load_target(target)
+    if not hasattr(module, attribute):
+        raise UsageError(f"target '{target}' has no {what} of its own; try --target loihi2")
+    return module
 
 
 def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Path | None = None) -> bool:
@@ -49,7 +79,7 @@ def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Pa
     Raises:
         HardspikeError: the file is missing or unusable.
     """
-    found: list[Violation] = load_target(target).check(read(graph), dt)
+    found: list[Violation] = _with(target, "check", "rules").check(read(graph), dt)
     errors = sum(violation.severity == "error" for violation in found)
     for violation in found:
         print(violation)
@@ -75,10 +105,7 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
     Raises:
         HardspikeError: the file is missing or unusable, or a part of it is no layer of spiking neurons.
     """
-    module = load_target(target)
-    if not hasattr(module, "LIMITS"):
-        raise UsageError(f"target '{target}' has no cores to map onto; try --target loihi2")
-    mapping = map_graph(read(graph), module.LIMITS, dt)
+    mapping = map_graph(read(graph), _with(target, "LIMITS", "cores").LIMITS, dt)
     rows = []
     for index, (name, cores) in enumerate(mapping.cores.items()):
         fullest = {key: max(usage(core, mapping.limits).get(key, -1) for core in cores)
@@ -105,7 +132,7 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     """Run a NIR graph on a target and count its spikes.
 
     Args:
-        graph: the .nir file
+        graph: the .nir file; for the target lava the .net file of `python -m export lava`
         target: where it runs; `python -m targets list` names them
         input: .npz file with `spikes` (T, B, ...) and, for the accuracy, `labels` (B,)
         out: .npz file for the spikes of every layer and the output
@@ -117,18 +144,17 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     """
     if input is None:
         raise UsageError("--input FILE.npz is missing: the spikes (T, B, ...) to run on")
-    module, network = load_target(target), read(graph)
     spikes, labels = load_spikes(input)
-    recording = module.run(network, spikes, dt=dt)
+    if target == "lava":
+        recording = load_target(target).run(graph, spikes)
+    else:
+        recording = load_target(target).run(read(graph), spikes, dt=dt)
     if out:
         recording.save(out)
-    layout, samples = plan(network, dt), spikes.shape[1]
-    rows = []
-    for name, fired in recording.spikes.items():
-        rows.append({"layer": name, "type": type(layout.nodes[name]).__name__, "neurons": fired[0, 0].numel(),
-                     "spikes a sample": float(fired.sum().item() / samples),
-                     "spikes a neuron a step": float(fired.sum().item() / fired.numel())})
-    extra = {"target": target, "graph": str(graph), "samples": samples, "steps": len(spikes), "dt": layout.dt}
+    samples = spikes.shape[1]
+    rows = [{"layer": name, "neurons": fired[0, 0].numel(), "spikes a sample": fired.sum().item() / samples,
+             "spikes a neuron a step": fired.sum().item() / fired.numel()} for name, fired in recording.spikes.items()]
+    extra = {"target": target, "graph": str(graph), "samples": samples, "steps": len(spikes)}
     if labels is not None:
         if recording.output[0, 0].numel() <= int(labels.max()):
             raise HardspikeError(f"{input}: label {int(labels.max())}, but the graph gives "

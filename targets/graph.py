@@ -76,9 +76,9 @@ def read(path: str | Path) -> nir.NIRGraph:
     try:
         with h5py.File(path, "r") as file:
             content = hdf2dict(file["node"]) if isinstance(file.get("node"), h5py.Group) else None
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+    except Exception as error:  # h5py lets a damaged file surface as almost any exception
         raise HardspikeError(f"{path}: not a readable NIR file (HDF5): {_one_line(error)}") from error
-    if content is None or content.get("type") != "NIRGraph":
+    if content is None or not isinstance(kind := content.get("type"), str) or kind != "NIRGraph":
         raise HardspikeError(f"{path}: an HDF5 file, but it holds no NIR graph (no 'node' group of type NIRGraph)")
     try:
         graph = _from_dict(content, "graph")
@@ -123,7 +123,8 @@ def _to_dict(node: nir.NIRNode, shapes: dict[int, tuple[int, ...]]) -> dict:
 
 def _from_dict(content: dict, name: str) -> nir.NIRNode:
     """Like `nir.dict2NIRNode`, but nested graphs are not type-checked either and errors name the node."""
-    kind = content.get("type")
+    kind = content.get("type") if isinstance(content, dict) else None
+    kind = kind if isinstance(kind, str) else "missing"
     if kind not in _NAMES:
         known = ", ".join(sorted(_NAMES))
         raise HardspikeError(f"node '{name}': type {kind} is not known; {_WAY_OUT.get(kind, f'known are {known}')}")
@@ -132,19 +133,22 @@ def _from_dict(content: dict, name: str) -> nir.NIRNode:
         nodes, edges = fields.get("nodes"), fields.get("edges")
         if not isinstance(nodes, dict) or edges is None:
             raise HardspikeError(f"node '{name}': a graph without nodes or edges; the file is incomplete")
-        built = {child: _from_dict(value, child) for child, value in nodes.items() if isinstance(value, dict)}
-        return nir.NIRGraph(built, [tuple(map(_text, edge)) for edge in edges], fields.get("metadata", {}),
+        built = {child: _from_dict(value, child) for child, value in nodes.items()}
+        pairs = np.asarray(edges)
+        if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
+            raise HardspikeError(f"node '{name}': edges of shape {pairs.shape} are no pairs of names")
+        return nir.NIRGraph(built, [tuple(map(_text, pair)) for pair in pairs], fields.get("metadata", {}),
                             type_check=False)
     if kind in ("Conv1d", "Conv2d"):
         fields.setdefault("input_shape", None)  # files of nir < 0.2 lack it
     try:
         return nir.dict2NIRNode(fields)
-    except (AssertionError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+    except Exception as error:  # nir computes shapes as it builds, so foreign values fail in any way
         raise HardspikeError(f"node '{name}' ({kind}): its fields make no {kind}: {_one_line(error)}") from error
 
 
 def _text(value: bytes | str) -> str:
-    return value.decode("utf8") if isinstance(value, bytes) else str(value)
+    return value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _one_line(error: Exception) -> str:
@@ -278,7 +282,10 @@ def _resolve_dt(stored, asked: float | None, nodes: dict[str, nir.NIRNode]) -> f
     (sinabs: tau = 20 steps), or was written for another step, and its user has to say so.
     """
     if stored is not None:
-        stored = float(array(stored))
+        try:
+            stored = float(array(stored).item())
+        except (TypeError, ValueError) as error:
+            raise HardspikeError(f"metadata dt: {_one_line(error)}; it has to be one number of seconds") from error
         if asked is not None and not np.isclose(stored, asked, rtol=1e-6, atol=0):
             raise HardspikeError(f"dt: the graph was written for {stored:g} s, asked is {asked:g} s; "
                                  "leave the argument out, or write the graph anew for that step")

@@ -1,11 +1,12 @@
 """What the nodes without a state compute, on a batch of any dtype."""
 
 import nir
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from targets.shapes import Shape, array, conv_arguments, expand, pool_arguments
+from targets.shapes import Shape, array, conv_arguments, expand, flatten_axes, pool_arguments
 
 CHUNK_BYTES = 1 << 26
 """A convolution in float64 unfolds its input in memory: so much of it at a time."""
@@ -13,7 +14,7 @@ CHUNK_BYTES = 1 << 26
 
 def tensor(value, dtype: torch.dtype) -> Tensor:
     """A parameter of a node as a tensor."""
-    return torch.as_tensor(array(value).copy()).to(dtype)
+    return torch.from_numpy(array(value).astype(np.float64)).to(dtype)
 
 
 def apply(name: str, node: nir.NIRNode, x: Tensor, shape: Shape, bias: bool = True) -> Tensor:
@@ -34,8 +35,8 @@ def apply(name: str, node: nir.NIRNode, x: Tensor, shape: Shape, bias: bool = Tr
         kernel, stride, padding = pool_arguments(label, node)
         divisor = 1 if isinstance(node, nir.SumPool2d) else None
         return functional.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor)
-    start, end = (int(array(d)) for d in (node.start_dim, node.end_dim))
-    return x.flatten(start + 1 if start >= 0 else start, end + 1 if end >= 0 else end)
+    start, end = flatten_axes(label, node, shape)
+    return x.flatten(start + 1, end + 1)
 
 
 def _conv(label: str, node: nir.Conv1d | nir.Conv2d, x: Tensor, bias: bool) -> Tensor:

@@ -26,6 +26,10 @@ DELAY_TOLERANCE = 1e-3
 """A delay may be off a whole number of steps by so much of a step (float32 files round by about 1e-5)."""
 
 
+LONGEST_DELAY = 10**9
+"""steps"""
+
+
 def lif(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
     """nir.LIF: tau dv/dt = (v_leak - v) + r I.
 
@@ -116,6 +120,9 @@ def delay_steps(name: str, node: nir.Delay, shape: Shape, dt: float) -> np.ndarr
         HardspikeError: one is not a whole number of steps (within `DELAY_TOLERANCE`).
     """
     steps = np.broadcast_to(expand(f"node '{name}' (Delay): delay", node.delay, shape), shape) / dt
+    if steps.max(initial=0) > LONGEST_DELAY:
+        raise HardspikeError(f"node '{name}' (Delay): {array(node.delay).max():g} s is {steps.max():g} steps of dt = "
+                             f"{dt:g} s; at most {LONGEST_DELAY}, which no run outlasts")
     off = abs(steps - np.round(steps)).max(initial=0)
     if off > DELAY_TOLERANCE:
         raise HardspikeError(f"node '{name}' (Delay): {array(node.delay).max():g} s is not a whole number of steps of "

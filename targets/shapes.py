@@ -24,7 +24,7 @@ def input_shape(name: str, nodes: dict[str, nir.NIRNode], edges: list) -> Shape:
     declared = next(iter((nodes[name].input_type or {None: None}).values()))
     shape = _declared(declared)
     if shape is None:
-        raise HardspikeError(f"node '{name}' (Input): declares no usable shape ({declared}); give it one")
+        raise HardspikeError(f"node '{name}' (Input): declares no shape of whole numbers above 0; give it one")
     ranks = {rank for edge in edges if edge.source == name and (rank := _rank(nodes[edge.target])) is not None}
     if len(ranks) == 1:
         extra = len(shape) - min(ranks)
@@ -104,15 +104,16 @@ def expand(label: str, value, shape: Shape) -> np.ndarray:
                          "write it as a scalar, per channel or in full")
 
 
-def spatial(label: str, value, dimensions: int) -> Shape:
-    """A kernel size, stride, padding or dilation as `dimensions` whole numbers.
+def spatial(label: str, value, dimensions: int, lowest: int = 0) -> Shape:
+    """A kernel size, stride, padding or dilation as `dimensions` whole numbers, none below `lowest`.
 
     Raises:
         HardspikeError: it is not a whole number, or not one or `dimensions` of them.
     """
     values = array(value)
-    if values.size not in (1, dimensions) or not np.array_equal(values, np.round(values)) or (values < 0).any():
-        raise HardspikeError(f"{label}: {values.tolist()} is neither one nor {dimensions} whole numbers")
+    if values.dtype.kind not in "iuf" or values.size not in (1, dimensions) or (values != np.round(values)).any() \
+            or (values < lowest).any() or (values > 2**31).any():
+        raise HardspikeError(f"{label} is {values.tolist()}; it has to be one or {dimensions} whole numbers")
     return tuple(int(v) for v in np.broadcast_to(values.ravel(), dimensions))
 
 
@@ -133,7 +134,7 @@ def conv_arguments(label: str, node: nir.Conv1d | nir.Conv2d) -> dict:
     if padding == "same" and set(arguments["stride"]) != {1}:
         raise HardspikeError(f"{label}: padding 'same' with stride {arguments['stride']} is not defined; "
                              "write the padding in numbers")
-    return {**arguments, "padding": padding, "groups": int(array(node.groups))}
+    return {**arguments, "padding": padding, "groups": spatial(f"{label}: groups", node.groups, 1)[0]}
 
 
 def pool_arguments(label: str, node: nir.SumPool2d | nir.AvgPool2d) -> tuple[Shape, Shape, Shape]:
@@ -143,6 +144,17 @@ def pool_arguments(label: str, node: nir.SumPool2d | nir.AvgPool2d) -> tuple[Sha
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         raise HardspikeError(f"{label}: padding {padding} is more than half the kernel {kernel}; pool less")
     return kernel, stride, padding
+
+
+def flatten_axes(label: str, node: nir.Flatten, shape: Shape) -> tuple[int, int]:
+    """First and last axis that `node` makes one of, counted from 0."""
+    start, end = (spatial(f"{label}: {key}", getattr(node, key), 1, lowest=-len(shape))[0]
+                  for key in ("start_dim", "end_dim"))
+    start, end = start % max(len(shape), 1) if start < 0 else start, end % max(len(shape), 1) if end < 0 else end
+    if not start <= end < max(len(shape), 1):
+        raise HardspikeError(f"{label}: axes {node.start_dim}..{node.end_dim} do not exist in {shape} "
+                             "(NIR counts no batch axis)")
+    return start, end
 
 
 def _linear(label: str, node: nir.Linear | nir.Affine, shape: Shape) -> Shape:
@@ -192,10 +204,7 @@ def _windows(label: str, shape: Shape, kernel: Shape, stride: Shape, padding: Sh
 
 
 def _flatten(label: str, node: nir.Flatten, shape: Shape) -> Shape:
-    start, end = (int(array(d)) + len(shape) if array(d) < 0 else int(array(d)) for d in (node.start_dim, node.end_dim))
-    if not 0 <= start <= end < max(len(shape), 1):
-        raise HardspikeError(f"{label}: axes {node.start_dim}..{node.end_dim} do not exist in {shape} "
-                             "(NIR counts no batch axis)")
+    start, end = flatten_axes(label, node, shape)
     return (*shape[:start], math.prod(shape[start:end + 1]), *shape[end + 1:])
 
 

@@ -7,9 +7,9 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from test_data_events import five_bytes
 
 from hardspike import HardspikeError
+from tests.test_data_events import five_bytes
 from trainer.data import DataConfig, load
 from trainer.data.cache import cache_folder
 

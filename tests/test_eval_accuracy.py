@@ -36,7 +36,7 @@ def test_exported_graph_has_the_hard_networks_accuracy_and_spikes(trained, tmp_p
     assert exported["spikes"] == pytest.approx(hard["spikes"], rel=1e-4)
     assert json.loads((tmp_path / "a.json").read_text())["rows"] == rows
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 4
-    low = binomtest(round(hard["accuracy %"] * 3.6), 360).proportion_ci(0.95).low
+    low = binomtest(round(hard["accuracy %"] * 3.59), 359).proportion_ci(0.95).low
     assert hard["low %"] == pytest.approx(100 * low)
 
 

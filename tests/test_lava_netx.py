@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from export.freeze import freeze
+from export.lava import lava
 from export.lower import lower
-from export.netx import export_netx, write_net
+from export.netx import write_net
 from hardspike import HardspikeError
 from targets import graph as graphs
 from targets import loihi2
@@ -134,7 +135,7 @@ def test_export_is_checked_in_lava_and_the_host_reads_out(tmp_path, capsys):
     graphs.write(graph, tmp_path / "model.nir")
     spikes = torch.from_numpy((rng.random((20, 5, 2, 9, 11)) < 0.4).astype(np.uint8))
     np.savez(tmp_path / "spikes.npz", spikes=spikes.numpy())
-    checked = export_netx(tmp_path / "model.nir", input=tmp_path / "spikes.npz", samples=5)
+    checked = lava(tmp_path / "model.nir", input=tmp_path / "spikes.npz", check_samples=5)
     assert checked.mismatches == 0 and checked.samples == 5
     assert all(layer.spikes for layer in checked.layers)
     assert f"{last}: reset by subtraction" in capsys.readouterr().out
@@ -151,6 +152,6 @@ def test_a_network_of_the_trainer_quantised_spikes_alike_in_lava(options, tmp_pa
     graph, _ = lower(freeze(dict(network.layers), SHAPE), frames(), LOIHI2, scale="max_abs")
     graphs.write(graph, tmp_path / "model.nir")
     np.savez(tmp_path / "spikes.npz", spikes=frames().numpy().astype(np.uint8))
-    checked = export_netx(tmp_path / "model.nir", input=tmp_path / "spikes.npz")
+    checked = lava(tmp_path / "model.nir", input=tmp_path / "spikes.npz", check_samples=4)
     assert checked.mismatches == 0 and all(layer.spikes for layer in checked.layers)
     assert "lava-nc 0.10.0" in (tmp_path / "model.net.parity.json").read_text()

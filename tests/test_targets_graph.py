@@ -62,7 +62,7 @@ def test_every_truncation_of_a_file_is_refused_or_whole(tmp_path):
     ("node/nodes/n/tau", np.array([np.nan]), r"node 'n' \(LIF\): tau is not finite"),
     ("node/nodes/n/tau", "soon", r"node 'n' \(LIF\)"),
     ("node/nodes/w/weight", np.ones((2, 4)), r"node 'w' \(Linear\): weight \(2, 4\) takes \(4,\), gets \(3,\)"),
-    ("node/nodes/input/shape", np.array([0]), "node 'input' .*no usable shape"),
+    ("node/nodes/input/shape", np.array([0]), "node 'input' .*declares no shape"),
 ])
 def test_a_foreign_value_in_a_file_is_named(tmp_path, path, value, message):
     write(graph(), tmp_path / "g.nir")

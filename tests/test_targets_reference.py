@@ -48,6 +48,7 @@ def test_spikes_of_the_nir_paper_where_every_exact_simulator_has_them(shared_dat
     assert recording.spikes["1"].flatten().nonzero().flatten().tolist() == [460, 510, 710, 760]
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("reset", ["zero", "subtract"])
 @pytest.mark.parametrize("case", [dict(kernel_size=3, stride=2, padding=1),
                                   dict(kernel_size=(5, 3), stride=(1, 2), padding=(2, 0), dilation=(1, 2), groups=2),

@@ -22,6 +22,9 @@ from hardspike import HardspikeError, progress
 from targets.lava.setup import WORKER, default_folder, find
 from targets.recording import Recording
 
+NAME = "lava"
+DESCRIPTION = "a .net file in Intel's Lava simulator, in an interpreter of its own (`python -m targets setup lava`)"
+
 
 @dataclass(frozen=True)
 class NetFile:

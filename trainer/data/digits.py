@@ -18,14 +18,14 @@ from sklearn.datasets import load_digits
 
 from .config import DataConfig
 from .events import EVENT
-from .samples import Sample, Source
+from .samples import Sample, Source, stratified_split
 
 __all__ = ["digit_events", "source"]
 
 SENSOR = 34
 DURATION = 300_000  # us
 LOOK = 5_000  # us from one look at the intensity to the next; a real N-MNIST pixel is not faster either
-TEST = 360  # the last fifth, in scikit-learn's order, in part by other writers than those before
+TEST = 0.2  # part of each class, drawn by a fixed seed whatever the configuration: nobody tests on another part
 
 # Lengths in 1/64 pixel of the sensor.
 PITCH = 160  # a pixel of the 8x8 digit: it stands 20 pixels high, as MNIST's do
@@ -41,12 +41,17 @@ NOISE = 100  # events a recording, all ON as in N-MNIST
 
 
 def source(config: DataConfig) -> Source:
-    """The 1797 digits: the first 1437 to train, the last 360 to test."""
+    """The 1797 digits, a fifth of each class to test.
+
+    The draw mixes the writers, whom scikit-learn does not tell apart, as `train_test_split` does: a digit's writer
+    may stand on both sides. (Scikit-learn's order is by writer; on its last fifth accuracies are 3 points lower.)
+    """
     digits = load_digits()
     images = digits.images.astype(np.int64)
     samples = [Sample(id=f"{i:04d}", label=int(label), recording=f"{i:04d}") for i, label in enumerate(digits.target)]
+    train, test = stratified_split(samples, TEST, seed=0)
     return Source(read=lambda sample: digit_events(images[int(sample.id)], int(sample.id)), classes=10, sensor=SENSOR,
-                  duration=DURATION, train=samples[:-TEST], test=samples[-TEST:],
+                  duration=DURATION, train=train, test=test,
                   version=sha256(Path(__file__).read_bytes()).hexdigest())
 
 
