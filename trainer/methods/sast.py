@@ -27,7 +27,7 @@ class SastConfig:
             gradients: no further evaluation)
     """
 
-    rho: float = 0.1
+    rho: float = 0.05
     second_batch: str = "independent"
     adaptive: bool = False
     every: int = 1
