@@ -107,7 +107,7 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
 def _quantise_layer(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, spikes: Tensor, wanted: Tensor,
                     limits: Limits, bits: int, scale: str) -> tuple[nir.NIRGraph, QuantisedLayer]:
     names = list(dict.fromkeys(c.linear for c in layer.connections))
-    largest = max(np.abs(array(graph.nodes[name].weight)).max() for name in names)
+    largest = max(float(np.abs(array(graph.nodes[name].weight)).max()) for name in names)
     if not largest > 0:
         raise HardspikeError(f"layer '{layer.name}': all weights are zero; train again, or remove the layer")
     step, levels = _grid(bits, limits)
@@ -144,8 +144,8 @@ def _quantise_layer(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, sp
     weights = np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in names])
     leak = 1 - done.v_decay / DECAY_UNIT
     return chosen, QuantisedLayer(
-        layer.name, bits, step, full * clip, int(done.threshold.max()), trim - 1, int(np.abs(done.bias).max(initial=0)),
-        float(leak.max()), float(np.abs(done.v_decay - layer.v_decay).max() / DECAY_UNIT),
+        layer.name, bits, step, float(full * clip), int(done.threshold.max()), float(trim - 1),
+        int(np.abs(done.bias).max(initial=0)), float(leak.max()), float(np.abs(done.v_decay - layer.v_decay).max() / DECAY_UNIT),
         float((weights * full * clip > (levels + 0.5) * step).mean()), int(wanted.sum(dtype=torch.int64)), mismatches)
 
 
