@@ -142,10 +142,10 @@ def _quantise_layer(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, sp
     mismatches, clip, trim, chosen = best
     done = split(plan(chosen)).layers[layer.name]
     weights = np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in names])
-    leak = 1 - done.v_decay / DECAY_UNIT
+    leak, moved = 1 - done.v_decay / DECAY_UNIT, np.abs(done.v_decay - layer.v_decay) / DECAY_UNIT
     return chosen, QuantisedLayer(
         layer.name, bits, step, float(full * clip), int(done.threshold.max()), float(trim - 1),
-        int(np.abs(done.bias).max(initial=0)), float(leak.max()), float(np.abs(done.v_decay - layer.v_decay).max() / DECAY_UNIT),
+        int(np.abs(done.bias).max(initial=0)), float(leak.max()), float(moved.max()),
         float((weights * full * clip > (levels + 0.5) * step).mean()), int(wanted.sum(dtype=torch.int64)), mismatches)
 
 
