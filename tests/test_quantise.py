@@ -110,3 +110,20 @@ def test_refusals():
     zero.nodes["conv1"].bias = zero.nodes["conv1"].bias + 1e6
     with pytest.raises(HardspikeError, match=r"layer 'lif1': no scale brings"):
         lower(zero, x, LOIHI2)
+
+
+def test_layers_of_one_loop_are_quantised_together():
+    def lif(size):
+        one = np.ones(size)
+        return nir.LIF(tau=5e-3 * one, r=5 * one, v_leak=0 * one, v_threshold=one, v_reset=0 * one)
+
+    nodes = {"input": nir.Input({"input": np.array([9])}), "in": nir.Linear(2 * random(12, 9)), "a": lif(12),
+             "ab": nir.Linear(random(7, 12)), "b": lif(7), "output": nir.Output({"output": np.array([7])})}
+    edges = [*itertools.pairwise(nodes), ("b", "ba"), ("ba", "a")]
+    graph = nir.NIRGraph(nodes | {"ba": nir.Affine(random(12, 7), 0.1 * random(12))}, edges, metadata={"dt": 1e-3},
+                         type_check=False)
+    x = (torch.rand(40, 8, 9) < 0.3).float()
+    integer, rows = lower(graph, x, LOIHI2)
+    wanted, got = reference.run(graph, x).spikes, fixed_point.run(integer, x, LOIHI2).spikes
+    assert {row.layer for row in rows} == {"a", "b"} and all(row.spikes > 50 for row in rows)
+    assert all(int((wanted[name] != got[name]).sum()) < 0.2 * wanted[name].sum() for name in wanted)

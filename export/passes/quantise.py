@@ -12,6 +12,7 @@ float network: what a layer hands on is what counts, not the weights' error.
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -94,9 +95,12 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
     if network.problems:
         raise HardspikeError(f"{limits.chip} cannot hold this graph: {network.problems[0]}")
     wanted = reference.run(graph, spikes).spikes
-    current, rows = _round_leaks(graph, network), []
-    for layer in progress(network.layers.values(), f"quantise to {bits} bits"):
-        current, row = _quantise_layer(current, graph, layer, spikes, wanted[layer.name], limits, bits, scale)
+    current, rows, clips = _round_leaks(graph, network), [], {}
+    for name, layer in network.layers.items():  # all at once first: in a loop, each is another's input
+        current, clips[name] = _fitted(current, graph, layer, bits, limits)
+    for name, layer in progress(network.layers.items(), f"quantise to {bits} bits"):
+        current, row = _searched(current, graph, layer, spikes, wanted[name], limits, bits,
+                                 clips[name], *((_CLIPS, _TRIMS) if scale == "searched" else ((), ())))
         rows.append(row)
     current = _quantise_readout(current, network, bits, limits)
     current.metadata["quantised"] = json.dumps({"target": limits.chip, "bits": bits, "scale": scale,
@@ -104,49 +108,67 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
     return current, rows
 
 
-def _quantise_layer(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, spikes: Tensor, wanted: Tensor,
-                    limits: Limits, bits: int, scale: str) -> tuple[nir.NIRGraph, QuantisedLayer]:
-    names = list(dict.fromkeys(c.linear for c in layer.connections))
-    largest = max(float(np.abs(array(graph.nodes[name].weight)).max()) for name in names)
-    if not largest > 0:
-        raise HardspikeError(f"layer '{layer.name}': all weights are zero; train again, or remove the layer")
-    step, levels = _grid(bits, limits)
-    full = levels * step / largest
+def _fitted(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, bits: int,
+            limits: Limits) -> tuple[nir.NIRGraph, float]:
+    """`current` with one layer scaled by its largest weight, or by less where its threshold or bias then fits."""
+    clip = 1.0
+    while clip > 1e-3:
+        candidate = _apply(current, graph, layer, bits, clip, 1.0, limits)
+        if candidate is not None:
+            return candidate, clip
+        clip /= 1.25
+    raise HardspikeError(
+        f"layer '{layer.name}': no scale brings its weights (largest {_largest(graph, layer):.3g}), bias (largest "
+        f"{np.abs(layer.bias).max(initial=0):.3g}) and threshold ({layer.threshold.max():.3g}) into the ranges of "
+        f"{limits.chip}; train with smaller biases or a lower threshold")
+
+
+def _searched(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, spikes: Tensor, wanted: Tensor, limits: Limits,
+              bits: int, clip: float, clips: Sequence[float],
+              trims: Sequence[float]) -> tuple[nir.NIRGraph, QuantisedLayer]:
+    """The best of `clip` and `clips` with the threshold as it is, then of `trims` of the threshold; and the report."""
     best = None
 
     def consider(clip: float, trim: float) -> None:
         nonlocal best
-        candidate = _apply(current, graph, layer, names, full * clip, trim, step, levels, limits)
-        if candidate is None:
-            return
-        got = fixed_point.run(_ancestors(candidate, layer.name), spikes, limits).spikes[layer.name]
-        mismatches = int((got != wanted).sum())
-        if best is None or mismatches < best[0]:
-            best = mismatches, clip, trim, candidate
+        candidate = _apply(current, graph, layer, bits, clip, trim, limits)
+        if candidate is not None:
+            got = fixed_point.run(_ancestors(candidate, layer.name), spikes, limits).spikes[layer.name]
+            mismatches = int((got != wanted).sum())
+            if best is None or mismatches < best[0]:
+                best = mismatches, clip, trim, candidate
 
-    for clip in _CLIPS if scale == "searched" else (1.0,):
-        consider(clip, 1.0)
-    # A layer whose threshold or bias does not fit at full scale is scaled down until it does, searched or not
-    shrink = 1.0
-    while best is None and shrink > 1e-3:
-        shrink /= 1.25
-        consider(shrink, 1.0)
-    if best is None:
-        raise HardspikeError(
-            f"layer '{layer.name}': no scale brings its weights (largest {largest:.3g}), bias (largest "
-            f"{np.abs(layer.bias).max(initial=0):.3g}) and threshold ({layer.threshold.max():.3g}) into the ranges of "
-            f"{limits.chip}; train with smaller biases or a lower threshold")
-    if scale == "searched":
-        for trim in _TRIMS:
-            consider(best[1], trim)
+    for candidate in (clip, *clips):
+        consider(candidate, 1.0)
+    for trim in trims:
+        consider(best[1], trim)
     mismatches, clip, trim, chosen = best
     done = split(plan(chosen)).layers[layer.name]
-    weights = np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in names])
+    step, levels = _grid(bits, limits)
+    scale = clip * levels * step / _largest(graph, layer)
+    weights = np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in _linear(layer)])
     leak, moved = 1 - done.v_decay / DECAY_UNIT, np.abs(done.v_decay - layer.v_decay) / DECAY_UNIT
     return chosen, QuantisedLayer(
-        layer.name, bits, step, float(full * clip), int(done.threshold.max()), float(trim - 1),
+        layer.name, bits, step, float(scale), int(done.threshold.max()), float(trim - 1),
         int(np.abs(done.bias).max(initial=0)), float(leak.max()), float(moved.max()),
-        float((weights * full * clip > (levels + 0.5) * step).mean()), int(wanted.sum(dtype=torch.int64)), mismatches)
+        float((weights * scale > (levels + 0.5) * step).mean()), int(wanted.sum(dtype=torch.int64)), mismatches)
+
+
+def _linear(layer: Layer) -> list[str]:
+    """The linear nodes that feed a layer, once each."""
+    return list(dict.fromkeys(c.linear for c in layer.connections))
+
+
+def _largest(graph: nir.NIRGraph, layer: Layer) -> float:
+    """The largest |weight| that feeds a layer.
+
+    Raises:
+        HardspikeError: there is none but zero.
+    """
+    largest = max(float(np.abs(array(graph.nodes[name].weight)).max()) for name in _linear(layer))
+    if not largest > 0:
+        raise HardspikeError(f"layer '{layer.name}': all weights are zero; train again, or remove the layer")
+    return largest
 
 
 def _grid(bits: int, limits: Limits) -> tuple[int, int]:
@@ -158,11 +180,13 @@ def _grid(bits: int, limits: Limits) -> tuple[int, int]:
     return step, levels
 
 
-def _apply(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, names: list[str], scale: float, trim: float,
-           step: int, levels: int, limits: Limits) -> nir.NIRGraph | None:
-    """`current` with one layer in integers of `scale` units; None where threshold or bias leave their range."""
+def _apply(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, bits: int, clip: float, trim: float,
+           limits: Limits) -> nir.NIRGraph | None:
+    """`current` with one layer in integers; None where its threshold or bias leave their range."""
+    step, levels = _grid(bits, limits)
+    scale = clip * levels * step / _largest(graph, layer)
     edit = Edit(current)
-    for name in names:
+    for name in _linear(layer):
         node = copy.copy(graph.nodes[name])
         node.weight = _rounded(array(node.weight), scale, step, levels)
         if hasattr(node, "bias"):
