@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Frames, the Lava environment and downloads stay beside the project
 export HARDSPIKE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lint clean
+.PHONY: demo test lava clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hardspike needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -26,6 +26,16 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
+
+# The real Lava simulator: set up, a trained network on 100 recordings, then 50 random networks. About ten minutes.
+# N-MNIST where NMNIST says it is (folder with Train/ and Test/); the embedded digits where it is not.
+NMNIST ?= ../shared/data/nmnist
+LAVA_DATA = $(if $(wildcard $(NMNIST)/Test),--config trainer/recipes/nmnist_hard.yaml --data.path $(NMNIST) --epochs 15,--epochs 10)
+lava: $(STAMP)
+	$(BIN)/python -m targets setup lava
+	test -f runs/lava/best.pt || $(BIN)/python -m trainer fit $(LAVA_DATA) --out runs/lava
+	$(BIN)/python -m eval parity runs/lava/best.pt --targets reference,loihi2,lava,onnxruntime --samples 100 --json runs/lava/parity.json
+	$(BIN)/python -m pytest tests/test_lava_parity.py -m lava
 
 clean:
 	rm -rf $(VENV) runs
