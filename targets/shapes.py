@@ -8,6 +8,8 @@ import numpy as np
 from hardspike import HardspikeError
 
 Shape = tuple[int, ...]
+LARGEST = 2**28
+"""Values of one node in one step: beyond any network of today, and still countable."""
 
 
 def array(value) -> np.ndarray:
@@ -48,6 +50,9 @@ def infer_shapes(nodes: dict[str, nir.NIRNode], edges: list,
             if source is not None:
                 taken[name] = given[source]
                 given[name] = output_shape(name, nodes[name], taken[name])
+                if math.prod(given[name]) > LARGEST:
+                    raise HardspikeError(f"node '{name}' ({type(nodes[name]).__name__}): gives {given[name]}, more than "
+                                         f"{LARGEST} values; its padding or the Input's shape is off")
                 waiting.remove(name)
     for edge in edges:
         if given[edge.source] != taken[edge.target]:

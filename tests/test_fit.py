@@ -15,7 +15,7 @@ from trainer import checkpoint, theory
 from trainer.__main__ import COMMANDS
 from trainer.config import FitConfig, from_dict, to_dict
 from trainer.data import DataConfig
-from trainer.fit import fit
+from trainer.fit import fit, is_best
 from trainer.methods import METHODS, plain, sast
 from trainer.networks import NetworkConfig, build
 from trainer.spikes import Surrogate
@@ -141,6 +141,16 @@ def test_a_finished_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
         fit(config)
     with pytest.raises(UsageError, match=r"epochs: 1 -> 2"):
         fit(replace(config, epochs=2), resume=True)
+
+
+def test_the_kept_epoch_is_the_latest_that_the_validation_part_cannot_tell_from_the_best():
+    def kept(accuracies, samples):
+        history = [{"hard_accuracy": a} for a in accuracies]
+        return max(n for n in range(1, len(history) + 1) if is_best(history[:n], samples))
+
+    assert kept([0.5, 0.96, 0.95, 0.7], samples=100) == 3  # one standard error is 0.02
+    assert kept([0.5, 0.96, 0.95, 0.7], samples=10_000) == 2
+    assert kept([0.9, 1.0, 0.9], samples=100) == 2
 
 
 def test_divergence_is_named(small):

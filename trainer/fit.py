@@ -33,7 +33,7 @@ class Fit:
 
     Args:
         folder: where its files are.
-        best: the checkpoint with the best hard validation accuracy (`best.pt`).
+        best: the checkpoint with the best hard validation accuracy (`best.pt`; see `is_best`).
         history: one dict an epoch.
     """
 
@@ -45,8 +45,8 @@ class Fit:
 def fit(config: FitConfig, resume: bool = False) -> Fit:
     """Train a network and keep the checkpoint with the best hard-spike validation accuracy.
 
-    The folder `out` gets config.yaml, best.pt (best hard validation accuracy), last.pt (to resume from), metrics.csv
-    and TensorBoard events. The test split is never looked at.
+    The folder `out` gets config.yaml, best.pt (the latest epoch within one standard error of the best hard validation
+    accuracy), last.pt (to resume from), metrics.csv and TensorBoard events. The test split is never looked at.
 
     Args:
         config: the run
@@ -103,6 +103,17 @@ def _warm_cosine(step: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+def is_best(history: list[dict], samples: int) -> bool:
+    """Whether the last epoch is the one to keep: within one standard error of the best hard validation accuracy.
+
+    On a validation part of `samples` recordings the very best epoch is mostly the luckiest; among those that it cannot
+    tell apart, the latest has trained longest (the one-standard-error rule, Breiman et al. 1984, sec. 3.4.3).
+    """
+    best = max(row["hard_accuracy"] for row in history)
+    share = (best * samples + 1) / (samples + 2)  # Laplace's estimate: no zero error at 100 %
+    return history[-1]["hard_accuracy"] >= best - math.sqrt(share * (1 - share) / samples)
 
 
 class _Run:
@@ -199,11 +210,8 @@ class _Run:
 
     def save(self, row: dict) -> None:
         """Write metrics.csv, best.pt where this epoch is the best so far, and last.pt, which ends the epoch."""
-        def rank(r: dict) -> tuple[float, float]:
-            return r["hard_accuracy"], -r["hard_loss"]  # a small validation part ties often: the loss decides
-
-        best = not self.history or rank(row) >= max(rank(r) for r in self.history)
         self.history.append(row)
+        best = is_best(self.history, len(self.data.validation.labels))
         out = self.config.out
         current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,
                              self.theory)
