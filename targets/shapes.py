@@ -51,8 +51,8 @@ def infer_shapes(nodes: dict[str, nir.NIRNode], edges: list,
                 taken[name] = given[source]
                 given[name] = output_shape(name, nodes[name], taken[name])
                 if math.prod(given[name]) > LARGEST:
-                    raise HardspikeError(f"node '{name}' ({type(nodes[name]).__name__}): gives {given[name]}, more than "
-                                         f"{LARGEST} values; its padding or the Input's shape is off")
+                    raise HardspikeError(f"node '{name}': gives {given[name]}, more than {LARGEST} values; "
+                                         "its padding or the Input's shape is off")
                 waiting.remove(name)
     for edge in edges:
         if given[edge.source] != taken[edge.target]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hardspike import HardspikeError
-from targets import fixed_point, loihi1, loihi2
+from targets import fixed_point, loihi1, loihi2, reference
 
 DT = 1e-4
 STEPS = 24
@@ -183,6 +183,18 @@ def test_recurrent_layers_and_delays_bit_for_bit(subtract):
     assert past_a.any() and past_b.any()
     equal(recording.spikes["a"][:, 0], past_a[2:])
     equal(recording.spikes["b"][:, 0], past_b[2:])
+
+
+@pytest.mark.parametrize("subtract", [False, True])
+def test_without_a_leak_integers_and_float64_agree_in_every_spike(subtract):
+    """Nothing is rounded, so two programs that share no arithmetic have to meet: `reference` and `loihi2`."""
+    x = torch.from_numpy(np.random.default_rng(2).integers(0, 2, (60, 3, 2, 8, 9)))
+    conv = nir.Conv2d(None, integers(4, 2, 3, 3).astype(float), (1, 2), "valid", 1, 1, integers(4, top=9).astype(float))
+    graph = build((2, 8, 9), ("c", conv), neuron("a", (4, 6, 4), 0, 300, subtract), ("f", nir.Flatten(None, 0, -1)),
+                  ("d", nir.Linear(integers(5, 96, seed=1).astype(float))), neuron("b", (5,), 0, 400, subtract))
+    exact, chip = reference.run(graph, x), loihi2.run(graph, x)
+    for name in ("a", "b"):
+        assert exact.spikes[name].any() and torch.equal(exact.spikes[name], chip.spikes[name])
 
 
 def test_branches_sum_into_one_neuron():
