@@ -87,6 +87,8 @@ def place(network: Network, limits: Limits) -> Mapping:
     for name, layer in network.layers.items():
         mapping.cores[name] = _fill(network, layer, mapping)
     _count_output_axons(network, mapping)
+    if mapping.violations:  # a layer that fits on no core leaves nothing to count
+        return mapping
     for name, cores in mapping.cores.items():
         _compare(mapping, name, "output axons of a core", max(core.output_axons for core in cores), limits.output_axons,
                  "feed fewer or smaller layers from it")
