@@ -230,7 +230,7 @@ def _prove(network: Network, steps: int, largest: int) -> dict[str, bool]:
         u = SHIFT * arriving * _steps_kept(layer.i_decay, steps)
         v = (u + SHIFT * (np.abs(layer.bias).max() + layer.subtracts * layer.threshold.max())) \
             * _steps_kept(layer.v_decay, steps)
-        small[name] = u < STATE and v < STATE - 1
+        small[name] = bool(u < STATE and v < STATE - 1)
         if arriving >= STATE or u >= 1 << 31:
             raise HardspikeError(f"layer '{name}': input may sum to {arriving:g} a step, where 24 bits hold "
                                  f"{STATE - 1}; use smaller weights or spike counts")

@@ -16,6 +16,7 @@ import numpy as np
 
 from targets.graph import NEURONS, SPIKING, Plan
 from targets.limits import Violation
+from targets.neurons import delay_steps
 from targets.shapes import Shape, array, expand
 
 LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
@@ -69,7 +70,11 @@ class Network:
 
 
 def split(plan: Plan) -> Network:
-    """Find the layers and the readout of a planned graph; nothing is raised, `problems` says what does not fit."""
+    """Find the layers and the readout of a planned graph; `problems` says what does not fit.
+
+    Raises:
+        HardspikeError: a delay is not a whole number of steps.
+    """
     network = Network(plan)
     group_of = {name: index for index, group in enumerate(plan.groups) for name in group}
     for name in plan.spiking():
@@ -181,10 +186,10 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
             for step in path:  # Flatten or Delay
                 bias = bias.reshape(plan.output_shape[step])
     elif isinstance(node, nir.Delay):
-        steps = array(node.delay) / plan.dt
-        if not np.allclose(steps, np.round(steps), atol=1e-3, rtol=0) or np.ptp(np.round(steps)) > 0:
-            _problem(network, at, f"delays by {steps.min():g} to {steps.max():g} steps", "one whole number for all")
-        delay += int(np.round(steps.flat[0]))
+        steps = delay_steps(at, node, plan.input_shape[at], plan.dt)
+        if np.ptp(steps) > 0:
+            _problem(network, at, f"delays by {steps.min()} to {steps.max()} steps", "give all neurons the same delay")
+        delay += int(steps.flat[0])
     elif not isinstance(node, nir.Flatten):
         advice = ("fold it into the next linear layer: `python -m export` does"
                   if isinstance(node, nir.Scale | nir.SumPool2d | nir.AvgPool2d) else "put a Threshold behind it")

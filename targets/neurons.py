@@ -21,7 +21,8 @@ from hardspike import HardspikeError
 from targets.shapes import Shape, array, expand
 
 Coefficients = dict[str, Tensor]
-Step = Callable[[Tensor, tuple[Tensor, ...], Coefficients], tuple[Tensor, Tensor, tuple[Tensor, ...]]]
+State = tuple[Tensor, ...]
+Step = Callable[[Tensor, State, Coefficients], tuple[Tensor, Tensor, State]]
 DELAY_TOLERANCE = 1e-3
 """A delay may be off a whole number of steps by so much of a step (float32 files round by about 1e-5)."""
 
@@ -30,7 +31,7 @@ LONGEST_DELAY = 10**9
 """steps"""
 
 
-def lif(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
+def lif(current: Tensor, state: State, c: Coefficients) -> tuple[Tensor, Tensor, State]:
     """nir.LIF: tau dv/dt = (v_leak - v) + r I.
 
     v' = v + dt/tau (v_leak - v + r I); z = v' > v_threshold; v = v_reset where z.
@@ -38,24 +39,24 @@ def lif(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
     return _fire(li(current, state, c)[1], c)
 
 
-def li(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
+def li(current: Tensor, state: State, c: Coefficients) -> tuple[Tensor, Tensor, State]:
     """nir.LI: the same without threshold; the output is v."""
     v = c["leak"] * state[0] + c["gain"] * current + c["rest"]
     return v, v, (v,)
 
 
-def integrate_and_fire(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
+def integrate_and_fire(current: Tensor, state: State, c: Coefficients) -> tuple[Tensor, Tensor, State]:
     """nir.IF: dv/dt = r I.  v' = v + dt r I; z = v' > v_threshold; v = v_reset where z."""
     return _fire(state[0] + c["gain"] * current, c)
 
 
-def integrator(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
+def integrator(current: Tensor, state: State, c: Coefficients) -> tuple[Tensor, Tensor, State]:
     """nir.I: dv/dt = r I.  v' = v + dt r I; the output is v."""
     v = state[0] + c["gain"] * current
     return v, v, (v,)
 
 
-def cuba_lif(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
+def cuba_lif(current: Tensor, state: State, c: Coefficients) -> tuple[Tensor, Tensor, State]:
     """nir.CubaLIF: tau_syn di/dt = -i + w_in I, tau_mem dv/dt = (v_leak - v) + r i, threshold and reset as LIF.
 
     i' = i + dt/tau_syn (w_in I - i), then v' = v + dt/tau_mem (v_leak - v + r i') with the *new* i: snnTorch's
@@ -67,14 +68,14 @@ def cuba_lif(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
     return spikes, membrane, (v, i)
 
 
-def cuba_li(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
+def cuba_li(current: Tensor, state: State, c: Coefficients) -> tuple[Tensor, Tensor, State]:
     """nir.CubaLI: CubaLIF without threshold; the output is v."""
     i = c["leak_syn"] * state[1] + c["gain_syn"] * current
     v = c["leak"] * state[0] + c["gain"] * i + c["rest"]
     return v, v, (v, i)
 
 
-def threshold(current: Tensor, state: tuple[Tensor, ...], c: Coefficients):
+def threshold(current: Tensor, state: State, c: Coefficients) -> tuple[Tensor, Tensor, State]:
     """nir.Threshold: z = I > threshold. No state."""
     return (current > c["threshold"]).to(current.dtype), current, ()
 
@@ -85,7 +86,7 @@ STEPS: dict[type[nir.NIRNode], tuple[Step, int]] = {
 """Step function and number of state variables of each neuron."""
 
 
-def _fire(v: Tensor, c: Coefficients):
+def _fire(v: Tensor, c: Coefficients) -> tuple[Tensor, Tensor, State]:
     spikes = v > c["threshold"]
     return spikes.to(v.dtype), v, (torch.where(spikes, c["reset"], v),)
 
@@ -123,8 +124,9 @@ def delay_steps(name: str, node: nir.Delay, shape: Shape, dt: float) -> np.ndarr
     if steps.max(initial=0) > LONGEST_DELAY:
         raise HardspikeError(f"node '{name}' (Delay): {array(node.delay).max():g} s is {steps.max():g} steps of dt = "
                              f"{dt:g} s; at most {LONGEST_DELAY}, which no run outlasts")
-    off = abs(steps - np.round(steps)).max(initial=0)
+    whole = np.where(steps > 0, np.maximum(np.round(steps), 1), 0)
+    off = abs(steps - whole).max(initial=0)
     if off > DELAY_TOLERANCE:
         raise HardspikeError(f"node '{name}' (Delay): {array(node.delay).max():g} s is not a whole number of steps of "
                              f"dt = {dt:g} s (off by {off:.3g} of a step); choose a dt that divides it")
-    return np.round(steps).astype(np.int64)
+    return whole.astype(np.int64)

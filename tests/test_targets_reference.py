@@ -153,6 +153,13 @@ def test_a_delay_in_a_loop_is_the_only_delay_of_that_loop():
     assert reference.run(graph, x).output.flatten().tolist() == [1, 0, 1, 0, 1, 0, 1]
 
 
+@pytest.mark.parametrize("steps", [1.5, 1e-4])
+def test_a_delay_between_two_steps_is_refused(steps):
+    graph = graph_of({"late": nir.Delay(np.array([steps * DT]))}, [("input", "late")], (1,), "late", 1)
+    with pytest.raises(HardspikeError, match=r"node 'late' \(Delay\): .* is not a whole number of steps"):
+        reference.run(graph, torch.zeros(3, 1, 1))
+
+
 def test_pools_and_flatten_are_torchs():
     x = torch.rand(4, 2, 3, 7, 6, dtype=torch.float64)
     for pool, factor in ((nir.AvgPool2d, 1), (nir.SumPool2d, 6)):
