@@ -158,6 +158,16 @@ def test_membranes_saturate_and_currents_wrap_as_in_lava(i_decay):
     equal(recording.spikes["n"], spikes)
 
 
+def test_current_at_the_very_edge_of_24_bits():
+    """64 * 131072 = 2^23: Lava lets it stand above zero and wraps it below."""
+    weight = np.stack([np.full(2048, 64), np.full(2048, -64)])
+    spikes, membranes = naive_layer(np.full((2, 1, 2), [131072, -131072]), 4096, 5, 131071, np.zeros(2), False)
+    graph = build((2048,), ("w", nir.Linear(weight.astype(float))), neuron("n", (2,), 5, 131071, False))
+    recording = loihi2.run(graph, torch.ones(2, 1, 2048), membrane=True)
+    equal(recording.membrane["n"], membranes)
+    equal(recording.spikes["n"], spikes)
+
+
 @pytest.mark.parametrize("subtract", [False, True])
 def test_recurrent_layers_and_delays_bit_for_bit(subtract):
     """a hears the input, itself one step late, and b; b hears a two steps late, which already cuts their loop."""
