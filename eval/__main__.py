@@ -4,9 +4,10 @@ import sys
 
 from eval.accuracy import accuracy
 from eval.parity import parity
+from eval.quantisation import quantisation
 from hardspike import run
 
-COMMANDS = {"accuracy": accuracy, "parity": parity}
+COMMANDS = {"accuracy": accuracy, "parity": parity, "quantisation": quantisation}
 
 if __name__ == "__main__":
     sys.exit(run("eval", COMMANDS))

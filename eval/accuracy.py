@@ -46,7 +46,7 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
     if split not in SPLITS:
         raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
     opened = [_open(model) for model in models]
-    config = _data_config(models, opened, name, path)
+    config = data_of(models, opened, name, path)
     data = load_data(config)
     part: Split = getattr(data, split)
     rows = []
@@ -76,7 +76,7 @@ def _open(model: Path) -> Checkpoint | nir.NIRGraph:
     return load(model) if model.suffix == ".pt" else open_graph(model)
 
 
-def _data_config(models: tuple[Path, ...], opened: list, name: str | None, path: Path | None) -> DataConfig:
+def data_of(models: tuple[Path, ...], opened: list, name: str | None, path: Path | None) -> DataConfig:
     """What the first model that says so was trained on; `name` and `path` override it."""
     found = None
     for model, content in zip(models, opened, strict=True):
