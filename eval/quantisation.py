@@ -49,8 +49,8 @@ def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", sampl
                 integer, layers = quantise(folded, frames, limits, width, scale)
                 found = _accuracy(integer, target, data, part)
                 changed = sum(layer.mismatches for layer in layers) / max(1, sum(layer.spikes for layer in layers))
-                rows.append({"model": str(model), "bits": width, "scale": scale, "float %": floats, f"{target} %": found,
-                             "loss": floats - found, "spikes changed %": 100 * changed})
+                rows.append({"model": str(model), "bits": width, "scale": scale, "float %": floats,
+                             f"{target} %": found, "loss": floats - found, "spikes changed %": 100 * changed})
     table = rows + [_mean(rows, width, scale, target) for width in widths for scale in SCALES if len(models) > 1]
     print_table(table, f"{split}: accuracy on {target} against the float hard network", json, csv_file=csv)
     return table

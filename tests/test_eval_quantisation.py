@@ -11,8 +11,9 @@ from trainer.networks import NetworkConfig
 
 
 def test_table_of_bits_and_scales(tmp_path):
+    network = NetworkConfig(layers="8c5s3-32", batch_norm=True, reset="zero")
     config = FitConfig(out=tmp_path / "run", epochs=3, batch_size=64, method="hard", average=0.0,
-                       data=DataConfig(steps=5), network=NetworkConfig(layers="8c5s3-32", batch_norm=True, reset="zero"))
+                       data=DataConfig(steps=5), network=network)
     model = fit(config).best
     rows = quantisation(model, model, bits="8,2", samples=24, split="validation", csv=tmp_path / "q.csv")
     assert len(rows) == 2 * 4 + 4 and len((tmp_path / "q.csv").read_text().splitlines()) == 13
