@@ -46,12 +46,13 @@ class FitConfig:
     lr: float = 3e-3
     weight_decay: float = 1e-2
     label_smoothing: float = 0.0
-    slope_end: float | None = None
+    slope_end: float | None = 4.0
     average: float = 0.98
     seed: int = 0
     threads: int | None = None
     data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(
+        shift=1.5, rotation=5, scale=0.05, shear=0.05, drop=0.1, jitter=0))
     network: NetworkConfig = field(
         default_factory=lambda: NetworkConfig(batch_norm=True, surrogate=Surrogate("sigmoid")))
     sast: SastConfig = field(default_factory=SastConfig)
