@@ -97,7 +97,7 @@ def print_table(rows: list[dict], title: str = "", json_file: str | Path | None 
         table.add_row(*(_cell(value) for value in row.values()))
     # A pipe has no width: rich would assume 80 columns and fold; wide is what grep and a log want.
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table)
+    console.print(table if rows else title)
     if json_file:
         with atomic_path(json_file) as temporary:
             temporary.write_text(json.dumps({"title": title, "rows": rows, **(extra or {})}, indent=2, default=str))
@@ -171,7 +171,10 @@ def run(prog: str, commands: dict[str, Callable], argv: list[str] | None = None)
         _add_arguments(child, function)
         subcommands.add_subcommand(name, child, help=(inspect.getdoc(function) or "").split("\n")[0])
     try:
-        parsed = parser.parse_args([_underscored(word) for word in (sys.argv[1:] if argv is None else argv)])
+        try:
+            parsed = parser.parse_args([_underscored(word) for word in (sys.argv[1:] if argv is None else argv)])
+        except UnicodeDecodeError as error:
+            raise UsageError("the --config file is no text; give a YAML file") from error
         name = parsed.command
         values = parser.instantiate_classes(parsed)[name]
         result = _call(commands[name], values)

@@ -47,6 +47,8 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
         raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
     opened = [_open(model) for model in models]
     config = data_of(models, opened, name, path)
+    if name is None:
+        _same_data(models, opened, config)
     data = load_data(config)
     part: Split = getattr(data, split)
     rows = []
@@ -89,6 +91,21 @@ def data_of(models: tuple[Path, ...], opened: list, name: str | None, path: Path
     if name and name != found.name:  # another source: the old one's place and window mean nothing there
         found = replace(found, name=name, path=None, window_ms=None)
     return replace(found, path=path or found.path)
+
+
+def _same_data(models: tuple[Path, ...], opened: list, config: DataConfig) -> None:
+    """Refuse models that were trained on other frames or another split than `config`'s.
+
+    Raises:
+        UsageError: names the model and what differs.
+    """
+    for model, content in zip(models, opened, strict=True):
+        own = content.config.data if isinstance(content, Checkpoint) else data_config(content, str(model))
+        different = [f"{key} {value} instead of {getattr(config, key)}" for key, value in vars(own).items()
+                     if key != "path" and value != getattr(config, key)] if own else []
+        if different:
+            raise UsageError(f"{model}: was made for other data ({'; '.join(different)}); evaluate it on its own, or "
+                             "give --name to run all on one source as the first model has it")
 
 
 def run_graph(graph: nir.NIRGraph, target: str, data: Data, part: Split) -> tuple[Tensor, dict[str, float]]:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from eval.accuracy import data_of, run_graph
+from eval.accuracy import SPLITS, data_of, run_graph
 from export.lower import fold
-from export.nir_file import open_graph
 from export.passes.quantise import SCALES, quantise
-from export.quantise_file import chip
+from export.quantise_file import chip, open_float
 from export.samples import real_samples
 from hardspike import UsageError, print_table
 from trainer.data import load as load_data
@@ -36,10 +35,12 @@ def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", sampl
         widths = [int(width) for width in bits.split(",")]
     except ValueError as error:
         raise UsageError(f"bits '{bits}': whole numbers joined by commas, such as 8,4") from error
+    if split not in SPLITS:
+        raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
     limits = chip(target).LIMITS
     rows = []
     for model in models:
-        graph = open_graph(model)
+        graph = open_float(model)
         data = load_data(data_of((model,), [graph], None, path))
         part = getattr(data, split)
         floats = _accuracy(graph, "reference", data, part)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export import parity as parities
 from export.netx import write_net
-from export.nir_file import open_graph
+from export.nir_file import open_graph, output_path
 from export.parity import Parity
 from export.quantise_file import chip, quantised
 from export.samples import real_samples
@@ -51,17 +51,17 @@ def lava(model: Path, out: Path | None = None, target: str = "loihi2", bits: int
     """
     machine = chip(target)
     integer, _ = quantised(open_graph(model), target, bits, scale, samples, path, input, dt)
-    out = out or model.with_suffix(".net")
+    out = output_path(model, out or model.with_suffix(".net"), ".net")
     checked = None
     with atomic_path(out) as temporary:
         layers = write_net(integer, temporary, dt)
         if not no_check:
             frames = real_samples(integer, check_samples, path, input)
-            checked = parities.compare(target, "Lava", machine.run(integer, frames, dt).spikes,
-                                       runner.run(temporary, frames).spikes)
-            checked.target = environment_name()
+            exact, found = machine.run(integer, frames, dt), runner.run(temporary, frames)
+            checked = parities.compare(target, environment_name(), exact.spikes, found.spikes)
             parities.refuse_silence(out, checked)
             parities.require_equal(out, checked)
+            parities.require_same_output(out, exact.output, found.output, 1e-12)
     write(integer, out.with_name(out.name + ".nir"))
     report = parities.write_report(out, integer, checked, ("h5py",))
     if checked:

@@ -7,17 +7,18 @@ from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.fold_gain import fold_gain
 from export.passes.fold_pooling import fold_pooling
 from export.passes.quantise import QuantisedLayer, quantise
-from export.passes.rewrite import flatten
+from export.passes.rewrite import flatten, separate
 from targets.limits import Limits
 
 
 def fold(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
-    """Nesting, BatchNorm, gains and pooling folded away; the same spikes but for float64 rounding.
+    """Nesting, BatchNorm, gains and pooling folded away, linear nodes of one layer each; the same spikes but for
+    float64 rounding.
 
     Raises:
         HardspikeError: a layer that cannot be folded.
     """
-    return fold_pooling(fold_gain(fold_batchnorm(flatten(graph, dt)), dt))
+    return fold_pooling(separate(fold_gain(fold_batchnorm(flatten(graph, dt)), dt)))
 
 
 def lower(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8, scale: str = "searched",

@@ -48,6 +48,19 @@ def open_graph(model: Path) -> nirlib.NIRGraph:
     raise UsageError(f"{model}: neither a checkpoint (.pt) nor a NIR graph (.nir)")
 
 
+def output_path(model: Path, out: Path, suffix: str) -> Path:
+    """`out`, if it has the format's suffix and is not the model itself.
+
+    Raises:
+        UsageError: it has not, or it is.
+    """
+    if out.suffix != suffix:
+        raise UsageError(f"{out}: is written as {suffix}; name it {out.with_suffix(suffix).name}")
+    if out.resolve() == model.resolve():
+        raise UsageError(f"{out}: is the model itself; give --out another name")
+    return out
+
+
 def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | None = None, input: Path | None = None,
         lossy_reset: bool = False, no_check: bool = False, json: Path | None = None) -> Parity | None:
     """Write a checkpoint as a NIR graph with hard thresholds and check it spike for spike.
@@ -73,11 +86,11 @@ def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | N
         raise UsageError(f"{model}: is a NIR graph already")
     checkpoint = load(model)
     graph = frozen(checkpoint, lossy_reset)
-    out = out or model.with_suffix(".nir")
+    out = output_path(model, out or model.with_suffix(".nir"), ".nir")
 
     def check(written: nirlib.NIRGraph) -> Parity:
         frames, unfolded = real_samples(graph, samples, path, input), frozen(checkpoint, fold=False)
-        return parities.check_network(checkpoint.network, written, unfolded, frames)
+        return parities.check_network(checkpoint.network, written, unfolded, frames, out)
 
     checked, report = _write(out, graph, None if no_check else check, lossy_reset)
     if checked:

@@ -11,7 +11,7 @@ import nir
 from torch import Tensor
 
 from export import parity as parities
-from export.nir_file import open_graph
+from export.nir_file import open_graph, output_path
 from export.parity import Parity
 from export.rounding import first_differences
 from export.samples import real_samples
@@ -53,7 +53,7 @@ def export_onnx(model: Path, out: Path | None = None, unroll: int | None = None,
     if unroll is not None and unroll < 1:
         raise UsageError(f"unroll {unroll}: must be 1 or more time steps")
     graph = open_graph(model)
-    out = out or model.with_suffix(".onnx")
+    out = output_path(model, out or model.with_suffix(".onnx"), ".onnx")
     proto = to_onnx(graph, unroll, dt)
     if no_check:
         proto.metadata_props.add(key="checked", value="no")

@@ -111,29 +111,42 @@ def compare(source: str, target: str, spikes: dict[str, Tensor], other: dict[str
 
 
 @torch.inference_mode()
-def network_spikes(network: Network, frames: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Hard spikes of every layer, (T, B, ...) uint8, of the PyTorch network run in `dtype` on `frames` (T, B, ...)."""
+def network_spikes(network: Network, frames: Tensor, dtype: torch.dtype) -> tuple[dict[str, Tensor], Tensor]:
+    """Hard spikes of every layer, (T, B, ...) uint8, and logits (B, classes) of the PyTorch network run in `dtype` on
+    `frames` (T, B, ...)."""
     record: dict[str, Tensor] = {}
     network = copy.deepcopy(network).to(dtype).eval()
     with network.mode(hard=True):
-        network(frames.to(dtype), record)
-    return {name: spikes.to(torch.uint8) for name, spikes in record.items()}
+        logits = network(frames.to(dtype), record)
+    return {name: spikes.to(torch.uint8) for name, spikes in record.items()}, logits
 
 
-def check_network(network: Network, graph: nir.NIRGraph, unfolded: nir.NIRGraph, frames: Tensor) -> Parity:
+def check_network(network: Network, graph: nir.NIRGraph, unfolded: nir.NIRGraph, frames: Tensor,
+                  out: Path = Path("graph")) -> Parity:
     """The hard PyTorch network against `graph` on `reference`, both in float64, and what float32 changes.
+
+    The graph gives its readout step by step: where all spikes agree, its sum over time has to be the network's logits
+    (times T for a readout of time-averaged spikes, SAST eq. 6).
 
     Args:
         network: the trained network.
         graph: as read back from the file.
         unfolded: `graph` before the passes: the operations that float32 rounds.
         frames: (T, B, C, H, W).
+        out: named in errors.
+
+    Raises:
+        HardspikeError: the spikes agree and the output does not.
     """
     def chunk(part: Tensor) -> Parity:
         recording = reference.run(graph, part, membrane=True)
-        parity = compare("hard network (float64)", "reference",
-                         network_spikes(network, part, torch.float64), recording.spikes)
-        parity.float32 = first_differences(unfolded, part, recording, network_spikes(network, part, torch.float32))
+        spikes, logits = network_spikes(network, part, torch.float64)
+        parity = compare("hard network (float64)", "reference", spikes, recording.spikes)
+        if not parity.mismatches:
+            steps = len(part) if network.readout == "linear" else 1
+            require_same_output(out, logits * steps, recording.output.sum(0), 1e-9)
+        parity.float32 = first_differences(unfolded, part, recording,
+                                           network_spikes(network, part, torch.float32)[0])
         return parity
 
     return in_chunks(frames, chunk)
@@ -163,6 +176,18 @@ def require_equal(out: Path, parity: Parity) -> None:
     """
     if parity.mismatches:
         raise HardspikeError(f"{out}: not written: {parity.verdict()}; please report this network")
+
+
+def require_same_output(out: Path, one: Tensor, other: Tensor, tolerance: float) -> None:
+    """What two runs give at the Output, (T, B, ...) or (B, ...), as far as `tolerance` times its largest value.
+
+    Raises:
+        HardspikeError: they differ by more.
+    """
+    difference = (one.double() - other.double().reshape(one.shape)).abs().max().item()
+    if not difference <= tolerance * max(1.0, one.abs().max().item()):
+        raise HardspikeError(f"{out}: not written: all spikes agree or not, the output differs by {difference:.3g}; "
+                             "please report this network")
 
 
 def weights_hash(graph: nir.NIRGraph) -> str:

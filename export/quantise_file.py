@@ -6,19 +6,22 @@ from pathlib import Path
 from types import ModuleType
 
 import nir
+import numpy as np
 from torch import Tensor
 
 from export import parity as parities
 from export.lower import fold, lower
-from export.nir_file import open_graph
+from export.nir_file import open_graph, output_path
 from export.parity import Parity
 from export.passes.quantise import QuantisedLayer
 from export.samples import real_samples
 from hardspike import HardspikeError, UsageError, atomic_path, nearest, print_table
 from targets import loihi1, loihi2, reference, rules
 from targets.graph import plan, read, write
-from targets.layers import split
+from targets.layers import Network, split
+from targets.limits import Limits
 from targets.onnx_model import quantised_for
+from targets.shapes import array
 
 CHIPS: dict[str, ModuleType] = {"loihi1": loihi1, "loihi2": loihi2}
 
@@ -40,6 +43,18 @@ def chip_of(graph: nir.NIRGraph) -> str | None:
     return next((name for name, module in CHIPS.items() if module.LIMITS.chip == made_for), None)
 
 
+def open_float(model: Path) -> nir.NIRGraph:
+    """The float graph of a checkpoint or NIR file.
+
+    Raises:
+        UsageError: it is quantised already.
+    """
+    graph = open_graph(model)
+    if "quantised" in graph.metadata:
+        raise UsageError(f"{model}: is quantised already; start from the float graph")
+    return graph
+
+
 def quantised(graph: nir.NIRGraph, target: str = "loihi2", bits: int = 8, scale: str = "searched",
               samples: int = 128, path: Path | None = None, input: Path | None = None,
               dt: float | None = None) -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
@@ -51,13 +66,25 @@ def quantised(graph: nir.NIRGraph, target: str = "loihi2", bits: int = 8, scale:
         HardspikeError: a graph quantised for another target that this one cannot hold, or one that cannot be lowered.
     """
     limits = chip(target).LIMITS
+    network = split(plan(graph, dt))
     try:
-        rules.require(split(plan(graph, dt)), limits)
-        return graph, []
+        rules.require(network, limits)
+        return _marked(graph, network, limits), []
     except HardspikeError:
         if "quantised" in graph.metadata:
             raise
     return lower(graph, real_samples(graph, samples, path, input, split="train"), limits, bits, scale, dt)
+
+
+def _marked(graph: nir.NIRGraph, network: Network, limits: Limits) -> nir.NIRGraph:
+    """An integer graph with `quantised` in its metadata, so that everybody runs it in integers."""
+    if "quantised" in graph.metadata:
+        return graph
+    weights = [array(graph.nodes[c.linear].weight) for layer in network.layers.values() for c in layer.connections
+               if c.linear in graph.nodes]
+    bits = 1 + max((int(np.abs(weight).max()).bit_length() for weight in weights), default=7)
+    mark = jsonlib.dumps({"target": limits.chip, "bits": bits, "scale": "given", "scales": {}})
+    return nir.NIRGraph(graph.nodes, graph.edges, metadata={**graph.metadata, "quantised": mark}, type_check=False)
 
 
 def quantise(model: Path, out: Path | None = None, target: str = "loihi2", bits: int = 8, scale: str = "searched",
@@ -87,11 +114,11 @@ def quantise(model: Path, out: Path | None = None, target: str = "loihi2", bits:
     Returns:
         what the check saw, float graph against file; None without a check.
     """
-    graph = open_graph(model)
-    if "quantised" in graph.metadata:
-        raise UsageError(f"{model}: is quantised already; start from the float graph")
+    graph = open_float(model)
     integer, rows = quantised(graph, target, bits, scale, samples, path, input, dt)
-    out = out or model.with_name(f"{model.stem}.{target}-int{bits}.nir")
+    if not rows:
+        raise UsageError(f"{model}: is made of integers already, which {target} holds; export it as it is")
+    out = output_path(model, out or model.with_name(f"{model.stem}.{target}-int{bits}.nir"), ".nir")
     checked = None
     with atomic_path(out) as temporary:
         write(integer, temporary)
@@ -116,12 +143,15 @@ def _check(out: Path, graph: nir.NIRGraph, integer: nir.NIRGraph, written: nir.N
            frames: Tensor) -> Parity:
     """The file against the quantised graph (must be equal), then against the float graph (counted)."""
     def same(part: Tensor) -> Parity:
-        return parities.compare("the quantised graph", target.NAME, target.run(integer, part).spikes,
-                                target.run(written, part).spikes)
+        one, other = target.run(integer, part), target.run(written, part)
+        parities.require_same_output(out, one.output, other.output, 0.0)
+        return parities.compare("the quantised graph", target.NAME, one.spikes, other.spikes)
 
     def changed(part: Tensor) -> Parity:
         return parities.compare("the float graph (reference)", target.NAME, reference.run(graph, part).spikes,
                                 target.run(written, part).spikes)
 
     parities.require_equal(out, parities.in_chunks(frames, same))
-    return parities.in_chunks(frames, changed)
+    result = parities.in_chunks(frames, changed)
+    parities.refuse_silence(out, result)
+    return result

@@ -23,7 +23,13 @@ def data_config(graph: nir.NIRGraph, origin: str) -> DataConfig | None:
     stored = graph.metadata.get("data")
     if stored is None:
         return None
-    return from_dict({"data": json.loads(stored.decode() if isinstance(stored, bytes) else str(stored))}, origin).data
+    try:
+        values = json.loads(stored.decode() if isinstance(stored, bytes) else str(stored))
+    except ValueError as error:
+        raise HardspikeError(f"{origin}: metadata 'data' is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise HardspikeError(f"{origin}: metadata 'data' holds no options of a data source")
+    return from_dict({"data": values}, origin).data
 
 
 def real_recordings(graph: nir.NIRGraph, samples: int, path: Path | None = None, input: Path | None = None,
@@ -48,11 +54,11 @@ def real_recordings(graph: nir.NIRGraph, samples: int, path: Path | None = None,
     config = data_config(graph, "graph")
     if config is None:
         raise UsageError("the graph does not say what it was trained on; give --input FILE.npz with spikes (T, B, ...) "
-                         "to run it on, or --no-check")
+                         "to run it on")
     try:
         data = load(replace(config, path=path or config.path))
     except HardspikeError as error:
-        raise HardspikeError(f"no recordings to run on ({error}); give --path, --input or --no-check") from error
+        raise HardspikeError(f"no recordings to run on ({error}); give --path or --input") from error
     part = getattr(data, split)
     count = len(part.labels)
     index = torch.linspace(0, count - 1, min(samples or count, count)).round().long()

@@ -26,6 +26,12 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
     if labels is not None and (labels.dtype.kind not in "iu" or spikes.ndim < 2 or labels.shape != spikes.shape[1:2]):
         raise HardspikeError(f"{path}: 'labels' is {labels.dtype} {labels.shape}; one whole number for each of the "
                              f"samples of 'spikes' {spikes.shape} (T, B, ...) is needed")
+    if spikes.ndim < 2:
+        raise HardspikeError(f"{path}: 'spikes' has shape {spikes.shape}; (T, B, ...) is needed")
+    if labels is not None and labels.size and labels.min() < 0:
+        raise HardspikeError(f"{path}: label {labels.min()}; classes count from 0")
+    # torch knows neither foreign byte orders nor extended precision
+    spikes = spikes.astype(np.float64 if spikes.dtype.itemsize > 8 else spikes.dtype.newbyteorder("="))
     return torch.from_numpy(spikes), None if labels is None else torch.from_numpy(labels.astype(np.int64))
 
 

@@ -63,3 +63,11 @@ def test_other_frames_are_refused(trained, tmp_path):
         accuracy(tmp_path / "odd.pt")
     with pytest.raises(UsageError):
         accuracy(trained / "best.pt", name="digitz")
+
+
+def test_models_of_other_data_are_not_mixed(trained, tmp_path):
+    from trainer import checkpoint
+    stored = checkpoint.load(trained / "best.pt")
+    checkpoint.save(replace(stored, config=replace(stored.config, data=DataConfig(steps=20))), tmp_path / "b.pt")
+    with pytest.raises(UsageError, match=r"b\.pt: was made for other data \(steps 20 instead of 5\)"):
+        accuracy(trained / "best.pt", tmp_path / "b.pt")

@@ -14,7 +14,7 @@ from export import nir_file, parity
 from export.freeze import freeze
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.rounding import first_differences
-from hardspike import HardspikeError
+from hardspike import HardspikeError, UsageError
 from targets import reference
 from targets.graph import read
 from tests.networks import SHAPE, busy_network, frames
@@ -68,12 +68,12 @@ def test_first_differences_are_judged_by_their_distance_to_the_threshold():
     found = first_differences(graph, x, exact, spikes)
     assert (found.differing, found.spikes, found.beyond) == (1, 1, 1) and found.worst > 1000
     # the bound is one of rounding: float32 must respect it, bfloat16-like noise must not
-    rounded = parity.network_spikes(network, x, torch.float32)
+    rounded = parity.network_spikes(network, x, torch.float32)[0]
     assert first_differences(graph, x, exact, rounded).beyond == 0
     for layer in network.layers.values():
         if hasattr(layer, "weight"):
             layer.weight.data = layer.weight.data.bfloat16().float()
-    assert first_differences(graph, x, exact, parity.network_spikes(network, x, torch.float32)).beyond > 0
+    assert first_differences(graph, x, exact, parity.network_spikes(network, x, torch.float32)[0]).beyond > 0
 
 
 def test_stock_snntorch_reads_the_zero_reset_graph(tmp_path):
@@ -146,3 +146,20 @@ def test_a_silent_network_is_not_called_checked(tmp_path):
     model = saved(config, tmp_path / "a.pt", build(config, SHAPE, 10))
     with pytest.raises(HardspikeError, match="no spike at all"):
         nir_file.nir(model, samples=4)
+
+
+def test_a_changed_readout_is_seen():
+    """No spike depends on a linear readout, so the output is compared as well."""
+    network = busy_network(reset="zero")
+    graph = freeze(dict(network.layers), SHAPE)
+    parity.check_network(network, graph, graph, frames())
+    graph.nodes["readout"].weight = -graph.nodes["readout"].weight
+    with pytest.raises(HardspikeError, match="the output differs by"):
+        parity.check_network(network, graph, graph, frames())
+
+
+def test_the_model_is_not_overwritten(tmp_path):
+    model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
+    with pytest.raises(UsageError, match=r"is written as \.nir"):
+        nir_file.nir(model, out=model, samples=4)
+    checkpoint.load(model)

@@ -109,6 +109,9 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path, monkeypatch):
     (["--network.surrogate.name", "atan"], "did you mean 'arctan'"),
     (["--sast.second_batch", "same"], "known: independent, reused"),
     (["--data.name", "digit"], "did you mean 'digits'"),
+    (["--network.layers", "4c3s0-8"], "are 1 or more"),
+    (["--threads", "-1"], "must be 1 or more"),
+    (["--augment.shift", "-1"], "must be at least 0"),
 ])
 def test_usage_errors_are_one_line_with_status_2(words, message, tmp_path, capfd):
     try:

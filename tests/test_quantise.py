@@ -127,3 +127,37 @@ def test_layers_of_one_loop_are_quantised_together():
     wanted, got = reference.run(graph, x).spikes, fixed_point.run(integer, x, LOIHI2).spikes
     assert {row.layer for row in rows} == {"a", "b"} and all(row.spikes > 50 for row in rows)
     assert all(int((wanted[name] != got[name]).sum()) < 0.2 * wanted[name].sum() for name in wanted)
+
+
+def test_a_linear_node_of_two_layers_is_scaled_for_each():
+    def lif(threshold, tau):
+        one = np.ones(8)
+        return nir.LIF(tau=tau * one, r=1e3 * tau * one, v_leak=0 * one, v_threshold=threshold * one, v_reset=0 * one)
+
+    nodes = {"input": nir.Input({"input": np.array([9])}), "fc": nir.Affine(random(8, 9), 0.1 * random(8)),
+             "a": lif(1.0, 5e-3), "b": lif(0.3, 2e-3), "out": nir.Linear(random(3, 8)),
+             "output": nir.Output({"output": np.array([3])})}
+    edges = [("input", "fc"), ("fc", "a"), ("fc", "b"), ("a", "out"), ("b", "out"), ("out", "output")]
+    graph = nir.NIRGraph(nodes, edges, metadata={"dt": 1e-3}, type_check=False)
+    x = (torch.rand(40, 8, 9) < 0.3).float()
+    integer, rows = lower(graph, x, LOIHI2, bits=4)
+    wanted, got = reference.run(graph, x).spikes, fixed_point.run(integer, x, LOIHI2).spikes
+    for row in rows:
+        assert row.mismatches == (wanted[row.layer] != got[row.layer]).sum() < 0.2 * row.spikes
+
+
+def test_summed_readouts_keep_one_unit():
+    nodes = {"input": nir.Input({"input": np.array([9])}), "fc": nir.Linear(2 * random(8, 9)),
+             "a": nir.Threshold(np.ones(8)), "big": nir.Linear(20 * random(3, 8)), "small": nir.Linear(random(3, 9)),
+             "output": nir.Output({"output": np.array([3])})}
+    edges = [("input", "fc"), ("fc", "a"), ("a", "big"), ("input", "small"), ("big", "output"), ("small", "output")]
+    graph = nir.NIRGraph(nodes, edges, metadata={"dt": 1e-3}, type_check=False)
+    integer, _ = lower(graph, (torch.rand(20, 8, 9) < 0.3).float(), LOIHI2)
+    assert np.array_equal(integer.nodes["big"].weight, graph.nodes["big"].weight)
+
+
+def test_thresholds_are_never_lifted():
+    graph = freeze(dict(busy_network(layers="6c4s2p0-8c3-32", reset="zero").layers), SHAPE)
+    graph.nodes["lif2"].v_threshold = -graph.nodes["lif2"].v_threshold
+    with pytest.raises(HardspikeError, match=r"layer 'lif2': threshold -1"):
+        lower(graph, frames(3, 2), LOIHI2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hardspike import HardspikeError, atomic_path
+from hardspike import HardspikeError, UsageError, atomic_path
 from trainer.config import FitConfig, from_dict, to_dict
 from trainer.networks import Network, build
 
@@ -77,14 +77,14 @@ def load(path: str | Path) -> Checkpoint:
         raise HardspikeError(f"{path}: a PyTorch file, but not a checkpoint of `python -m trainer fit`")
     if content.get("format") != FORMAT:
         raise HardspikeError(f"{path}: checkpoint format {content.get('format')}; this version reads {FORMAT}")
-    config = from_dict(content["config"], str(path))
     try:
+        config = from_dict(content["config"], str(path))
         shape = tuple(content["shape"])
         network = build(config.network, shape, content["classes"])
         network.load_state_dict(content["network"])
         network.set_mode(content["hard"], replace(config.network.surrogate, slope=content["slope"]))
         rest = {key: content[key] for key in ("classes", "epoch", "history", "diagnostics", "training")}
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError, UsageError) as error:
         raise HardspikeError(f"{path}: damaged checkpoint: {' '.join(str(error).split())[:200]}") from error
     bad = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
     if bad:

@@ -8,7 +8,7 @@ import jsonargparse
 
 from hardspike import HardspikeError, UsageError, nearest
 from trainer.data import DataConfig
-from trainer.data.augment import AugmentConfig
+from trainer.data.augment import AugmentConfig, check_augment
 from trainer.methods import METHODS
 from trainer.methods.sast import SastConfig
 from trainer.networks import NetworkConfig
@@ -66,6 +66,11 @@ class FitConfig:
                 raise UsageError(f"{key} {getattr(self, key)}: must be 1 or more")
         if not 0 < self.lr < float("inf"):
             raise UsageError(f"lr {self.lr}: must be positive and finite")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise UsageError(f"weight_decay {self.weight_decay}: must be 0 or more and finite")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads {self.threads}: must be 1 or more")
+        check_augment(self.augment, self.data.steps)
         for key in ("average", "label_smoothing"):
             if not 0 <= getattr(self, key) < 1:
                 raise UsageError(f"{key} {getattr(self, key)}: must lie in [0, 1)")

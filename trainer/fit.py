@@ -133,7 +133,10 @@ class _Run:
         if config.average:
             self.average = torch.optim.swa_utils.AveragedModel(
                 network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True)
+        steepest = max(config.network.surrogate.slope, config.slope_end or 0.0)  # q grows with the slope
+        network.set_mode(surrogate=config.network.surrogate.with_slope(steepest))
         self.theory = theory.report(network, self.method.hard)
+        network.set_mode(surrogate=config.network.surrogate)
 
     @property
     def kept(self) -> Network:
@@ -147,7 +150,8 @@ class _Run:
         print(f"{c.method} on {c.data.name}: {len(self.data.train.labels)} recordings to train, "
               f"{len(self.data.validation.labels)} to validate, T={self.data.steps}; "
               f"{sum(p.numel() for p in self.network.parameters())} parameters")
-        print(f"phi(-theta) {t['phi(-theta)']:.3g}, contraction q {t['q_loose']:.3g} loose, {t['q_tight']:.3g} tight; "
+        print(f"at the steepest slope: phi(-theta) {t['phi(-theta)']:.3g}, contraction q {t['q_loose']:.3g} loose, "
+              f"{t['q_tight']:.3g} tight; "
               f"theory-aligned: {aligned}")
 
     def _stream(self, epoch: int, stream: int) -> Iterator[Batch]:

@@ -120,6 +120,11 @@ _CONV = re.compile(r"(\d+)c(\d+)(?:s(\d+))?(?:p(\d+))?")
 _POOL = re.compile(r"([am])p(\d+)")
 
 
+def _positive(word: str, *sizes: int) -> None:
+    if min(sizes) < 1:
+        raise UsageError(f"layer '{word}': channels, kernel, stride and pooling are 1 or more")
+
+
 def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int) -> Network:
     """The network of `config` for frames of `shape` (C, H, W).
 
@@ -151,6 +156,7 @@ def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int) -> N
             if len(shape) != 3:
                 raise UsageError(f"layers '{description}': {word} comes after a dense layer; put convolutions first")
             channels, kernel, stride = (int(match[i] or 1) for i in (1, 2, 3))
+            _positive(word, channels, kernel, stride)
             padding = int(match[4]) if match[4] else kernel // 2
             layers[f"conv{index}"] = nn.Conv2d(shape[0], channels, kernel, stride, padding,
                                                bias=config.bias and not config.batch_norm)
@@ -161,6 +167,7 @@ def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int) -> N
             spiking(index)
         elif match := _POOL.fullmatch(word):
             size = int(match[2])
+            _positive(word, size)
             layers[f"pool{index}"] = (nn.AvgPool2d if match[1] == "a" else nn.MaxPool2d)(size)
             shape = (shape[0], *(n // size for n in shape[1:]))
         elif word.isdigit() and int(word):

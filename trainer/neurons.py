@@ -4,7 +4,7 @@ import snntorch as snn
 import torch
 from torch import Tensor
 
-from trainer.scan import lif_forward, lif_scan
+from trainer.scan import lif_scan
 from trainer.spikes import Surrogate
 
 
@@ -35,9 +35,3 @@ class Leaky(snn.Leaky):
         """Spikes (T, B, ...) of input current (T, B, ...); the state starts at zero in every call."""
         return lif_scan(current, self.beta.clamp(0, 1), self.threshold, self.surrogate, hard=self.hard,
                         reset=self.reset_mechanism, detach_reset=self.detach_reset)
-
-    @torch.no_grad()
-    def membrane(self, current: Tensor) -> tuple[Tensor, Tensor]:
-        """Spikes and membrane potential before reset, (T, B, ...) each."""
-        return lif_forward(current, self.beta.clamp(0, 1), self.threshold, self.surrogate, self.hard,
-                           self.reset_mechanism)

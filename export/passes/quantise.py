@@ -30,6 +30,8 @@ from targets.limits import Limits
 from targets.shapes import array
 
 SCALES = ("searched", "max_abs")
+LOWEST_THRESHOLD = 1
+"""In integer units; a threshold of 0 would fire at rest."""
 _CLIPS = np.geomspace(0.95, 4.0, 22)
 """Candidates: the scale that maps the largest weight to the largest level, times these."""
 _TRIMS = np.linspace(0.85, 1.15, 13)
@@ -93,7 +95,12 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
         raise UsageError(f"scale '{scale}' is unknown{nearest(scale, SCALES)}; known: {', '.join(SCALES)}")
     network = split(plan(graph))
     if network.problems:
-        raise HardspikeError(f"{limits.chip} cannot hold this graph: {network.problems[0]}")
+        problem = str(network.problems[0]).removeprefix("error: ")
+        raise HardspikeError(f"{limits.chip} cannot hold this graph: {problem}")
+    for name, layer in network.layers.items():
+        if layer.threshold.min() <= 0:
+            raise HardspikeError(f"layer '{name}': threshold {layer.threshold.min():g}; {limits.chip} compares with "
+                                 f"{LOWEST_THRESHOLD} or more: train with positive thresholds")
     wanted = reference.run(graph, spikes).spikes
     current, rows, clips = _round_leaks(graph, network), [], {}
     for name, layer in network.layers.items():  # all at once first: in a loop, each is another's input
@@ -192,7 +199,9 @@ def _apply(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, bits: int, 
         if hasattr(node, "bias"):
             node.bias = np.round(array(node.bias) * scale)
         edit.nodes[name] = node
-    threshold = np.maximum(np.round(layer.threshold * scale * trim), 1)
+    threshold = np.round(layer.threshold * scale * trim)
+    if threshold.min() < LOWEST_THRESHOLD:
+        return None
     if threshold.max() > limits.threshold.value or np.abs(layer.bias * scale).max(initial=0) + 1 > limits.bias.value:
         return None
     fire = copy.copy(edit.nodes[layer.name])
@@ -215,7 +224,7 @@ def _round_leaks(graph: nir.NIRGraph, network: Network) -> nir.NIRGraph:
                 continue
             shape = network.plan.input_shape[name]
             decay = np.broadcast_to(np.round(layer.v_decay), shape).copy()
-            if (decay == 0).any():
+            if (decay == 0).any() or (np.round(layer.i_decay) == 0).any():
                 raise HardspikeError(f"layer '{name}': its leak rounds to 4096/4096, none at all; use beta 1 (no leak) "
                                      "or below 0.9998")
             node = copy.copy(node)
@@ -240,13 +249,15 @@ def _ancestors(graph: nir.NIRGraph, name: str) -> nir.NIRGraph:
 
 
 def _quantise_readout(graph: nir.NIRGraph, network: Network, bits: int, limits: Limits) -> nir.NIRGraph:
-    """The host's linear readout in integers of one unit: the class is an argmax, so its unit does not matter."""
+    """The host's linear readout in integers; the class is an argmax, so the unit of a single one does not matter.
+
+    Several readout layers would need one unit; the host computes those in floats, as they are.
+    """
     edit = Edit(graph)
     step, levels = _grid(bits, limits)
-    for name in network.readout:
+    linear = [name for name in network.readout if isinstance(edit.nodes[name], LINEAR)]
+    for name in linear if len(linear) == 1 else ():
         node = edit.nodes[name]
-        if not isinstance(node, LINEAR):
-            continue
         weight = array(node.weight).astype(np.float64)
         full = levels * step / max(np.abs(weight).max(), 1e-30)
         scale = min((full * clip for clip in _CLIPS),

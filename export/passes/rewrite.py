@@ -3,6 +3,7 @@
 import nir
 
 from targets.graph import plan
+from targets.layers import LINEAR
 
 
 def flatten(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
@@ -14,6 +15,20 @@ def flatten(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
     layout = plan(graph, dt)
     edges = [(edge.source, edge.target) for edge in layout.edges]
     return nir.NIRGraph(dict(layout.nodes), edges, metadata={**graph.metadata, "dt": layout.dt}, type_check=False)
+
+
+def separate(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """The same graph with a copy of its own for each node that a linear node feeds: a scale belongs to one layer."""
+    nodes, edges = dict(graph.nodes), []
+    first: dict[str, str] = {}
+    for source, target in graph.edges:
+        if isinstance(nodes[source], LINEAR) and first.setdefault(source, target) != target:
+            copied = f"{source}_for_{target}"
+            nodes[copied] = nodes[source]
+            edges += [(a, copied) for a, b in graph.edges if b == source]
+            source = copied
+        edges.append((source, target))
+    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
 
 
 class Edit:

@@ -104,7 +104,7 @@ def read_net(path: Path) -> NetFile:
             readout = tuple(file["readout"][key][()] for key in ("weight", "bias")) if "readout" in file else None
     except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise HardspikeError(f"{path}: not a network of lava-dl's netx (HDF5): {' '.join(str(error).split())}; "
-                             "write one with `python -m export netx`") from error
+                             "write one with `python -m export lava`") from error
     return NetFile(shapes[0], layers, readout)
 
 

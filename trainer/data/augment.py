@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hardspike import UsageError
 
-__all__ = ["AugmentConfig", "augment"]
+__all__ = ["AugmentConfig", "augment", "check_augment"]
 
 
 @dataclass
@@ -51,7 +51,7 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig) -
     Raises:
         UsageError: a limit is out of its range.
     """
-    _check(config, frames.shape[1])
+    check_augment(config, frames.shape[1])
     # Six uniform numbers in [-1, 1) a recording, always: turning one distortion off leaves the others' draws alone.
     draws = (torch.rand(6, len(frames), generator=generator, device=generator.device) * 2 - 1).to(frames)
     bend = None
@@ -66,7 +66,12 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig) -
     return frames
 
 
-def _check(config: AugmentConfig, steps: int) -> None:
+def check_augment(config: AugmentConfig, steps: int) -> None:
+    """Refuse limits out of their range for recordings of `steps` time steps.
+
+    Raises:
+        UsageError: names the limit.
+    """
     for name, limit in (("shift", math.inf), ("rotation", 180), ("scale", 1), ("shear", math.inf),
                         ("elastic", math.inf), ("drop", 1), ("jitter", steps)):
         value = getattr(config, name)
