@@ -41,12 +41,12 @@ class FitConfig:
 
     out: Path = Path("runs/latest")
     method: str = "sast"
-    epochs: int = 20
+    epochs: int = 18
     batch_size: int = 32
     lr: float = 3e-3
     weight_decay: float = 1e-2
     label_smoothing: float = 0.0
-    slope_end: float | None = 4.0
+    slope_end: float | None = None
     average: float = 0.98
     seed: int = 0
     threads: int | None = None
