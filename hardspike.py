@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-__all__ = ["HardspikeError", "UsageError", "atomic_path", "nearest", "print_table", "progress", "run", "versions"]
+__all__ = ["HardspikeError", "UsageError", "atomic_path", "cache_folder", "nearest", "print_table", "progress", "run",
+           "versions"]
 
 
 class HardspikeError(Exception):
@@ -67,6 +68,11 @@ def atomic_path(path: str | Path):
         raise HardspikeError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """$HARDSPIKE_CACHE, or ~/.cache/hardspike. Everything in it can be deleted at any time."""
+    return Path(os.environ.get("HARDSPIKE_CACHE") or Path.home() / ".cache" / "hardspike")
 
 
 def versions(*packages: str) -> dict[str, str]:

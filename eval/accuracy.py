@@ -17,9 +17,9 @@ from trainer.checkpoint import Checkpoint, load
 from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, Split
 from trainer.data import load as load_data
+from trainer.data.spikes_file import SPLITS
 from trainer.evaluate import evaluate
 
-SPLITS = ("train", "validation", "test")
 CHUNK = 64
 """Samples that a graph runs at once."""
 

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from eval.accuracy import SPLITS, data_of, run_graph
+from eval.accuracy import data_of, run_graph
 from export.lower import fold
 from export.passes.quantise import SCALES, quantise
 from export.quantise_file import chip, open_float
 from export.samples import real_samples
 from hardspike import UsageError, print_table
 from trainer.data import load as load_data
+from trainer.data.spikes_file import SPLITS
 
 
 def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", samples: int = 128, split: str = "test",

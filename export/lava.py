@@ -1,7 +1,5 @@
 """`python -m export lava`: a checkpoint or a NIR graph as a `.net` file that was run in Lava's own simulator."""
 
-import json as jsonlib
-from dataclasses import asdict
 from pathlib import Path
 
 from export import parity as parities
@@ -10,7 +8,7 @@ from export.nir_file import open_graph, output_path
 from export.parity import Parity
 from export.quantise_file import chip, quantised
 from export.samples import real_samples
-from hardspike import atomic_path, print_table
+from hardspike import atomic_path
 from targets.graph import write
 from targets.lava import runner
 from targets.lava.setup import find
@@ -64,11 +62,7 @@ def lava(model: Path, out: Path | None = None, target: str = "loihi2", bits: int
             parities.require_same_output(out, exact.output, found.output, 1e-12)
     write(integer, out.with_name(out.name + ".nir"))
     report = parities.write_report(out, integer, checked, ("h5py",))
-    if checked:
-        print_table([asdict(layer) for layer in checked.layers], f"{out}", json, jsonlib.loads(report.read_text()))
-        print(checked.verdict())
-    else:
-        print(f"{out}: written, NOT checked ({report} says so)")
+    parities.announce(out, report, checked, json)
     if subtracting := [layer.name for layer in layers if layer.subtracts]:
         print(f"{', '.join(subtracting)}: reset by subtraction, which stock netx lacks and stops at; load the file "
               "with `network` of targets/lava/softlif")

@@ -2,7 +2,6 @@
 
 import json as jsonlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import nir as nirlib
@@ -15,7 +14,7 @@ from export.parity import Parity
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.samples import real_samples
 from export.stepwise import check_stepwise
-from hardspike import HardspikeError, UsageError, atomic_path, print_table, versions
+from hardspike import HardspikeError, UsageError, atomic_path, versions
 from targets.graph import read, write
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import to_dict
@@ -93,12 +92,7 @@ def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | N
         return parities.check_network(checkpoint.network, written, unfolded, frames, out)
 
     checked, report = _write(out, graph, None if no_check else check, lossy_reset)
-    if checked:
-        print_table([asdict(layer) for layer in checked.layers], title=f"{out}", json_file=json,
-                    extra=jsonlib.loads(report.read_text()))
-        print(checked.verdict())
-    else:
-        print(f"{out}: written, NOT checked ({report} says so)")
+    parities.announce(out, report, checked, json)
     return checked
 
 

@@ -3,8 +3,6 @@
 The model is `targets.onnx_model.to_onnx`, whose docstring says what it takes and gives and how to run it.
 """
 
-import json as jsonlib
-from dataclasses import asdict
 from pathlib import Path
 
 import nir
@@ -15,7 +13,7 @@ from export.nir_file import open_graph, output_path
 from export.parity import Parity
 from export.rounding import first_differences
 from export.samples import real_samples
-from hardspike import HardspikeError, UsageError, atomic_path, print_table
+from hardspike import HardspikeError, UsageError, atomic_path
 from targets import loihi1, loihi2, onnx_runtime, reference
 from targets.onnx_model import quantised_for, to_onnx
 
@@ -68,12 +66,7 @@ def export_onnx(model: Path, out: Path | None = None, unroll: int | None = None,
             checked = check_file(temporary, graph, frames[:unroll], dt)
             _judge(out, checked)
     report = parities.write_report(out, graph, checked, ("onnx", "onnxruntime"))
-    if checked:
-        print_table([asdict(layer) for layer in checked.layers], title=f"{out}", json_file=json,
-                    extra=jsonlib.loads(report.read_text()))
-        print(checked.verdict())
-    else:
-        print(f"{out}: written, NOT checked ({report} says so)")
+    parities.announce(out, report, checked, json)
     return checked
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from export.rounding import FirstDifferences, first_differences
-from hardspike import HardspikeError, atomic_path, versions
+from hardspike import HardspikeError, atomic_path, print_table, versions
 from targets import reference
 from targets.graph import parameters
 from trainer.networks import Network
@@ -205,6 +205,15 @@ def weights_hash(graph: nir.NIRGraph) -> str:
 
     update(graph, "")
     return digest.hexdigest()
+
+
+def announce(out: Path, report: Path, parity: Parity | None, json_file: Path | None) -> None:
+    """Print what a check saw, layer by layer, or that there was none; `report` is what `write_report` wrote."""
+    if parity is None:
+        print(f"{out}: written, NOT checked ({report} says so)")
+        return
+    print_table([asdict(layer) for layer in parity.layers], f"{out}", json_file, json.loads(report.read_text()))
+    print(parity.verdict())
 
 
 def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None, packages: tuple[str, ...] = ()) -> Path:

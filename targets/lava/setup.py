@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, cache_folder
 
 WORKER = Path(__file__).with_name("worker.py")
 _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -40,7 +40,7 @@ class Environment:
 
 def default_folder() -> Path:
     """`$HARDSPIKE_CACHE/lava`, or `~/.cache/hardspike/lava`."""
-    return Path(os.environ.get("HARDSPIKE_CACHE") or Path.home() / ".cache" / "hardspike") / "lava"
+    return cache_folder() / "lava"
 
 
 def find(folder: Path | None = None) -> Environment | None:

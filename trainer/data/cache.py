@@ -9,14 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, atomic_path
+from hardspike import HardspikeError, atomic_path, cache_folder
 
 __all__ = ["cache_folder", "cached"]
-
-
-def cache_folder() -> Path:
-    """$HARDSPIKE_CACHE, or ~/.cache/hardspike. Everything in it can be deleted at any time."""
-    return Path(os.environ.get("HARDSPIKE_CACHE") or Path.home() / ".cache" / "hardspike")
 
 
 def cached(name: str, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> np.ndarray:
