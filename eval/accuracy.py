@@ -1,27 +1,18 @@
 """`python -m eval accuracy`: surrogate, hard and exported accuracy, and the transfer gap between them."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import nir
-import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from export.nir_file import open_graph
+from eval.models import data_of, open_model, run_graph, same_data
 from export.quantise_file import chip_of
-from export.samples import data_config
-from hardspike import HardspikeError, UsageError, print_table, progress
-from targets.commands import load_target
-from trainer.checkpoint import Checkpoint, load
-from trainer.config import FitConfig
-from trainer.data import Data, DataConfig, Split
+from hardspike import HardspikeError, UsageError, print_table
+from trainer.checkpoint import Checkpoint
+from trainer.data import Split
 from trainer.data import load as load_data
 from trainer.data.spikes_file import SPLITS
 from trainer.evaluate import evaluate
-
-CHUNK = 64
-"""Samples that a graph runs at once."""
 
 
 def accuracy(*models: Path, split: str = "test", name: str | None = None, path: Path | None = None,
@@ -45,10 +36,10 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
     """
     if split not in SPLITS:
         raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
-    opened = [_open(model) for model in models]
+    opened = [open_model(model) for model in models]
     config = data_of(models, opened, name, path)
     if name is None:
-        _same_data(models, opened, config)
+        same_data(models, opened, config)
     data = load_data(config)
     part: Split = getattr(data, split)
     rows = []
@@ -71,53 +62,6 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
     title = f"{config.name}, {split}: {len(part.labels)} recordings, T={data.steps} (spikes per sample)"
     print_table(table, title, json, {"data": config.name, "split": split, "samples": len(part.labels)}, csv)
     return table
-
-
-def _open(model: Path) -> Checkpoint | nir.NIRGraph:
-    """A checkpoint or a NIR graph, by the file's ending."""
-    return load(model) if model.suffix == ".pt" else open_graph(model)
-
-
-def data_of(models: tuple[Path, ...], opened: list, name: str | None, path: Path | None) -> DataConfig:
-    """What the first model that says so was trained on; `name` and `path` override it."""
-    found = None
-    for model, content in zip(models, opened, strict=True):
-        found = content.config.data if isinstance(content, Checkpoint) else data_config(content, str(model))
-        if found:
-            break
-    if found is None and name is None:
-        raise UsageError(f"{models[0]} does not say what data it is for; give --name (and --path)")
-    found = found or FitConfig().data
-    if name and name != found.name:  # another source: the old one's place and window mean nothing there
-        found = replace(found, name=name, path=None, window_ms=None)
-    return replace(found, path=path or found.path)
-
-
-def _same_data(models: tuple[Path, ...], opened: list, config: DataConfig) -> None:
-    """Refuse models that were trained on other frames or another split than `config`'s.
-
-    Raises:
-        UsageError: names the model and what differs.
-    """
-    for model, content in zip(models, opened, strict=True):
-        own = content.config.data if isinstance(content, Checkpoint) else data_config(content, str(model))
-        different = [f"{key} {value} instead of {getattr(config, key)}" for key, value in vars(own).items()
-                     if key != "path" and value != getattr(config, key)] if own else []
-        if different:
-            raise UsageError(f"{model}: was made for other data ({'; '.join(different)}); evaluate it on its own, or "
-                             "give --name to run all on one source as the first model has it")
-
-
-def run_graph(graph: nir.NIRGraph, target: str, data: Data, part: Split) -> tuple[Tensor, dict[str, float]]:
-    """Logits (N, classes) of a graph on a target, summed over time, and spikes per sample by layer."""
-    module = load_target(target)
-    logits, counts = [], {}
-    for frames in progress(part.frames.split(CHUNK), target):
-        recording = module.run(graph, data.to_input(frames))
-        logits.append(recording.output.sum(0).flatten(1))
-        for layer, spikes in recording.spikes.items():
-            counts[layer] = counts.get(layer, 0) + int(spikes.sum(dtype=torch.int64))
-    return torch.cat(logits), {layer: count / len(part.labels) for layer, count in counts.items()}
 
 
 def _row(model: Path, mode: str, logits: Tensor, labels: Tensor, spikes: dict[str, float], gap: float | None,

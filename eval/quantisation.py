@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eval.accuracy import data_of, run_graph
+from eval.models import data_of, run_graph
 from export.lower import fold
 from export.passes.quantise import SCALES, quantise
 from export.quantise_file import chip, open_float

@@ -1,0 +1,122 @@
+"""Models that the eval commands take: opened, put on the same data, run in each of their modes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nir
+import torch
+from torch import Tensor
+
+from export.nir_file import open_graph
+from export.quantise_file import chip_of
+from export.samples import data_config
+from hardspike import UsageError, progress
+from targets.commands import load_target
+from trainer.checkpoint import Checkpoint, load
+from trainer.config import FitConfig
+from trainer.data import Data, DataConfig, Split
+
+CHUNK = 64
+"""Samples that a graph runs at once."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One model in one of the ways it can run.
+
+    Args:
+        model: where it is from.
+        mode: surrogate, hard, or the target that runs the graph.
+        run: frames (T, B, C, H, W) -> logits (B, classes) and spikes (T, B, ...) of each layer. Surrogate spikes lie
+            between 0 and 1.
+    """
+
+    model: str
+    mode: str
+    run: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+    def accuracy(self, frames: Tensor, labels: Tensor) -> float:
+        """Share of right answers in [0, 1] on frames (T, N, ...), some at a time."""
+        right = sum(int((self.run(part)[0].argmax(1) == truth).sum())
+                    for part, truth in zip(frames.split(CHUNK, 1), labels.split(CHUNK), strict=True))
+        return right / len(labels)
+
+
+def modes(model: Path, content: Checkpoint | nir.NIRGraph, targets: tuple[str, ...] = ("reference",)) -> list[Mode]:
+    """A checkpoint in surrogate and hard mode; a graph on each of `targets`, a quantised one on its own chip."""
+    if isinstance(content, Checkpoint):
+        return [Mode(str(model), "hard" if hard else "surrogate", _network(content, hard)) for hard in (False, True)]
+    chip = chip_of(content)
+    return [Mode(str(model), target, _graph(content, target)) for target in ((chip,) if chip else targets)]
+
+
+def _network(stored: Checkpoint, hard: bool) -> Callable:
+    @torch.inference_mode()
+    def run(frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        record: dict[str, Tensor] = {}
+        stored.network.eval()
+        with stored.network.mode(hard):
+            logits = stored.network(frames.to(next(stored.network.parameters())), record)
+        return logits, record
+    return run
+
+
+def _graph(graph: nir.NIRGraph, target: str) -> Callable:
+    module = load_target(target)
+
+    def run(frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        recording = module.run(graph, frames)
+        return recording.output.sum(0).flatten(1), recording.spikes
+    return run
+
+
+def open_model(model: Path) -> Checkpoint | nir.NIRGraph:
+    """A checkpoint or a NIR graph, by the file's ending."""
+    return load(model) if model.suffix == ".pt" else open_graph(model)
+
+
+def data_of(models: tuple[Path, ...], opened: list, name: str | None, path: Path | None) -> DataConfig:
+    """What the first model that says so was trained on; `name` and `path` override it."""
+    found = None
+    for model, content in zip(models, opened, strict=True):
+        found = _own_data(model, content)
+        if found:
+            break
+    if found is None and name is None:
+        raise UsageError(f"{models[0]} does not say what data it is for; give --name (and --path)")
+    found = found or FitConfig().data
+    if name and name != found.name:  # another source: the old one's place and window mean nothing there
+        found = replace(found, name=name, path=None, window_ms=None)
+    return replace(found, path=path or found.path)
+
+
+def same_data(models: tuple[Path, ...], opened: list, config: DataConfig) -> None:
+    """Refuse models that were trained on other frames or another split than `config`'s.
+
+    Raises:
+        UsageError: names the model and what differs.
+    """
+    for model, content in zip(models, opened, strict=True):
+        own = _own_data(model, content)
+        different = [f"{key} {value} instead of {getattr(config, key)}" for key, value in vars(own).items()
+                     if key != "path" and value != getattr(config, key)] if own else []
+        if different:
+            raise UsageError(f"{model}: was made for other data ({'; '.join(different)}); evaluate it on its own, or "
+                             "give --name to run all on one source as the first model has it")
+
+
+def _own_data(model: Path, content: Checkpoint | nir.NIRGraph) -> DataConfig | None:
+    return content.config.data if isinstance(content, Checkpoint) else data_config(content, str(model))
+
+
+def run_graph(graph: nir.NIRGraph, target: str, data: Data, part: Split) -> tuple[Tensor, dict[str, float]]:
+    """Logits (N, classes) of a graph on a target, summed over time, and spikes per sample by layer."""
+    run = _graph(graph, target)
+    logits, counts = [], {}
+    for frames in progress(part.frames.split(CHUNK), target):
+        found, spikes = run(data.to_input(frames))
+        logits.append(found)
+        for layer, values in spikes.items():
+            counts[layer] = counts.get(layer, 0) + int(values.sum(dtype=torch.int64))
+    return torch.cat(logits), {layer: count / len(part.labels) for layer, count in counts.items()}
