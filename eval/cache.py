@@ -1,0 +1,107 @@
+"""Results kept on disk under a hash of all that they follow from, so that a second run costs seconds."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hardspike
+from hardspike import HardspikeError, atomic_path, cache_folder, versions
+
+__all__ = ["cached", "fingerprint"]
+
+OWN = ("trainer", "export", "targets", "eval")
+LIBRARIES = ("torch", "numpy", "scipy", "nir", "snntorch", "onnx", "onnxruntime", "scikit-learn", "tonic")
+
+
+def cached(key: dict, compute: Callable[[], Any]) -> Any:
+    """What `compute()` gives, from the file of an earlier call with the same `key`, or computed and written there.
+
+    The name of the file is a hash of `key`, of our own source files and of the versions of the libraries that compute:
+    a changed model, recording, option or program never meets an old result. Lies in `cache_folder()/eval`; the files
+    can be deleted at any time.
+
+    Args:
+        key: all that decides about the result, as `fingerprint` takes it: the command's name, the model's file as a
+            Path, its options, the frames and labels it runs on (or their fingerprint).
+        compute: gives what JSON holds.
+
+    Returns:
+        the result as JSON gives it back, whether it was computed or read: tuples are lists, keys are strings.
+
+    Raises:
+        HardspikeError: a file in `key` cannot be read, or the cache cannot be written.
+    """
+    path = cache_folder() / "eval" / f"{fingerprint(key, _program())}.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):  # none yet, or a damaged one
+        text = json.dumps(compute())
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+    return json.loads(text)
+
+
+def fingerprint(*values: Any) -> str:
+    """SHA-256 (hex) of values: plain ones, lists, dicts (in any order), dataclasses, arrays, and files by content.
+
+    A Path stands for the bytes of its file, whatever its name; a tensor or array for its type, shape and elements.
+
+    Raises:
+        HardspikeError: a file cannot be read.
+        TypeError: a value of another kind.
+    """
+    digest = hashlib.sha256()
+    for value in values:
+        _update(digest, value)
+    return digest.hexdigest()
+
+
+def _update(digest, value: Any) -> None:
+    """Each value with its kind and length before it, so that no two different ones give the same bytes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        content = repr(value).encode()
+        digest.update(f"{type(value).__name__} {len(content)} ".encode() + content)
+    elif isinstance(value, dict):
+        digest.update(f"dict {len(value)} ".encode())
+        for name in sorted(value, key=str):
+            _update(digest, str(name))
+            _update(digest, value[name])
+    elif isinstance(value, list | tuple):
+        digest.update(f"list {len(value)} ".encode())
+        for item in value:
+            _update(digest, item)
+    elif isinstance(value, Path):
+        try:
+            with open(value, "rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise HardspikeError(f"{value}: cannot be read ({error.strerror})") from error
+        digest.update(f"file {content}".encode())
+    elif hasattr(value, "__array__"):
+        _update_array(digest, value)
+    else:
+        raise TypeError(f"{type(value).__name__} has no fingerprint")
+
+
+def _update_array(digest, value: Any) -> None:
+    array = value.__array__()
+    digest.update(f"array {array.dtype.str} {array.shape} ".encode())
+    # Row by row: a transposed view of a large file would be copied whole otherwise.
+    for row in array if array.ndim > 1 else (array,):
+        digest.update(row.tobytes())
+
+
+@functools.cache
+def _program() -> str:
+    """Fingerprint of our own source and tables, and of the libraries' versions."""
+    folders = [Path(importlib.import_module(name).__file__).parent for name in OWN]
+    files = [file for folder in folders for file in sorted(folder.rglob("*"))
+             if file.is_file() and "__pycache__" not in file.parts]
+    return fingerprint([[file.name, file] for file in [Path(hardspike.__file__), *files]], versions(*LIBRARIES))
