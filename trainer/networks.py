@@ -79,15 +79,21 @@ class Network(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self.readout = readout
 
-    def forward(self, frames: Tensor, record: dict[str, Tensor] | None = None) -> Tensor:
-        """Logits (B, classes) of frames (T, B, C, H, W); spikes (T, B, ...) of each Leaky layer go into `record`."""
+    def forward(self, frames: Tensor, record: dict[str, Tensor] | None = None,
+                membranes: dict[str, Tensor] | None = None) -> Tensor:
+        """Logits (B, classes) of frames (T, B, C, H, W).
+
+        Spikes (T, B, ...) of each Leaky layer go into `record`, its membrane before the reset into `membranes`.
+        """
         x = frames
         steps = len(frames)
         for name, layer in self.layers.items():
             if isinstance(layer, Leaky):
-                x = layer(x)
+                x, membrane = layer(x)
                 if record is not None:
                     record[name] = x
+                if membranes is not None:
+                    membranes[name] = membrane
             elif self.readout == "linear" and name == "readout":
                 return layer(x.mean(0))
             else:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from trainer.scan import lif_scan
 from trainer.spikes import Surrogate
+from trainer.windows import Windows
 
 
 class Leaky(snn.Leaky):
@@ -20,6 +21,8 @@ class Leaky(snn.Leaky):
         hard: forward with the hard threshold.
         detach_reset: no gradient through the reset path (snnTorch's way; wrong in smooth mode).
         options: `learn_beta`, `learn_threshold`, `reset_mechanism` of `snntorch.Leaky`.
+
+    The attribute `windows`, where a method sets it, is the backward in hard mode instead of `surrogate`.
     """
 
     def __init__(self, beta: float | Tensor = 0.9, threshold: float | Tensor = 1.0, surrogate: Surrogate | None = None,
@@ -30,8 +33,11 @@ class Leaky(snn.Leaky):
         self.surrogate = surrogate or Surrogate()
         self.hard = hard
         self.detach_reset = detach_reset
+        self.windows: Windows | None = None
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Spikes (T, B, ...) of input current (T, B, ...); the state starts at zero in every call."""
+    def forward(self, current: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes and membrane before the reset, (T, B, ...) each, of input current (T, B, ...); the state starts at
+        zero in every call."""
         return lif_scan(current, self.beta.clamp(0, 1), self.threshold, self.surrogate, hard=self.hard,
-                        reset=self.reset_mechanism, detach_reset=self.detach_reset)
+                        reset=self.reset_mechanism, detach_reset=self.detach_reset,
+                        windows=self.windows if self.hard else None)

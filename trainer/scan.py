@@ -12,7 +12,8 @@ Backward, with g = dL/ds (direct), d = phi'(u - theta), a = dL/du:
     a[t] = g[t]*d[t] + c[t]*a[t+1],   dL/dI[t] = a[t]
     subtract:  c = beta - theta*d            zero:  c = beta*(1 - s - u*d)
 
-The terms with d in c are the reset path. A detached reset (what `snntorch.Leaky` does) leaves them out.
+The terms with d in c are the reset path. A detached reset (what `snntorch.Leaky` does) leaves them out. d is phi' of the
+surrogate or, in A2SG, a window whose width may change from step to step and be chosen on the way (A2SG alg. A1).
 """
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.spikes import Surrogate
+from trainer.windows import Windows
 
 
 def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
@@ -57,27 +59,42 @@ def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Sur
 
 class _LIFScan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, current, beta, threshold, surrogate, hard, reset, detach_reset):
+    def forward(ctx, current, beta, threshold, surrogate, hard, reset, detach_reset, windows):
         spikes, membrane = lif_forward(current, beta, threshold, surrogate, hard, reset)
         ctx.save_for_backward(membrane, beta, threshold)
-        ctx.settings = surrogate, hard, reset, detach_reset
-        return spikes
+        ctx.settings = surrogate, hard, reset, detach_reset, windows
+        ctx.set_materialize_grads(False)  # the membrane is rarely part of the loss
+        return spikes, membrane
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, grad, grad_membrane):
         u, beta, threshold = ctx.saved_tensors
-        surrogate, hard, reset, detach_reset = ctx.settings
-        a, later = torch.empty_like(grad), None
+        surrogate, hard, reset, detach_reset, windows = ctx.settings
+        if grad is None:
+            grad = torch.zeros_like(u)
+        choose = windows.choose if windows else None
+        through_reset = not detach_reset and reset != "none"
+        a, later, d_later = torch.empty_like(grad), None, None
         grad_beta, grad_threshold = torch.zeros_like(beta), torch.zeros_like(threshold)
         # step by step, so that a step's tensors stay in cache
         for t in range(len(u) - 1, -1, -1):
             z = u[t] - threshold
-            d = surrogate.derivative(z, threshold)
+            if choose or ctx.needs_input_grad[2]:
+                total = grad[t]  # dL/ds: the direct part and what flows back through the reset of the next step
+                if later is not None and through_reset:
+                    total = total - (threshold if reset == "subtract" else beta * u[t]) * later
+            if choose:
+                windows.widths[t] = choose(t, z, total, d_later)
+            d = windows.derivative(t, z) if windows else surrogate.derivative(z, threshold)
+            if choose:
+                d_later = total * d
             s = None
             if reset == "zero" or any(ctx.needs_input_grad[1:3]):
                 s = (z > 0).to(u.dtype) if hard else surrogate(z, threshold)
             torch.mul(grad[t], d, out=a[t])
+            if grad_membrane is not None:
+                a[t] += grad_membrane[t]
             if later is not None:
                 if reset == "zero":
                     carry = (1 - s if detach_reset else (1 - s).addcmul_(u[t], d, value=-1)).mul_(beta)
@@ -90,23 +107,23 @@ class _LIFScan(torch.autograd.Function):
                     kept = u[t] * (1 - s) if reset == "zero" else u[t]
                     grad_beta += (later * kept).sum_to_size(beta.shape)
             if ctx.needs_input_grad[2]:
-                total = grad[t]  # dL/ds: the direct part and what flows back through the reset of the next step
-                if later is not None and not detach_reset and reset != "none":
-                    total = total - (threshold if reset == "subtract" else beta * u[t]) * later
-                through = surrogate.threshold_gradient(z, threshold) - d
+                through = (-d if windows else surrogate.threshold_gradient(z, threshold) - d)
                 grad_threshold += (total * through).sum_to_size(threshold.shape)
                 if later is not None and reset == "subtract":
                     grad_threshold -= (later * s).sum_to_size(threshold.shape)
             later = a[t]
+        if choose:
+            windows.choose = None
         return a, *(g if needed else None for g, needed in
-                    zip((grad_beta, grad_threshold), ctx.needs_input_grad[1:3], strict=True)), None, None, None, None
+                    zip((grad_beta, grad_threshold), ctx.needs_input_grad[1:3], strict=True)), *(None,) * 5
 
 
 def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, *, hard: bool, reset: str,
-             detach_reset: bool) -> Tensor:
-    """Spikes (T, B, ...) of input current (T, B, ...), differentiable in current, beta and threshold.
+             detach_reset: bool, windows: Windows | None = None) -> tuple[Tensor, Tensor]:
+    """Spikes and membrane before the reset, (T, B, ...) each, of input current (T, B, ...).
 
-    In smooth mode with `detach_reset=False` the gradient is the exact derivative; in hard mode `surrogate` gives the
-    backward. Arguments as in `lif_forward`.
+    Both are differentiable in current, beta and threshold. In smooth mode with `detach_reset=False` the gradient is
+    the exact derivative; in hard mode `surrogate` or, where given, `windows` gives the backward. Other arguments as in
+    `lif_forward`.
     """
-    return _LIFScan.apply(current, beta, threshold, surrogate, hard, reset, detach_reset)
+    return _LIFScan.apply(current, beta, threshold, surrogate, hard, reset, detach_reset, windows)

@@ -1,0 +1,65 @@
+"""Backward windows of A2SG: what stands in for dH/dz, with one width per layer and time step.
+
+With z = u - theta and the width b (the paper's beta, in units of the membrane):
+
+    box   1/(2b)                    for |z| < b        (A2SG eq. A6)
+    tri   max(0, b - |z|)/b^2                          (A2SG eq. A7)
+    asy   z/(2b) + h                for |z| <= b       (A2SG eq. 10)
+    arc   1/(2b) / (1 + (pi*z/(2b))^2)                 (arctan with alpha = 1/b: ARC of A2SG table 1)
+
+box, tri and arc have area 1 whatever the width. asy does not: its area is 2bh, and it stays non-negative for h >= 0.5 only.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def box(z: Tensor, width: float, height: float) -> Tensor:
+    """A2SG eq. A6; `height` is not used."""
+    return (z.abs() < width).to(z.dtype).mul_(1 / (2 * width))
+
+
+def tri(z: Tensor, width: float, height: float) -> Tensor:
+    """A2SG eq. A7; `height` is not used."""
+    return (width - z.abs()).clamp_(min=0).mul_(1 / width**2)
+
+
+def asy(z: Tensor, width: float, height: float) -> Tensor:
+    """A2SG eq. 10, `height` is h."""
+    return (z * (1 / (2 * width))).add_(height).mul_(z.abs() <= width)
+
+
+def arc(z: Tensor, width: float, height: float) -> Tensor:
+    """Derivative of an arctan of slope 1/(2*width); `height` is not used."""
+    return (z * (math.pi / (2 * width))).square_().add_(1).reciprocal_().mul_(1 / (2 * width))
+
+
+WINDOWS: dict[str, Callable[[Tensor, float, float], Tensor]] = {"box": box, "tri": tri, "asy": asy, "arc": arc}
+"""Name -> f(z, width, height), shaped like z."""
+
+
+@dataclass
+class Windows:
+    """The windows of one layer.
+
+    Args:
+        name: box, tri, asy or arc.
+        widths: (T,) float64, one width a time step, in units of the membrane.
+        height: h of asy.
+        choose: called once a time step, last step first, in the next backward pass, and then forgotten: (t, z, q,
+            later) -> the width of step t. q = dL/ds[t], everything that flows back into the spikes of the step, and
+            later the local gradient d[t+1] = q*f of the next step at its chosen width (None at the last step).
+    """
+
+    name: str
+    widths: Tensor
+    height: float = 0.5
+    choose: Callable[[int, Tensor, Tensor, Tensor | None], float] | None = None
+
+    def derivative(self, t: int, z: Tensor) -> Tensor:
+        """f(z) at the width of step t, shaped like z."""
+        return WINDOWS[self.name](z, self.widths[t].item(), self.height)
