@@ -10,6 +10,7 @@ from hardspike import HardspikeError, UsageError, nearest
 from trainer.data import DataConfig
 from trainer.data.augment import AugmentConfig, check_augment
 from trainer.methods import METHODS
+from trainer.methods.a2sg import A2sgConfig
 from trainer.methods.sast import SastConfig
 from trainer.networks import NetworkConfig
 from trainer.spikes import Surrogate
@@ -21,7 +22,7 @@ class FitConfig:
 
     Args:
         out: folder of the run: config.yaml, best.pt, last.pt, metrics.csv, TensorBoard events
-        method: surrogate (smooth forward), hard (hard forward, surrogate backward) or sast
+        method: surrogate (smooth forward), hard (hard forward, surrogate backward), sast or a2sg
         epochs: passes over the training part
         batch_size: recordings a step
         lr: peak learning rate of AdamW; warmed up over the first tenth of the run, then a cosine to zero
@@ -37,6 +38,7 @@ class FitConfig:
         augment: augmentation of the training part
         network: layers and neurons
         sast: options of the method sast
+        a2sg: options of the method a2sg
     """
 
     out: Path = Path("runs/latest")
@@ -56,6 +58,7 @@ class FitConfig:
     network: NetworkConfig = field(
         default_factory=lambda: NetworkConfig(batch_norm=True, surrogate=Surrogate("sigmoid")))
     sast: SastConfig = field(default_factory=SastConfig)
+    a2sg: A2sgConfig = field(default_factory=A2sgConfig)
 
     def __post_init__(self):
         if self.method not in METHODS:

@@ -21,7 +21,7 @@ from trainer.config import FitConfig, differences, to_dict
 from trainer.data import Data, load
 from trainer.data.augment import augment
 from trainer.evaluate import evaluate
-from trainer.methods import METHODS
+from trainer.methods import METHODS, a2sg
 from trainer.networks import Network, build
 
 Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,)
@@ -75,12 +75,17 @@ def fit(config: FitConfig, resume: bool = False) -> Fit:
     for epoch in range(len(run.history) + 1, config.epochs + 1):
         row = run.epoch(epoch)
         run.save(row)
-        for key, value in row.items():
+        for key, value in _scalars(row).items():
             board.add_scalar(key, value, epoch)
     board.close()
     # best.pt tells of the whole run, not only of the epochs up to it
     checkpoints.save(replace(checkpoints.load(config.out / "best.pt"), history=run.history), config.out / "best.pt")
     return Fit(config.out, config.out / "best.pt", run.history)
+
+
+def _scalars(row: dict) -> dict[str, float]:
+    """A row of the history without what it holds of single layers."""
+    return {key: value for key, value in row.items() if not isinstance(value, dict)}
 
 
 def _resumed(config: FitConfig) -> FitConfig:
@@ -173,7 +178,8 @@ class _Run:
             self.network(batch[0]), batch[1], label_smoothing=config.label_smoothing)
         total, began = 0.0, time.perf_counter()
         with progress(range(self.batches), f"epoch {epoch}/{config.epochs}") as bar:
-            for _ in bar:
+            for index in bar:
+                self.method_state |= {"epoch": epoch, "batch": index}
                 value = self.method.gradient(self.network, loss, next(first), lambda: next(second), config,
                                              self.method_state).item()
                 if not math.isfinite(value):
@@ -198,6 +204,8 @@ class _Run:
             "gradient_evaluations": self.method_state["gradient_evaluations"],
             "train_seconds": seconds,
         }
+        if measured := self.method_state.pop("measured", None):
+            row |= a2sg.summary(measured, config.a2sg) | {"layers": measured}
         print(f"epoch {epoch:3d}/{config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
               f"{100 * smooth.accuracy:.1f} %  hard {100 * hard.accuracy:.1f} %  gap {100 * row['gap']:+.1f}  "
               f"spikes {row['spikes_per_sample']:.0f}  {seconds:.1f} s", flush=True)
@@ -220,9 +228,9 @@ class _Run:
         current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,
                              self.theory)
         with atomic_path(out / "metrics.csv") as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
+            writer = csv.DictWriter(file, list(_scalars(row)))
             writer.writeheader()
-            writer.writerows(self.history)
+            writer.writerows(map(_scalars, self.history))
         if best:
             checkpoints.save(current, out / "best.pt")
         training = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),

@@ -12,8 +12,8 @@ Backward, with g = dL/ds (direct), d = phi'(u - theta), a = dL/du:
     a[t] = g[t]*d[t] + c[t]*a[t+1],   dL/dI[t] = a[t]
     subtract:  c = beta - theta*d            zero:  c = beta*(1 - s - u*d)
 
-The terms with d in c are the reset path. A detached reset (what `snntorch.Leaky` does) leaves them out. d is phi' of the
-surrogate or, in A2SG, a window whose width may change from step to step and be chosen on the way (A2SG alg. A1).
+The terms with d in c are the reset path. A detached reset (what `snntorch.Leaky` does) leaves them out. d is phi' of
+the surrogate or, in A2SG, a window whose width may change from step to step and be chosen on the way (A2SG alg. A1).
 """
 
 import torch

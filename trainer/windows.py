@@ -7,14 +7,13 @@ With z = u - theta and the width b (the paper's beta, in units of the membrane):
     asy   z/(2b) + h                for |z| <= b       (A2SG eq. 10)
     arc   1/(2b) / (1 + (pi*z/(2b))^2)                 (arctan with alpha = 1/b: ARC of A2SG table 1)
 
-box, tri and arc have area 1 whatever the width. asy does not: its area is 2bh, and it stays non-negative for h >= 0.5 only.
+box, tri and arc have area 1 whatever the width. asy does not: its area is 2bh; it is non-negative for h >= 0.5 only.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 

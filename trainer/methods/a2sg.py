@@ -1,0 +1,135 @@
+"""A2SG: hard forward, and in the backward a window whose width follows the gradient (A2SG alg. A1)."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hardspike import UsageError, nearest
+from trainer.methods import plain, sast
+from trainer.widths import bayesian_search, grid_search, metric
+from trainer.windows import WINDOWS, Windows
+
+_CHOICES = {"window": tuple(WINDOWS), "adapt": ("none", "spatial", "temporal", "both"), "search": ("exact", "bayesian")}
+
+
+@dataclass
+class A2sgConfig:
+    """Adaptive and asymmetric surrogate gradients. The ablations of the paper's table 6: BOX is window=box adapt=none,
+    S-ASG adapt=spatial, T-ASG adapt=temporal, ST-ASG adapt=both, each with window=box; A2SG is window=asy adapt=both.
+
+    Args:
+        window: box (eq. A6), tri (A7), asy (10) or arc (arctan of the same height as box)
+        adapt: none (fixed width), spatial (the last step minimises SGV, eq. 8), temporal (earlier steps maximise TGC,
+            eq. 9) or both
+        width: half-width of the window to begin with, in units of the membrane
+        width_min: narrowest width of the search (not given in the paper)
+        width_max: widest (not given in the paper); an empty window gets it
+        height: h of asy, 0.5 or more (less makes gradients of the wrong sign)
+        every: epochs between searches; each is done on the epoch's first minibatch
+        search: exact (the best of `candidates` widths, all evaluated in one pass) or bayesian (alg. A2)
+        candidates: widths that the exact search looks at
+        observations: n_obs of alg. A2, random widths
+        evaluations: n_eval of alg. A2
+        delta: reach of alg. A2 around the best observation, in units of the membrane
+        recordings: of the minibatch that the search looks at; null for all
+        sam: with SAST's sharpness-aware step (options in `sast`)
+    """
+
+    window: str = "asy"
+    adapt: str = "both"
+    width: float = 0.5
+    width_min: float = 0.1
+    width_max: float = 1.0
+    height: float = 0.5
+    every: int = 1
+    search: str = "exact"
+    candidates: int = 64
+    observations: int = 100
+    evaluations: int = 150
+    delta: float = 0.05
+    recordings: int | None = None
+    sam: bool = False
+
+    def __post_init__(self):
+        for key, known in _CHOICES.items():
+            value = getattr(self, key)
+            if value not in known:
+                raise UsageError(f"{key} '{value}' is unknown{nearest(value, known)}; known: {', '.join(known)}")
+        if not 0 < self.width_min < self.width_max < math.inf:
+            raise UsageError(f"width_min {self.width_min}, width_max {self.width_max}: 0 < width_min < width_max")
+        for key in ("width", "delta"):
+            if not 0 < getattr(self, key) < math.inf:
+                raise UsageError(f"{key} {getattr(self, key)}: must be positive and finite")
+        if not 0.5 <= self.height < math.inf:
+            raise UsageError(f"height {self.height}: 0.5 or more, or the gradient changes its sign within the window")
+        for key in ("every", "candidates", "observations", "evaluations", "recordings"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise UsageError(f"{key} {value}: must be 1 or more")
+
+
+def gradient(network, loss, batch, draw, config, state) -> Tensor:
+    """Leave the gradient in `.grad`; on the first minibatch of an epoch choose the widths on the way.
+
+    The very first step of a run keeps the initial width (alg. A1, line 7). What each layer's widths and metrics were
+    goes to `state["measured"]`: layer -> {"sgv": float, "tgc": [T-1], "widths": [T], "empty": steps whose window held
+    no gradient}; NaN where empty. With `sam` the search sees the ascent pass, which is at the weights themselves.
+    See `trainer.methods.Method`.
+    """
+    options: A2sgConfig = config.a2sg
+    steps = len(batch[0])
+    widths = state.setdefault("widths", {})
+    first = state["batch"] == 0
+    search = first and (state["epoch"] - 1) % options.every == 0 and state["epoch"] > 1
+    for name, neuron in network.neurons().items():
+        if name not in widths:
+            widths[name] = torch.full((steps,), options.width, dtype=torch.float64)
+        neuron.windows = Windows(options.window, widths[name], options.height)
+        if first:
+            measured = state.setdefault("measured", {})
+            measured[name] = {"sgv": math.nan, "tgc": [math.nan] * (steps - 1), "widths": [0.0] * steps, "empty": 0}
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state["epoch"])
+            neuron.windows.choose = partial(_choose, options, widths[name], measured[name], search, generator)
+    step = sast.gradient if options.sam else plain.gradient
+    return step(network, loss, batch, draw, config, state)
+
+
+def _choose(options: A2sgConfig, widths: Tensor, measured: dict, search: bool, generator: torch.Generator, t: int,
+            z: Tensor, q: Tensor, later: Tensor | None) -> float:
+    """The width of step t, searched for or kept; `measured` is told. See `trainer.windows.Windows`."""
+    z, q = z[:options.recordings], q[:options.recordings]
+    later = None if later is None else later[:options.recordings]
+    adapted = options.adapt in ("both", "spatial" if later is None else "temporal")
+    common = options.window, z, q, later
+    if not (search and adapted):
+        width = widths[t].item()
+        value = metric(*common, widths[t:t + 1], options.height).item()
+    elif options.search == "exact":
+        width, value = grid_search(*common, options.height, options.width_min, options.width_max, options.candidates)
+    else:
+        width, value = bayesian_search(*common, options.height, options.width_min, options.width_max,
+                                       options.observations, options.evaluations, options.delta, generator)
+    measured["widths"][t] = width
+    measured["empty"] += math.isnan(value)
+    if later is None:
+        measured["sgv"] = value
+    else:
+        measured["tgc"][t] = value
+    return width
+
+
+def summary(measured: dict[str, dict], options: A2sgConfig) -> dict[str, float]:
+    """One line of what `gradient` measured: means over layers and steps, and how many widths sit at a bound."""
+    tgc = torch.tensor([layer["tgc"] for layer in measured.values()], dtype=torch.float64)
+    widths = torch.tensor([layer["widths"] for layer in measured.values()], dtype=torch.float64)
+    return {
+        "sgv": torch.tensor([layer["sgv"] for layer in measured.values()]).nanmean().item(),
+        "tgc": tgc.nanmean().item(),
+        "width": widths.mean().item(),
+        "widths_at_min": int((widths <= options.width_min).sum()),
+        "widths_at_max": int((widths >= options.width_max).sum()),
+        "windows_empty": sum(layer["empty"] for layer in measured.values()),
+    }
