@@ -5,9 +5,10 @@ import sys
 from eval.accuracy import accuracy
 from eval.parity import parity
 from eval.quantisation import quantisation
+from eval.study import study
 from hardspike import run
 
-COMMANDS = {"accuracy": accuracy, "parity": parity, "quantisation": quantisation}
+COMMANDS = {"accuracy": accuracy, "parity": parity, "quantisation": quantisation, "study": study}
 
 if __name__ == "__main__":
     sys.exit(run("eval", COMMANDS))
