@@ -15,7 +15,7 @@ from torch import nn
 from export import layers, neurons
 from export.layers import Layer, Piece, refusal
 from export.neurons import DT
-from export.stepwise import inference_copy
+from export.stepwise import Chain, inference_copy
 from export.trace import Signal, interpret
 from hardspike import HardspikeError
 from targets.graph import plan
@@ -50,7 +50,7 @@ def freeze(network: nn.Module | Mapping[str, nn.Module], shape: tuple[int, ...],
         HardspikeError: a layer or an operation that NIR cannot hold exactly; names it and says what to do.
     """
     if isinstance(network, Network):
-        network = dict(network.layers)
+        network = Chain(network.layers, network.sums)
     network = inference_copy(network)
     shape = tuple(int(size) for size in shape)
     nodes, edges, made = {}, [], {}

@@ -29,7 +29,7 @@ def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True)
     """
     metadata = {"hardspike": versions("hardspike")["hardspike"], "readout": checkpoint.config.network.readout,
                 "data": jsonlib.dumps(to_dict(checkpoint.config)["data"])}
-    graph = freeze(dict(checkpoint.network.layers), checkpoint.shape, metadata, lossy_reset)
+    graph = freeze(checkpoint.network, checkpoint.shape, metadata, lossy_reset)
     return fold_batchnorm(graph) if fold else graph
 
 

@@ -2,9 +2,10 @@
 
 import copy
 import inspect
+import operator
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import partial
+from functools import partial, reduce
 
 import nir
 import snntorch as snn
@@ -21,13 +22,25 @@ OUTPUT_TOLERANCE = 1e-9
 
 
 class Chain(nn.Sequential):
-    """Layers one after the other; of the (spikes, states) that a snnTorch neuron may return, the spikes go on."""
+    """Layers one after the other; of the (spikes, states) that a snnTorch neuron may return, the spikes go on.
+
+    Args:
+        layers: name -> module.
+        sums: name -> the earlier layers whose outputs sum to its input, where that is not the layer before.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module], sums: Mapping[str, tuple[str, ...]] | None = None):
+        super().__init__(OrderedDict(layers))
+        self.sums = sums or {}
 
     def forward(self, input: Tensor) -> Tensor:
         """What the last layer gives for `input` (B, ...) of one time step."""
-        for layer in self:
+        outputs = {}
+        for name, layer in self._modules.items():
+            if name in self.sums:
+                input = reduce(operator.add, (outputs[source] for source in self.sums[name]))
             result = layer(input)
-            input = result[0] if isinstance(result, tuple) else result
+            outputs[name] = input = result[0] if isinstance(result, tuple) else result
         return input
 
 
@@ -109,9 +122,9 @@ def inference_copy(network: nn.Module | Mapping[str, nn.Module]) -> nn.Module:
         HardspikeError: the network cannot be copied.
     """
     if isinstance(network, Mapping | nn.ModuleDict):
-        network = Chain(OrderedDict(network.items()))
-    elif isinstance(network, snn.SpikingNeuron):
         network = Chain(network)
+    elif isinstance(network, snn.SpikingNeuron):
+        network = Chain({"0": network})
     # States that hang on a training graph cannot be copied as they are
     attached = [value for module in network.modules() for value in (*vars(module).values(), *module.buffers(False))
                 if isinstance(value, Tensor) and not value.is_leaf]

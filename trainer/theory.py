@@ -44,6 +44,8 @@ def report(network: Network, hard: bool) -> dict:
         (loose >= 1, f"loose q = {loose:.3g} >= 1"),
         (any(n.reset_mechanism != "subtract" for n in neurons), "reset is not by subtraction (eq. 4)"),
         (any(n.detach_reset for n in neurons), "reset path detached: the gradient is not exact"),
+        (any(n.beta.requires_grad for n in neurons), "leak is learned, and q with it"),
+        (bool(network.sums), "branches meet in sums (eq. 3 is a chain)"),
         (surrogate.rest_at_zero, "shifted surrogate leaves [0, 1]"),
         (bool(kinds & {nn.BatchNorm1d, nn.BatchNorm2d}), "BatchNorm in training mode"),
         (nn.MaxPool2d in kinds, "MaxPool"),
