@@ -32,7 +32,7 @@ from targets.graph import plan
 from targets.inputs import check_spikes
 from targets.layers import DECAY_UNIT, Connection, Layer, Network, split
 from targets.limits import Limits
-from targets.recording import Recording
+from targets.recording import Recording, Transmit
 from targets.reference import run_node
 from targets.shapes import array
 
@@ -63,11 +63,12 @@ class Cells:
 
 
 def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = None,
-        membrane: bool = False) -> Recording:
+        membrane: bool = False, transmit: Transmit | None = None) -> Recording:
     """Run an integer `graph` on integer `spikes` (T, B, *Input).
 
     Membranes are recorded in the chip's unit, threshold << 6, int32. The host's readout behind the last neurons is
-    computed in float64: exact for integer weights.
+    computed in float64: exact for integer weights. `transmit` says what reaches the next layers of a layer's spikes,
+    and is recorded.
 
     Raises:
         HardspikeError: the graph breaks a rule of the chip's arithmetic, or the input is not made of integers.
@@ -93,13 +94,14 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     size = max(1, CHUNK_NEURONS // max((math.prod(layer.shape) for layer in network.layers.values()), default=1))
     parts = [slice(start, start + size) for start in range(0, batch, size)]
     with _exact_float32() as threads, ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: _run_part(network, spikes, part, small, result), parts))
+        list(pool.map(lambda part: _run_part(network, spikes, part, small, result, transmit), parts))
     result.output = _read_out(network, spikes, result)
     return result
 
 
 @torch.inference_mode()
-def _run_part(network: Network, spikes: Tensor, part: slice, small: dict[str, bool], result: Recording) -> None:
+def _run_part(network: Network, spikes: Tensor, part: slice, small: dict[str, bool], result: Recording,
+              transmit: Transmit | None) -> None:
     """The samples `part` through all layers, into `result`."""
     values = {network.plan.input: spikes[:, part].float()}
     for group in _groups(network):
@@ -116,6 +118,8 @@ def _run_part(network: Network, spikes: Tensor, part: slice, small: dict[str, bo
                 membrane = result.membrane[layer.name][t, part] if result.membrane else None
                 _step(cells[layer.name], current, values[layer.name][t], membrane)
         for name in inner:
+            if transmit:
+                values[name] = transmit(name, values[name], part)
             # by way of int8: torch converts float32 to uint8 ten times slower
             result.spikes[name][:, part].view(torch.int8).copy_(values[name].to(torch.int8))
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from targets import fixed_point, rules
 from targets.limits import LOIHI2 as LIMITS
 from targets.limits import Violation
-from targets.recording import Recording
+from targets.recording import Recording, Transmit
 
 NAME = "loihi2"
 DESCRIPTION = "Loihi 2 in integers, bit for bit as Lava; reset to zero or by subtraction"
@@ -17,6 +17,7 @@ def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
     return rules.check(graph, LIMITS, dt)
 
 
-def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: bool = False) -> Recording:
+def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: bool = False,
+        transmit: Transmit | None = None) -> Recording:
     """Run an integer `graph` on `spikes` (T, B, *Input); see `targets.fixed_point.run`."""
-    return fixed_point.run(graph, spikes, LIMITS, dt, membrane)
+    return fixed_point.run(graph, spikes, LIMITS, dt, membrane, transmit)

@@ -1,5 +1,6 @@
 """What a run of a graph gives: the spikes of every layer and the output."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import torch
 from torch import Tensor
 
 from hardspike import HardspikeError, atomic_path
+
+Transmit = Callable[[str, Tensor, slice], Tensor]
+"""What becomes of a layer's spikes on their way: (layer, spikes (T, B, *shape), which samples of the run) -> spikes.
+
+Neurons have fired and reset by then; inside a loop they hear each other undisturbed.
+"""
 
 
 @dataclass

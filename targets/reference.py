@@ -12,7 +12,7 @@ from targets.graph import SPIKING, Plan, plan
 from targets.inputs import check_spikes
 from targets.limits import Violation
 from targets.neurons import STEPS, coefficients, delay_steps
-from targets.recording import Recording
+from targets.recording import Recording, Transmit
 
 NAME = "reference"
 DESCRIPTION = "float64, forward Euler: what the graph says"
@@ -25,12 +25,14 @@ def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
 
 
 @torch.inference_mode()
-def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: bool = False) -> Recording:
+def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: bool = False,
+        transmit: Transmit | None = None) -> Recording:
     """Run `graph` on `spikes` (T, B, *Input).
 
     Args:
         dt: seconds a step; see `targets.graph.plan`.
         membrane: also keep what every spiking node compares with its threshold.
+        transmit: what reaches the next layers of every spiking node's spikes, and is recorded.
 
     Raises:
         HardspikeError: the graph or the spikes are refused.
@@ -49,6 +51,8 @@ def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: 
                 run_node(layout, group[0], values, record)
         for name in group:
             if isinstance(layout.nodes[name], SPIKING):
+                if transmit:
+                    values[name] = transmit(name, values[name], slice(None))
                 result.spikes[name] = values[name].to(torch.uint8)
         needed = {edge.source for later in layout.groups[position + 1:] for n in later for edge in layout.sources(n)}
         for name in [name for name in values if name not in needed and name != layout.output]:
