@@ -63,8 +63,7 @@ def exact_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: 
     inside = ((z.abs() <= widths[-1].item()) & (q != 0)).nonzero().squeeze(1)
     z, q = z[inside].double(), q[inside].double()
     distance = z.abs()
-    # box and tri vanish at |z| = b, asy does not (eqs. A6, A7, 10)
-    first = torch.bucketize(distance, widths, right=name != "asy")
+    first = _first_width(distance, widths, closed=name == "asy")  # box and tri vanish at |z| = b (eqs. A6, A7, 10)
     kept = first < len(widths)
     if not kept.all():
         z, q, distance, first, inside = (values[kept] for values in (z, q, distance, first, inside))
@@ -96,6 +95,22 @@ def exact_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: 
         return (squares / size - mean**2).clamp_(min=0) / (sums(q.abs()) / size)
     reference = later.flatten()
     return sums(q * reference[inside].double()) / (squares.sqrt() * reference.double().norm())
+
+
+def _first_width(distance: Tensor, widths: Tensor, closed: bool) -> Tensor:
+    """Index of the narrowest width w with distance <= w (`closed`) or distance < w; len(widths) where there is none.
+
+    What `torch.bucketize` gives, several times faster: its binary search mispredicts a branch at each turn.
+    """
+    cells = 2048
+    scale = cells / widths[-1].item()
+    # one cell to the left: rounding must not put an element beyond its width
+    edges = (torch.arange(cells + 2, dtype=torch.float64) - 1) / scale
+    first = torch.bucketize(edges, widths, right=not closed)[(distance * scale).long()]
+    padded = torch.cat([widths, torch.tensor([math.inf], dtype=torch.float64)])
+    while (beyond := (padded[first] < distance) if closed else (padded[first] <= distance)).any():
+        first += beyond
+    return first
 
 
 def metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float) -> Tensor:
