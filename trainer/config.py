@@ -28,6 +28,7 @@ class FitConfig:
         lr: peak learning rate of AdamW; warmed up over the first tenth of the run, then a cosine to zero
         weight_decay: of AdamW
         label_smoothing: of the cross-entropy
+        rmp: factor of the RMP loss on membranes (trainer.losses.rmp) beside the cross-entropy; 0 leaves it out
         slope_end: slope of the spike function at the end of the run, reached geometrically from
             `network.surrogate.slope` (annealing towards the hard threshold); null keeps it
         average: decay per step of an exponential moving average of the weights, which is what is evaluated and kept;
@@ -48,6 +49,7 @@ class FitConfig:
     lr: float = 3e-3
     weight_decay: float = 1e-2
     label_smoothing: float = 0.0
+    rmp: float = 0.0
     slope_end: float | None = None
     average: float = 0.98
     seed: int = 0
@@ -69,8 +71,9 @@ class FitConfig:
                 raise UsageError(f"{key} {getattr(self, key)}: must be 1 or more")
         if not 0 < self.lr < float("inf"):
             raise UsageError(f"lr {self.lr}: must be positive and finite")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise UsageError(f"weight_decay {self.weight_decay}: must be 0 or more and finite")
+        for key in ("weight_decay", "rmp"):
+            if not 0 <= getattr(self, key) < float("inf"):
+                raise UsageError(f"{key} {getattr(self, key)}: must be 0 or more and finite")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads {self.threads}: must be 1 or more")
         check_augment(self.augment, self.data.steps)

@@ -4,7 +4,7 @@ import csv
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hardspike import HardspikeError, UsageError, atomic_path, progress
 from trainer import checkpoint as checkpoints
-from trainer import theory
+from trainer import losses, theory
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig, differences, to_dict
 from trainer.data import Data, load
@@ -174,13 +174,11 @@ class _Run:
         self._anneal(epoch)
         self.network.train()
         first, second = self._stream(epoch, 0), self._stream(epoch, 1)
-        loss: Callable[[Batch], Tensor] = lambda batch: torch.nn.functional.cross_entropy(  # noqa: E731
-            self.network(batch[0]), batch[1], label_smoothing=config.label_smoothing)
         total, began = 0.0, time.perf_counter()
         with progress(range(self.batches), f"epoch {epoch}/{config.epochs}") as bar:
             for index in bar:
                 self.method_state |= {"epoch": epoch, "batch": index}
-                value = self.method.gradient(self.network, loss, next(first), lambda: next(second), config,
+                value = self.method.gradient(self.network, self.loss, next(first), lambda: next(second), config,
                                              self.method_state).item()
                 if not math.isfinite(value):
                     raise HardspikeError(f"{config.out}: loss became {value} in epoch {epoch}; the run diverged: lower "
@@ -210,6 +208,16 @@ class _Run:
               f"{100 * smooth.accuracy:.1f} %  hard {100 * hard.accuracy:.1f} %  gap {100 * row['gap']:+.1f}  "
               f"spikes {row['spikes_per_sample']:.0f}  {seconds:.1f} s", flush=True)
         return row
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy, and the RMP loss where it is asked for."""
+        membranes: dict[str, Tensor] | None = {} if self.config.rmp else None
+        loss = torch.nn.functional.cross_entropy(self.network(batch[0], membranes=membranes), batch[1],
+                                                 label_smoothing=self.config.label_smoothing)
+        if membranes:
+            thresholds = {name: neuron.threshold for name, neuron in self.network.neurons().items()}
+            loss = loss + self.config.rmp * losses.rmp(membranes, thresholds)
+        return loss
 
     def _anneal(self, epoch: int) -> None:
         """The slope of this epoch: geometric from the configured one to `slope_end`, which the last fifth keeps."""
