@@ -3,7 +3,8 @@
 What is counted, per layer:
 
 - events: source values that are not 0, each at each step (a spike, a pixel with events, a pooled value);
-- SynOps: events times the fan-out of their source, border of a convolution and synapses of weight 0 included;
+- SynOps: events times the fan-out of their source, border of a convolution and synapses of weight 0 included; an edge
+  without weights (a shortcut) has none;
 - MACs and ACs: the effective ones of NeuroBench 2.3 (`SynapticOperations`): source value and weight are both not 0,
   biases do not count. A layer whose sources give only -1, 0 and 1 accumulates (AC), any other multiplies (MAC).
   NeuroBench decides that anew for each call of a layer, here it is decided once for a run: on counted events, of which

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,15 +12,14 @@ from torch import Tensor, nn
 from eval.cache import cached
 from eval.counts import Counts, NeuronCounts, SynapseCounts, Tally, count_graph, count_neurons, count_synapses
 from eval.models import CHUNK, data_of, open_model, same_data
+from eval.parity import lava
 from eval.traffic import Traffic, count_traffic
 from export.freeze import convert
 from export.layers import Layer
-from export.netx import write_net
 from export.quantise_file import CHIPS, chip_of
 from hardspike import HardspikeError, UsageError, print_table, progress
 from targets.commands import load_target
 from targets.graph import plan
-from targets.lava import runner
 from targets.layers import split
 from targets.mapping import map_graph
 from trainer.checkpoint import Checkpoint
@@ -53,8 +51,8 @@ def operations(*models: Path, targets: str = "reference", split: str = "test", s
     `targets` names it, in Lava; all in float64 or integers but onnxruntime. SynOps are events times true fan-out,
     MACs and ACs the effective ones of NeuroBench. Each representation is counted as it computes: the PyTorch network
     applies a linear readout once a sample, its graph at every step; a lowered graph has pooling inside its
-    convolutions. Messages: a spike sends one to each core that it reaches; hops only where a floor plan is public
-    (Loihi 1).
+    convolutions; an edge without weights (a shortcut) counts nothing. Messages: a spike sends one to each core that it
+    reaches; hops only where a floor plan is public (Loihi 1).
 
     Args:
         models: checkpoints (.pt) and graphs (.nir), counted on the same recordings
@@ -182,14 +180,6 @@ def count_network(stored: Checkpoint, frames: Tensor) -> Counts:
         elif name in tally.fired:
             layers.append(count_neurons(name, tally.fired[name], tally))
     return Counts(tally.samples, tally.steps, tuple(layers))
-
-
-def lava(graph: nir.NIRGraph, frames: Tensor):
-    """An integer graph in Intel's simulator."""
-    with tempfile.TemporaryDirectory() as folder:
-        net = Path(folder) / "model.net"
-        write_net(graph, net)
-        return runner.run(net, frames)
 
 
 def _rows(run: Run) -> list[dict]:

@@ -4,6 +4,7 @@ import itertools
 import tempfile
 from pathlib import Path
 
+import nir
 import torch
 from torch import Tensor
 
@@ -53,7 +54,7 @@ def parity(model: Path, targets: str = "reference,loihi2,onnxruntime", bits: int
     runs: dict[str, Recording] = {}
     for name in progress(names, "targets"):
         if name == "lava":
-            runs[name] = _lava(integer, frames)
+            runs[name] = lava(integer, frames)
         elif name in CHIPS:
             runs[name] = _run(name, integer, frames)
         else:
@@ -84,8 +85,8 @@ def _run(name: str, graph, frames: Tensor) -> Recording:
                      torch.cat([p.output for p in parts], 1))
 
 
-def _lava(graph, frames: Tensor) -> Recording:
-    """Intel's simulator on a `.net` file of the integer graph."""
+def lava(graph: nir.NIRGraph, frames: Tensor) -> Recording:
+    """An integer graph, as a `.net` file, in Intel's simulator on frames (T, B, ...)."""
     with tempfile.TemporaryDirectory() as folder:
         net = Path(folder) / "model.net"
         write_net(graph, net)
