@@ -3,12 +3,15 @@
 import sys
 
 from eval.accuracy import accuracy
+from eval.energy import energy
+from eval.operations import operations
 from eval.parity import parity
 from eval.quantisation import quantisation
 from eval.study import study
 from hardspike import run
 
-COMMANDS = {"accuracy": accuracy, "parity": parity, "quantisation": quantisation, "study": study}
+COMMANDS = {"accuracy": accuracy, "energy": energy, "operations": operations, "parity": parity,
+            "quantisation": quantisation, "study": study}
 
 if __name__ == "__main__":
     sys.exit(run("eval", COMMANDS))

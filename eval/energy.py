@@ -1,0 +1,136 @@
+"""`python -m eval energy`: counted operations times a table of prices, beside the equivalent ANN."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from eval.operations import Run, recordings, runs
+from eval.price_tables import PriceTable, load_table
+from export.nir_file import open_graph
+from export.quantise_file import CHIPS
+from hardspike import HardspikeError, UsageError, print_table
+from targets import rules
+
+NANO = 1e9
+
+
+def energy(*models: Path, prices: str = "horowitz45nm", ann: str = "horowitz45nm,horowitz45nm_sram",
+           split: str = "test", samples: int = 64, name: str | None = None, path: Path | None = None,
+           json: Path | None = None, csv: Path | None = None) -> list[dict]:
+    """Energy a sample: counts of `python -m eval operations` times a price table, every price with its evidence.
+
+    A table prices a counted term or says why it leaves it out; while a term has neither, there is no total. Tables:
+    synops_45nm (the papers' convention), horowitz45nm, horowitz45nm_int8 (arithmetic), the same with _sram (and data
+    movement), loihi1, loihi2 (nothing was published), truenorth, spinnaker2, or a .yaml file of your own.
+
+    Beside it stands the equivalent ANN: the same linear layers, dense, passed once a sample instead of once a step.
+    Memory is counted without any reuse: an event reads a weight and reads and writes a membrane for each of its
+    synapses, an update reads and writes a membrane; a MAC of the ANN reads a weight and an activation, and each result
+    is written once.
+
+    Args:
+        models: checkpoints (.pt) and graphs (.nir); prices of a chip need graphs that can be mapped to it
+        prices: table names or .yaml files joined by commas
+        ann: tables for the equivalent ANN, joined by commas
+        split: train, validation or test
+        samples: recordings, spread over the split; 0 for all
+        name: data source, where no model says it or another one is wanted
+        path: folder of the recordings, where it is not the one of the training run
+        json: file for the table
+        csv: file for the table
+
+    Returns:
+        one row a model, table and term, and the totals.
+
+    Raises:
+        HardspikeError: a counted term has no price; what has one is printed first.
+    """
+    tables, ann_tables = ([load_table(word.strip()) for word in words.split(",") if word.strip()]
+                          for words in (prices, ann))
+    if not tables:
+        raise UsageError("prices: name a table, such as horowitz45nm")
+    frames, title = recordings(models, split, samples, name, path)
+    rows, refused = [], []
+    for model in models:
+        for table in tables:
+            if table.chip and model.suffix == ".pt":
+                raise UsageError(f"{model}: prices of {table.name} need a graph mapped to its cores; give the .nir "
+                                 f"file of `python -m export quantise --target {table.chip}`")
+            run = runs(model, frames, chip=table.chip)[0]
+            head = {"model": str(model), "run": f"SNN, {run.mode}", "prices": table.name}
+            counted = chip_terms(run) if table.chip else terms(run)
+            rows += _priced(head, {term: None if count is None else count / run.counts.samples
+                                   for term, count in counted.items()}, table, refused)
+        for table in ann_tables:
+            rows += _priced({"model": str(model), "run": "ANN, one pass", "prices": table.name}, ann_terms(run), table,
+                            refused)
+    print_table(rows, f"{title}: energy a sample", json, {"samples": frames.shape[1], "tables": {
+        table.name: asdict(table) for table in (*tables, *ann_tables)}, "refused": refused}, csv)
+    for label, about in {table.name: table.about for table in (*tables, *ann_tables)}.items():
+        print(f"{label}: {about}")
+    for model in models:
+        for table in tables:
+            _warn(model, table)
+    if refused:
+        raise HardspikeError("no total: " + "; ".join(refused))
+    return rows
+
+
+def terms(run: Run) -> dict[str, int]:
+    """Counts of a run, all samples together, under the names that price tables use."""
+    synops, updates = run.counts.total("synops"), run.counts.total("updates")
+    return {"synops": synops, "macs": run.counts.total("macs"), "acs": run.counts.total("acs"), "updates": updates,
+            "reads": 2 * synops + updates, "writes": synops + updates}
+
+
+def chip_terms(run: Run) -> dict[str, int | None]:
+    """Counts of a mapped run: what its cores do apart from the readout of the host; None for hops without a plan."""
+    mapped = {entry.layer for entry in run.traffic}
+    inside = [entry for entry in run.traffic if not entry.from_host]
+    hops = [sum(entry.hops[axis] for entry in inside) if all(entry.hops for entry in inside) else None
+            for axis in (0, 1)]
+    return {"synops": sum(layer.synops for layer in run.counts.synapses if layer.layer in mapped),
+            "host_synops": sum(layer.synops for layer in run.counts.synapses if layer.layer not in mapped),
+            "updates": run.counts.total("updates"),
+            "input_messages": sum(entry.messages for entry in run.traffic if entry.from_host),
+            "messages": sum(entry.messages for entry in inside), "hops_ew": hops[0], "hops_ns": hops[1]}
+
+
+def ann_terms(run: Run) -> dict[str, int]:
+    """What an ANN of the same linear layers does for one sample: dense, one pass."""
+    macs = run.counts.total("synapses")
+    return {"macs": macs, "reads": 2 * macs, "writes": run.counts.total("outputs")}
+
+
+def _priced(head: dict, counts: dict[str, float | None], table: PriceTable, refused: list[str]) -> list[dict]:
+    """Rows of one run; what keeps it from a total goes to `refused`."""
+    rows, missing = [], []
+    for term, count in counts.items():
+        price = table.prices.get(term)
+        row = {**head, "term": term, "a sample": count, "price": None, "energy nJ": None, "evidence": None,
+               "source": None}
+        if price and count is not None:
+            row |= {"price": f"{price.value:g} {price.unit}", "energy nJ": count * price.joules * NANO,
+                    "evidence": price.evidence, "source": price.source}
+        elif term in table.excluded:
+            row |= {"evidence": "left out", "source": table.excluded[term]}
+        elif price:
+            missing.append(f"{term} (priced, but not counted: no public floor plan, or more than one chip)")
+        elif count is None or count:
+            missing.append(term)
+        rows.append(row)
+    total = None if missing else sum(row["energy nJ"] or 0.0 for row in rows)
+    if missing:
+        refused.append(f"{head['model']} ({head['run']}): table {table.name} has no price for {', '.join(missing)}; "
+                       "add one with its source, or exclude it with the reason")
+    evidence = ", ".join(dict.fromkeys(row["evidence"] for row in rows if row["energy nJ"] is not None))
+    return [*rows, {**head, "term": "total", "a sample": None, "price": None, "energy nJ": total,
+                    "evidence": evidence or None, "source": "refused: unpriced terms" if missing else None}]
+
+
+def _warn(model: Path, table: PriceTable) -> None:
+    """Say where a graph is priced on a chip that could not run it."""
+    if table.chip:
+        limits = CHIPS[table.chip].LIMITS
+        broken = [v for v in rules.check(open_graph(model), limits) if v.severity == "error"]
+        if broken:
+            print(f"{model} breaks {len(broken)} rules of {limits.chip}, so its energy there is a what-if: {broken[0]}")
