@@ -75,17 +75,20 @@ def exact_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: 
         alpha, gamma, x = 1 / (2 * widths), torch.full_like(widths, height - 0.5), widths[first] + z
     step = (widths[:, None] - widths).tril()  # (K, K): from the width where an element enters to a later one
 
+    def count(weights: Tensor) -> Tensor:
+        return torch.bincount(first, weights, len(widths)).double()  # of no elements it would be of integers
+
     def sums(weights: Tensor, squared: bool = False) -> Tensor:
         """(K,): the sum of weights*f, or of weights*f^2, over the elements inside each width."""
-        added = [torch.bincount(first, weights, len(widths))]
+        added = [count(weights)]
         total = added[0].cumsum(0)
         if x is None:
             return total * (gamma**2 if squared else gamma)
-        added.append(torch.bincount(first, weights := weights * x, len(widths)))
+        added.append(count(weights := weights * x))
         along = added[1].cumsum(0) + step @ added[0]
         if not squared:
             return alpha * along + gamma * total
-        added.append(torch.bincount(first, weights * x, len(widths)))
+        added.append(count(weights * x))
         across = added[2].cumsum(0) + 2 * step @ added[1] + step**2 @ added[0]
         return alpha**2 * across + 2 * alpha * gamma * along + gamma**2 * total
 

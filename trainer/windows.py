@@ -29,7 +29,8 @@ def tri(z: Tensor, width: float, height: float) -> Tensor:
 
 def asy(z: Tensor, width: float, height: float) -> Tensor:
     """A2SG eq. 10, `height` is h."""
-    return (z * (1 / (2 * width))).add_(height).mul_(z.abs() <= width)
+    # z + 2bh first: exactly 0 at z = -b for h = 1/2, and never below
+    return (z + 2 * width * height).mul_(1 / (2 * width)).mul_(z.abs() <= width)
 
 
 def arc(z: Tensor, width: float, height: float) -> Tensor:
