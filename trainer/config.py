@@ -35,6 +35,8 @@ class FitConfig:
             0 keeps the weights themselves
         seed: of the initial weights, the order of recordings and the augmentation
         threads: CPU threads; null leaves torch's own choice
+        diagnose: epochs between diagnostics of every layer (trainer.diagnostics), which go to the history and to
+            TensorBoard; 0 for none
         data: events and frames
         augment: augmentation of the training part
         network: layers and neurons
@@ -54,6 +56,7 @@ class FitConfig:
     average: float = 0.98
     seed: int = 0
     threads: int | None = None
+    diagnose: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(
         shift=1.5, rotation=5, scale=0.05, shear=0.05, drop=0.1, jitter=0))
@@ -76,6 +79,8 @@ class FitConfig:
                 raise UsageError(f"{key} {getattr(self, key)}: must be 0 or more and finite")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads {self.threads}: must be 1 or more")
+        if self.diagnose < 0:
+            raise UsageError(f"diagnose {self.diagnose}: must be 0 (none) or more")
         check_augment(self.augment, self.data.steps)
         for key in ("average", "label_smoothing"):
             if not 0 <= getattr(self, key) < 1:

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hardspike import HardspikeError, UsageError, atomic_path, progress
 from trainer import checkpoint as checkpoints
-from trainer import losses, theory
+from trainer import diagnostics, losses, theory
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig, differences, to_dict
 from trainer.data import Data, load
@@ -25,6 +25,8 @@ from trainer.methods import METHODS, a2sg
 from trainer.networks import Network, build
 
 Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,)
+DIAGNOSED = 32
+"""Recordings that `diagnose` looks at."""
 
 
 @dataclass
@@ -77,6 +79,10 @@ def fit(config: FitConfig, resume: bool = False) -> Fit:
         run.save(row)
         for key, value in _scalars(row).items():
             board.add_scalar(key, value, epoch)
+        for layer, values in row.get("layers", {}).items():
+            for key, value in values.items():
+                if isinstance(value, int | float):
+                    board.add_scalar(f"{layer}/{key}", value, epoch)
     board.close()
     # best.pt tells of the whole run, not only of the epochs up to it
     checkpoints.save(replace(checkpoints.load(config.out / "best.pt"), history=run.history), config.out / "best.pt")
@@ -202,8 +208,14 @@ class _Run:
             "gradient_evaluations": self.method_state["gradient_evaluations"],
             "train_seconds": seconds,
         }
-        if measured := self.method_state.pop("measured", None):
-            row |= a2sg.summary(measured, config.a2sg) | {"layers": measured}
+        layers = self.method_state.pop("measured", {})
+        if layers:
+            row |= a2sg.summary(layers, config.a2sg)
+        if config.diagnose and (epoch % config.diagnose == 0 or epoch == config.epochs):
+            for name, values in self._diagnose().items():
+                layers[name] = layers.get(name, {}) | values
+        if layers:
+            row["layers"] = layers
         print(f"epoch {epoch:3d}/{config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
               f"{100 * smooth.accuracy:.1f} %  hard {100 * hard.accuracy:.1f} %  gap {100 * row['gap']:+.1f}  "
               f"spikes {row['spikes_per_sample']:.0f}  {seconds:.1f} s", flush=True)
@@ -218,6 +230,13 @@ class _Run:
             thresholds = {name: neuron.threshold for name, neuron in self.network.neurons().items()}
             loss = loss + self.config.rmp * losses.rmp(membranes, thresholds)
         return loss
+
+    def _diagnose(self) -> dict[str, dict]:
+        """Diagnostics of the network that is kept, on the same recordings of the training part each time."""
+        train = self.data.train
+        index = torch.randperm(len(train.labels), generator=_generator(self.config.seed, 0, 0))[:DIAGNOSED]
+        windows = {name: neuron.windows for name, neuron in self.network.neurons().items() if neuron.windows}
+        return diagnostics.diagnose(self.kept, self.data.to_input(train.frames[index]), windows, self.config.seed)
 
     def _anneal(self, epoch: int) -> None:
         """The slope of this epoch: geometric from the configured one to `slope_end`, which the last fifth keeps."""
