@@ -26,6 +26,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.data import Split
 from trainer.data import load as load_data
 from trainer.data.spikes_file import SPLITS
+from trainer.networks import Network
 
 NEURON_COLUMNS = ("neurons", "spikes", "silent", "updates")
 SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
@@ -130,15 +131,28 @@ def runs(model: Path, frames: Tensor, targets: str = "reference", chip: str | No
 
 def _count(content: Checkpoint | nir.NIRGraph, mode: str, frames: Tensor, chip: str | None) -> Run:
     if isinstance(content, Checkpoint):
-        return Run("", mode, count_network(content, frames))
-    layout, tally = plan(content), Tally()
-    for part in [frames] if mode == "lava" else progress(frames.split(CHUNK, 1), mode):
-        recording = lava(content, part) if mode == "lava" else load_target(mode).run(content, part)
+        if tuple(frames.shape[2:]) != tuple(content.shape):
+            raise HardspikeError(f"the checkpoint takes frames {tuple(content.shape)}, the data gives "
+                                 f"{tuple(frames.shape[2:])}")
+        return Run("", mode, count_network(content.network, frames))
+    counts, traffic = count_target(content, mode, frames, chip)
+    return Run("", mode, counts, traffic)
+
+
+def count_target(graph: nir.NIRGraph, target: str, frames: Tensor,
+                 chip: str | None = None) -> tuple[Counts, tuple[Traffic, ...]]:
+    """Counts of a graph on a target, on frames (T, B, *Input); traffic where it is mapped to the cores of `chip`.
+
+    Raises:
+        HardspikeError: the target refuses the graph or the frames, or the graph cannot be mapped.
+    """
+    layout, tally, traffic = plan(graph), Tally(), ()
+    for part in [frames] if target == "lava" else progress(frames.split(CHUNK, 1), target):
+        recording = lava(graph, part) if target == "lava" else load_target(target).run(graph, part)
         tally.add_run(layout, part, recording.spikes)
-    traffic = ()
     if chip:
-        traffic = count_traffic(split(layout), map_graph(content, CHIPS[chip].LIMITS), tally)
-    return Run("", mode, count_graph(layout, tally), traffic)
+        traffic = count_traffic(split(layout), map_graph(graph, CHIPS[chip].LIMITS), tally)
+    return count_graph(layout, tally), traffic
 
 
 def _from_json(model: str, mode: str, stored: dict) -> Run:
@@ -149,16 +163,9 @@ def _from_json(model: str, mode: str, stored: dict) -> Run:
                      for entry in stored["traffic"]))
 
 
-def count_network(stored: Checkpoint, frames: Tensor) -> Counts:
-    """Counts of the hard PyTorch network, in float64, on frames (T, B, C, H, W): what each of its modules was given.
-
-    Raises:
-        HardspikeError: the frames do not fit.
-    """
-    if tuple(frames.shape[2:]) != tuple(stored.shape):
-        raise HardspikeError(f"the checkpoint takes frames {tuple(stored.shape)}, the data gives "
-                             f"{tuple(frames.shape[2:])}")
-    network, tally, shapes, outputs = copy.deepcopy(stored.network).double().eval(), Tally(), {}, {}
+def count_network(network: Network, frames: Tensor) -> Counts:
+    """Counts of the hard PyTorch network, in float64, on frames (T, B, C, H, W): what each of its modules was given."""
+    network, tally, shapes, outputs = copy.deepcopy(network).double().eval(), Tally(), {}, {}
     for name, module in network.layers.items():
         if isinstance(module, nn.Conv2d | nn.Linear):
             def count(module: nn.Module, given: tuple[Tensor], result: Tensor, name: str = name) -> None:

@@ -39,7 +39,7 @@ def count_traffic(network: Network, mapping: Mapping, tally: Tally) -> tuple[Tra
     for name, cores in mapping.cores.items():
         place[name] = range(number, number + len(cores))
         number += len(cores)
-    planned = mapping.limits == LOIHI1 and number <= LOIHI1.cores.value
+    planned = mapping.limits.chip == LOIHI1.chip and number <= LOIHI1.cores.value
     found = []
     for name, layer in network.layers.items():
         for index, connection in enumerate(layer.connections):

@@ -1,15 +1,21 @@
 """Untrained networks that spike, for tests of what comes after training."""
 
+from pathlib import Path
+
 import torch
 
+from trainer.checkpoint import Checkpoint, save
+from trainer.config import FitConfig
+from trainer.data import DataConfig
 from trainer.networks import Network, NetworkConfig, build
 
 SHAPE = (2, 34, 34)
+BUSY = {"layers": "6c5s2-ap2-8c3-32", "gain": 6.0}
 
 
 def busy_network(**options) -> Network:
     """An untrained network that spikes in every layer, with BatchNorm statistics that are not the initial ones."""
-    options = {"layers": "6c5s2-ap2-8c3-32", "gain": 6.0, **options}
+    options = {**BUSY, **options}
     network = build(NetworkConfig(**options), SHAPE, 10)
     for name, value in [*network.named_buffers(), *network.named_parameters()]:
         if "running" in name:
@@ -23,3 +29,11 @@ def busy_network(**options) -> Network:
 
 def frames(steps: int = 12, batch: int = 6) -> torch.Tensor:
     return (torch.rand(steps, batch, *SHAPE) < 0.3).float()
+
+
+def busy_checkpoint(path: Path, data: DataConfig, **options) -> Path:
+    """`busy_network` as a checkpoint of a run on `data`."""
+    network = busy_network(**options)
+    config = FitConfig(data=data, network=NetworkConfig(**{**BUSY, **options}))
+    save(Checkpoint(config, network, SHAPE, 10, 1, [], {}), path)
+    return path
