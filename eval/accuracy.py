@@ -67,9 +67,15 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
 def _row(model: Path, mode: str, logits: Tensor, labels: Tensor, spikes: dict[str, float], gap: float | None,
          history: list[dict] | None = None) -> dict:
     right, count = int((logits.argmax(1) == labels).sum()), len(labels)
-    interval = binomtest(right, count).proportion_ci(0.95)
-    return {"model": str(model), "mode": mode, "accuracy %": 100 * right / count, "low %": 100 * interval.low,
-            "high %": 100 * interval.high, "gap": None if gap is None else 100 * gap,
+    low, high = interval(right, count)
+    return {"model": str(model), "mode": mode, "accuracy %": 100 * right / count, "low %": 100 * low,
+            "high %": 100 * high, "gap": None if gap is None else 100 * gap,
             "train s": sum(row["train_seconds"] for row in history) if history else None,
             "gradients": history[-1]["gradient_evaluations"] if history else None,
             "spikes": sum(spikes.values()), "layers": spikes}
+
+
+def interval(right: int, count: int) -> tuple[float, float]:
+    """Where the true share lies after `right` of `count`: exact binomial (Clopper-Pearson) at 95 %."""
+    found = binomtest(right, count).proportion_ci(0.95)
+    return found.low, found.high

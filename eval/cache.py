@@ -12,7 +12,7 @@ from typing import Any
 import hardspike
 from hardspike import HardspikeError, atomic_path, cache_folder, versions
 
-__all__ = ["cached", "fingerprint"]
+__all__ = ["cached", "cached_file", "fingerprint"]
 
 OWN = ("trainer", "export", "targets", "eval")
 LIBRARIES = ("torch", "numpy", "scipy", "nir", "snntorch", "onnx", "onnxruntime", "scikit-learn", "tonic")
@@ -36,7 +36,7 @@ def cached(key: dict, compute: Callable[[], Any]) -> Any:
     Raises:
         HardspikeError: a file in `key` cannot be read, or the cache cannot be written.
     """
-    path = cache_folder() / "eval" / f"{fingerprint(key, _program())}.json"
+    path = _path(key, ".json")
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):  # none yet, or a damaged one
@@ -44,6 +44,23 @@ def cached(key: dict, compute: Callable[[], Any]) -> Any:
     with atomic_path(path) as temporary:
         temporary.write_text(text)
     return json.loads(text)
+
+
+def cached_file(key: dict, suffix: str, write: Callable[[Path], None]) -> Path:
+    """The file that `write(path)` wrote in an earlier call with the same `key`, or writes now; see `cached`.
+
+    Raises:
+        HardspikeError: a file in `key` cannot be read, or the cache cannot be written.
+    """
+    path = _path(key, suffix)
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            write(temporary)
+    return path
+
+
+def _path(key: dict, suffix: str) -> Path:
+    return cache_folder() / "eval" / f"{fingerprint(key, _program())}{suffix}"
 
 
 def fingerprint(*values: Any) -> str:
