@@ -1,0 +1,53 @@
+"""A study: variants by seeds, paired, not repeated, refused where it cannot be what it says."""
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from eval import study as module
+from eval.study import study
+from hardspike import HardspikeError, UsageError
+from trainer import checkpoint
+
+STUDY = """
+base: {method: a2sg, epochs: 1, batch_size: 128, data: {steps: 3}, network: {layers: 4c5s4-16, batch_norm: true}}
+variants:
+  BOX: {a2sg: {window: box, adapt: none}}
+  wide: {a2sg: {window: box, adapt: none, width: 1.0}, network: {reset: zero}}
+"""
+
+
+def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, capsys):
+    file = tmp_path / "small.yaml"
+    file.write_text(STUDY)
+    rows = study(file, tmp_path / "runs", seeds=2, jobs=2, json=tmp_path / "s.json", csv=tmp_path / "s.csv")
+    assert [row["variant"] for row in rows] == ["BOX", "wide"]
+    assert rows[0]["points"] == 0 and rows[0]["points p"] is None
+    wide = checkpoint.load(tmp_path / "runs" / "wide" / "1" / "best.pt").config
+    assert (wide.seed, wide.a2sg.width, wide.network.reset, wide.network.layers) == (1, 1.0, "zero", "4c5s4-16")
+    before = (tmp_path / "runs" / "BOX" / "0" / "best.pt").stat().st_mtime_ns
+    assert study(file, tmp_path / "runs", seeds=2) == rows
+    assert (tmp_path / "runs" / "BOX" / "0" / "best.pt").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="epochs: 1 -> 2"):
+        study(file, tmp_path / "runs", seeds=1, epochs=2)
+
+
+def test_the_test_against_the_first_variant_is_paired():
+    accuracy = {"A": [90.0, 94.0, 98.0], "B": [91.0, 95.5, 98.5]}
+    spikes = {"A": [100.0, 200.0, 300.0], "B": [90.0, 180.0, 270.0]}
+    first, second = module._compare([{"variant": name, "accuracy %": a, "spikes": s} for name in "AB"
+                                     for a, s in zip(accuracy[name], spikes[name], strict=True)])
+    assert first["accuracy % sd"] == pytest.approx(4) and first["points"] == 0
+    assert second["points"] == pytest.approx(1) and second["spikes change %"] == pytest.approx(-10)
+    assert second["points p"] == pytest.approx(ttest_rel(accuracy["B"], accuracy["A"]).pvalue)
+    assert second["points p"] > 0.05 > ttest_rel(np.array([0, 1, 2.1]) + 5, [0, 1, 2]).pvalue
+
+
+@pytest.mark.parametrize(("text", "message"), [("variants: {A: {epoch: 3}}", "A"), ("base: {}", "variants"),
+                                               ("variants: {A: {}}\nbasis: {}", "did you mean 'base'"),
+                                               ("variants: [", "cannot be read as YAML")])
+def test_a_study_that_cannot_be_read_is_refused(tmp_path, text, message):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(HardspikeError, match=message):
+        study(file, tmp_path / "runs")
