@@ -8,17 +8,18 @@ from export.passes.fold_gain import fold_gain
 from export.passes.fold_pooling import fold_pooling
 from export.passes.quantise import QuantisedLayer, quantise
 from export.passes.rewrite import flatten, separate
+from export.passes.weigh import weigh
 from targets.limits import Limits
 
 
 def fold(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
-    """Nesting, BatchNorm, gains and pooling folded away, linear nodes of one layer each; the same spikes but for
-    float64 rounding.
+    """Nesting, BatchNorm, gains and pooling folded away, linear nodes of one layer each and on every way to one; the
+    same spikes but for float64 rounding.
 
     Raises:
         HardspikeError: a layer that cannot be folded.
     """
-    return fold_pooling(separate(fold_gain(fold_batchnorm(flatten(graph, dt)), dt)))
+    return fold_pooling(separate(fold_gain(weigh(fold_batchnorm(flatten(graph, dt))), dt)))
 
 
 def lower(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8, scale: str = "searched",

@@ -3,6 +3,8 @@
 import itertools
 import math
 
+import nir
+import numpy as np
 import pytest
 import snntorch as snn
 import torch
@@ -10,10 +12,15 @@ from torch import nn
 
 from export import parity
 from export.freeze import freeze
+from export.lower import fold, lower
+from export.netx import write_net
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.stepwise import run_stepwise
-from hardspike import UsageError
-from targets.graph import read, write
+from hardspike import HardspikeError, UsageError
+from targets import loihi2, onnx_runtime, reference, rules
+from targets.graph import plan, read, write
+from targets.layers import split
+from targets.limits import LOIHI2
 from tests.networks import SHAPE, busy_network, frames
 from trainer import theory
 from trainer.networks import PRESETS, Network, NetworkConfig, build
@@ -74,6 +81,43 @@ def test_every_spike_of_a_residual_network_is_kept(reset, batch_norm, layers, tm
     checked = parity.check_network(network, graph, unfolded, frames())
     assert len(checked.layers) == len(network.neurons()) and all(layer.spikes > 20 for layer in checked.layers)
     assert checked.mismatches == 0 and checked.float32.beyond == 0
+
+
+@pytest.mark.parametrize(("reset", "layers"), [("subtract", LAYERS), ("zero", "6c4s2p0-ap2-6r-10rs2-ap")])
+def test_a_residual_network_runs_on_loihi2_and_in_onnx_as_its_graph_says(reset, layers, tmp_path):
+    """After pooling, a shortcut and two convolutions take in the pooling of one layer."""
+    network, x = busy_network(layers=layers, reset=reset, batch_norm=True), frames(8, 4)
+    graph = freeze(network, SHAPE)
+    folded, wanted = fold(graph), reference.run(graph, x).spikes
+    assert all(torch.equal(spikes, wanted[name]) for name, spikes in reference.run(folded, x).spikes.items())
+    integer, rows = lower(graph, x, LOIHI2, scale="max_abs")
+    assert not [violation for violation in rules.check(integer, LOIHI2) if violation.severity == "error"]
+    exact, onnx = loihi2.run(integer, x).spikes, onnx_runtime.run(integer, x).spikes
+    assert len(rows) == len(wanted)
+    for row in rows:
+        assert row.spikes == wanted[row.layer].sum() > 20 and row.mismatches < 0.35 * row.spikes
+        assert torch.equal(onnx[row.layer], exact[row.layer])
+    with pytest.raises(HardspikeError, match=r"layer 'lif.': is fed over 2 connections .*run it on loihi2"):
+        write_net(integer, tmp_path / "a.net")
+
+
+def test_spikes_straight_into_neurons_get_a_weight_of_one():
+    """Of any number of axes, flattened, scaled or delayed on the way; a reset's loop is left as it is."""
+    one, shape = np.ones((2, 3, 3)), np.ones(18)
+    nodes = {"input": nir.Input({"input": np.array([2, 3, 3])}), "a": nir.Threshold(0.5 * one),
+             "delay": nir.Delay(1e-3 * one), "flatten": nir.Flatten({"input": np.array([2, 3, 3])}, 0, -1),
+             "scale": nir.Scale(0.4 * shape), "b_membrane": nir.LI(4e-3 * shape, 4 * shape, 0 * shape),
+             "b": nir.Threshold(shape), "b_reset": nir.Scale(-shape), "output": nir.Output({"output": np.array([18])})}
+    edges = [*itertools.pairwise(name for name in nodes if name not in ("b_reset", "output")), ("b", "b_reset"),
+             ("b_reset", "b_membrane"), ("b", "output")]
+    graph = nir.NIRGraph(nodes, edges, metadata={"dt": 1e-3}, type_check=False)
+    x = (torch.rand(30, 4, 2, 3, 3) < 0.5).float()
+    folded = fold(graph)
+    added = {name for name in folded.nodes if name not in nodes}
+    assert added == {"input_to_a", "scale_to_b_membrane"} and isinstance(folded.nodes["b_reset"], nir.Scale)
+    assert not split(plan(folded)).problems
+    wanted, got = reference.run(graph, x).spikes, reference.run(folded, x).spikes
+    assert all(wanted[name].sum() > 100 and torch.equal(got[name], wanted[name]) for name in "ab")
 
 
 def test_tdbn_gives_currents_of_the_threshold_s_standard_deviation():

@@ -31,6 +31,7 @@ def fold_pooling(graph: nir.NIRGraph) -> nir.NIRGraph:
 
 def _fold(graph: nir.NIRGraph, name: str) -> nir.NIRGraph:
     edit, layout = Edit(graph), plan(graph)
+    edit.split(name)  # the copies have their turn
     label = f"layer '{name}' ({type(graph.nodes[name]).__name__})"
     flatten, targets = None, edit.targets(name)
     if len(targets) == 1 and isinstance(edit.nodes[targets[0]], nir.Flatten):

@@ -19,16 +19,11 @@ def flatten(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
 
 def separate(graph: nir.NIRGraph) -> nir.NIRGraph:
     """The same graph with a copy of its own for each node that a linear node feeds: a scale belongs to one layer."""
-    nodes, edges = dict(graph.nodes), []
-    first: dict[str, str] = {}
-    for source, target in graph.edges:
-        if isinstance(nodes[source], LINEAR) and first.setdefault(source, target) != target:
-            copied = f"{source}_for_{target}"
-            nodes[copied] = nodes[source]
-            edges += [(a, copied) for a, b in graph.edges if b == source]
-            source = copied
-        edges.append((source, target))
-    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
+    edit = Edit(graph)
+    for name, node in graph.nodes.items():
+        if isinstance(node, LINEAR):
+            edit.split(name)
+    return edit.graph()
 
 
 class Edit:
@@ -61,6 +56,15 @@ class Edit:
         before, after = self.sources(name), self.targets(name)
         self.edges = [edge for edge in self.edges if name not in edge] + [(a, b) for a in before for b in after]
         del self.nodes[name]
+
+    def split(self, name: str) -> None:
+        """Give each node that `name` feeds, but for the first one, a copy of `name` of its own."""
+        sources = self.sources(name)
+        for target in self.targets(name)[1:]:
+            copied = f"{name}_for_{target}"
+            self.nodes[copied] = self.nodes[name]
+            self.edges.remove((name, target))
+            self.edges += [*((source, copied) for source in sources), (copied, target)]
 
     def graph(self) -> nir.NIRGraph:
         """The edited graph."""

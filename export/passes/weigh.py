@@ -1,0 +1,46 @@
+"""Give spikes that reach a neuron as they are a weight of one: integer targets know spikes over weights only.
+
+A shortcut of a residual block is such a way, from the spikes of one layer straight into the current of another. The
+weight is a depthwise convolution of size 1, or an identity matrix; both hand on exactly what comes in.
+"""
+
+import nir
+import numpy as np
+
+from export.passes.rewrite import Edit
+from targets.graph import NEURONS, SPIKING, plan
+from targets.layers import LINEAR
+
+
+def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """A graph in which a linear node lies on every way from spikes or the Input to a neuron; the same spikes.
+
+    Loops are left alone: a reset may be written as one.
+    """
+    edit, layout = Edit(graph), plan(graph)
+    group_of = {name: index for index, group in enumerate(layout.groups) for name in group}
+    for source, target in list(edit.edges):
+        inside = group_of[source] == group_of[target]
+        if isinstance(edit.nodes[target], NEURONS) and not inside and _weightless(edit, source):
+            name = f"{source}_to_{target}"
+            edit.nodes[name] = _identity(layout.output_shape[source])
+            edit.edges.remove((source, target))
+            edit.edges += [(source, name), (name, target)]
+    return edit.graph()
+
+
+def _weightless(edit: Edit, name: str) -> bool:
+    """Whether `name` gives spikes, or what Flatten, Delay, Scale and pooling make of them."""
+    if isinstance(edit.nodes[name], (*SPIKING, nir.Input)):
+        return True
+    if isinstance(edit.nodes[name], (*LINEAR, *NEURONS)):
+        return False
+    return all(_weightless(edit, source) for source in edit.sources(name))
+
+
+def _identity(shape: tuple[int, ...]) -> nir.NIRNode:
+    if len(shape) == 1:
+        return nir.Linear(np.eye(shape[0]))
+    channels, *size = shape
+    kind, sides = (nir.Conv1d, size[0]) if len(size) == 1 else (nir.Conv2d, tuple(size))
+    return kind(sides, np.ones((channels, 1, *[1] * len(size))), 1, 0, 1, channels, np.zeros(channels))
