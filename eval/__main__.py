@@ -7,11 +7,12 @@ from eval.energy import energy
 from eval.operations import operations
 from eval.parity import parity
 from eval.quantisation import quantisation
+from eval.robustness import robustness
 from eval.study import study
 from hardspike import run
 
 COMMANDS = {"accuracy": accuracy, "energy": energy, "operations": operations, "parity": parity,
-            "quantisation": quantisation, "study": study}
+            "quantisation": quantisation, "robustness": robustness, "study": study}
 
 if __name__ == "__main__":
     sys.exit(run("eval", COMMANDS))

@@ -9,4 +9,4 @@ TARGETS = {
 }
 """Target -> its module, imported when asked for: NAME, DESCRIPTION, run(graph, spikes, dt, membrane) -> Recording
 
-and, for chips, check(graph, dt) -> list[Violation] and LIMITS."""
+(`reference` and chips also take `transmit`) and, for chips, check(graph, dt) -> list[Violation] and LIMITS."""
