@@ -24,7 +24,7 @@ def time_jitter(frames: Tensor, severity: float, generator: torch.Generator) -> 
     """Every event moves by a normal number of time steps, of standard deviation `severity` times T, rounded.
 
     Pixel and polarity stay. At the ends of the recording it is mirrored, so that no event is lost (SAST, appendix:
-    boundary-safe) and an even rate stays even.
+    boundary-safe) and an even rate stays even. In binary frames, events that meet become one.
     """
     steps, (when, *where) = len(frames), frames.nonzero(as_tuple=True)
     events = frames[when, *where]

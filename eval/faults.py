@@ -29,7 +29,7 @@ from targets.shapes import array
 from trainer.checkpoint import Checkpoint
 from trainer.networks import Network
 
-Run = Callable[[Tensor, list[str]], Tensor]
+Classify = Callable[[Tensor, list[str]], Tensor]
 """Frames (T, B, C, H, W) and the names of the B recordings -> logits (B, classes)."""
 
 
@@ -73,7 +73,7 @@ FAULTS = {
 }
 
 
-def inject(content: Checkpoint | nir.NIRGraph, mode: str, name: str, severity: float, seed: int = 0) -> Run:
+def inject(content: Checkpoint | nir.NIRGraph, mode: str, name: str, severity: float, seed: int = 0) -> Classify:
     """A model in one of its modes (surrogate, hard, a target) with a fault.
 
     Raises:
@@ -102,7 +102,7 @@ def _run(content: Checkpoint | nir.NIRGraph, mode: str) -> Callable:
 # ---------------------------------------------------------------------------------------------- spikes
 
 
-def _hooked(stored: Checkpoint, mode: str, change: Callable) -> Run:
+def _hooked(stored: Checkpoint, mode: str, change: Callable) -> Classify:
     hidden = stored.network.neurons()
     if stored.network.readout == "spikes":  # the last ones are the output
         hidden.popitem()
@@ -120,7 +120,7 @@ def _hooked(stored: Checkpoint, mode: str, change: Callable) -> Run:
     return faulty
 
 
-def _transmitted(graph: nir.NIRGraph, target: str, change: Callable) -> Run:
+def _transmitted(graph: nir.NIRGraph, target: str, change: Callable) -> Classify:
     run = load_target(target).run
     if "transmit" not in inspect.signature(run).parameters:
         raise HardspikeError(f"target '{target}' cannot lose spikes between layers; reference, loihi1 and loihi2 can")
@@ -196,5 +196,6 @@ def _grid(weights: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """Rounds to the integers m * step that hold `weights`, with m of as many bits as theirs."""
     flat = np.concatenate([weight.ravel() for weight in weights] or [np.zeros(1)]).astype(np.int64)
     step = max(int(np.gcd.reduce(flat)), 1)
-    end = 1 << int(np.abs(flat).max() // step).bit_length()
+    levels = flat // step
+    end = 1 << int(np.where(levels < 0, -levels - 1, levels).max()).bit_length()  # two's complement: -end to end - 1
     return lambda noisy: step * np.clip(np.round(noisy / step), -end, end - 1)

@@ -141,11 +141,13 @@ def _words(text: str) -> list[str]:
 
 
 def _key(severity: float) -> str:
-    return f"{severity:g}"
+    return f"{severity:.10g}"
 
 
 def _some(part: Split, samples: int) -> Split:
-    index = torch.linspace(0, len(part) - 1, min(samples or len(part), len(part))).round().long()
+    if not samples:
+        return part
+    index = torch.linspace(0, len(part) - 1, min(samples, len(part))).round().long()
     return Split(part.frames[index], part.labels[index], [part.ids[i] for i in index])
 
 

@@ -183,3 +183,13 @@ def test_errors_are_one_line(words, message, capfd):
 def test_impossible_severity_of_a_fault():
     with pytest.raises(UsageError, match="must lie"):
         inject(stored(), "hard", "weight_noise", float("nan"))
+
+
+@pytest.mark.parametrize(("weight", "lowest", "highest"), [([-128, 127, 3], -128, 127), ([-112, 112, 16], -128, 112),
+                                                           ([-7, 5], -8, 7), ([0, 0], -1, 0)])
+def test_integers_are_rounded_to_the_bits_that_hold_them(weight, lowest, highest):
+    from eval.faults import _grid
+    weight = np.array(weight, float)
+    rounded = _grid([weight])
+    assert np.array_equal(rounded(weight), weight)
+    assert rounded(np.array([-1e4])) == lowest and rounded(np.array([1e4])) == highest
