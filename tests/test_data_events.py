@@ -45,6 +45,14 @@ def test_down_sampling_sums_blocks():
     np.testing.assert_array_equal(counts, full.reshape(3, 2, 2, 2, 2, 2).sum(axis=(3, 5)))
 
 
+def test_down_sampling_to_a_size_that_is_no_divisor_loses_no_event():
+    events = structured([(0, x, 0, 1) for x in range(128)])
+    counts = to_counts(events, steps=1, sensor=128, start=0, duration=1, size=48)
+    expected = np.bincount((np.arange(128) * 48 / 128).astype(int))  # tonic.transforms.Downsample
+    np.testing.assert_array_equal(counts[0, 1, 0], expected)
+    assert counts.sum() == 128 and set(expected.tolist()) == {2, 3}
+
+
 def test_five_byte_file_reads_back(tmp_path):
     file = tmp_path / "a.bin"
     recording = [*RECORDING, (2**23 - 1, 33, 33, 0)]

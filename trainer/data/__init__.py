@@ -8,7 +8,7 @@ import torch
 
 from hardspike import HardspikeError, UsageError, progress
 
-from . import digits, dvs_gesture, nmnist
+from . import cifar10_dvs, digits, dvs_gesture, nmnist
 from .cache import cached
 from .config import DataConfig, check
 from .events import encode, to_counts
@@ -20,6 +20,7 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "digits": digits.source,
     "nmnist": nmnist.source,
     "dvs_gesture": dvs_gesture.source,
+    "cifar10_dvs": cifar10_dvs.source,
 }
 
 
@@ -33,8 +34,8 @@ def load(config: DataConfig) -> Data:
     check(config, SOURCES)
     source = SOURCES[config.name](config)
     size = config.size or source.sensor
-    if source.sensor % size:
-        raise UsageError(f"size {size}: must divide the sensor's {source.sensor} pixels")
+    if size > source.sensor:
+        raise UsageError(f"size {size}: must be at most the sensor's {source.sensor} pixels")
     train, validation = source.train, source.validation
     if validation is None:
         train, validation = stratified_split(train, config.validation, config.split_seed)
@@ -66,7 +67,10 @@ def _fingerprint(config: DataConfig, source: Source, samples: list[Sample]) -> s
     limit = 1 if config.encoding == "binary" else config.count_max
     digest.update(repr((source.version, source.duration, config.steps, limit, config.size)).encode())
     for sample in samples:
-        stat = sample.file.stat() if sample.file else None
+        try:
+            stat = sample.file.stat() if sample.file else None
+        except OSError as error:  # a link to nowhere
+            raise HardspikeError(f"{sample.file}: cannot be read ({error.strerror})") from error
         where = (str(sample.file), stat.st_size, stat.st_mtime_ns) if stat else None
         digest.update(repr((sample.id, sample.start, where)).encode())
     return digest.hexdigest()[:16]

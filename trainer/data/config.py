@@ -17,15 +17,15 @@ class DataConfig:
     """Events, their frames and their splits.
 
     Args:
-        name: data source: digits (made here from scikit-learn's handwritten digits, nothing to download), nmnist or
-            dvs_gesture
+        name: data source: digits (made here from scikit-learn's handwritten digits, nothing to download), nmnist,
+            dvs_gesture or cifar10_dvs
         path: folder of recordings that you already have, in their original layout; without it tonic downloads them
         steps: time steps T: equal time bins of one sample
         encoding: binary: {0,1}, whether a pixel spiked in a bin, as a chip receives it; count: events of a pixel in a
             bin, clipped at count_max and divided by it, in [0,1] as SAST wants it
         count_max: most events of a pixel in a bin that encoding count tells apart (1 to 255)
-        size: side of the frames in pixels, which must divide the sensor's (34, or 128 for dvs_gesture); without it
-            the sensor's own
+        size: side of the frames in pixels, at most the sensor's (34, or 128 for dvs_gesture and cifar10_dvs); without
+            it the sensor's own. Best a divisor: then all of the frame's pixels sum equally many of the sensor's
         validation: part of the training recordings kept for validation, stratified by class
         split_seed: seed of the draw of the validation recordings
         window_ms: length of a dvs_gesture sample in ms; without it 1450 for the full release and 145 where there is

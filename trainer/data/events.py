@@ -28,18 +28,18 @@ def to_counts(events: np.ndarray, steps: int, sensor: int, start: int, duration:
         sensor: side of the square sensor in pixels
         start: beginning of the window in us
         duration: length of the window in us
-        size: side of the frames; a divisor of `sensor`, whose blocks of pixels are summed
+        size: side of the frames, at most `sensor`; the pixels above one of the frame's are summed (tonic's Downsample).
+            Where it does not divide `sensor`, these blocks differ by a row and a column
 
     Returns:
         (T, 2, size, size) int64; channel 0 OFF, channel 1 ON.
     """
     size = size or sensor
-    factor = sensor // size
     time = events["t"].astype(np.int64) - start
     inside = (time >= 0) & (time < duration)
     step = time[inside] * steps // duration
     polarity, row, column = (events[field][inside].astype(np.int64) for field in "pyx")
-    cell = ((step * 2 + polarity) * size + row // factor) * size + column // factor
+    cell = ((step * 2 + polarity) * size + row * size // sensor) * size + column * size // sensor
     return np.bincount(cell, minlength=steps * 2 * size * size).reshape(steps, 2, size, size)
 
 
@@ -64,5 +64,5 @@ def check_events(file: Path, events: np.ndarray, sensor: int) -> np.ndarray:
     back = np.flatnonzero(np.diff(events["t"]) < 0)
     if len(back):
         raise HardspikeError(f"{file}: time runs back at event {back[0] + 1}, from {events['t'][back[0]]} to "
-                             f"{events['t'][back[0] + 1]} us; damaged, or its clock wrapped (23 bits, 8.4 s): cut it")
+                             f"{events['t'][back[0] + 1]} us; damaged, or its clock wrapped or was set back: cut it")
     return events

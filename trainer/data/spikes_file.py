@@ -23,7 +23,7 @@ def write_spikes(name: str, split: str = "test", out: Path = Path("spikes.npz"),
     int64; `ids` (N,), the samples' names.
 
     Args:
-        name: data source: digits, nmnist or dvs_gesture
+        name: data source: digits, nmnist, dvs_gesture or cifar10_dvs
         split: train, validation or test
         out: file to write, *.npz
         samples: write only so many, spread evenly over the split and so over its classes; without it all

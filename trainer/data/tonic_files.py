@@ -9,7 +9,7 @@ from hardspike import HardspikeError
 
 from .events import EVENT, check_events
 
-__all__ = ["download", "read_five_bytes"]
+__all__ = ["download", "read_aedat4", "read_five_bytes"]
 
 
 def _tonic() -> ModuleType:
@@ -47,8 +47,39 @@ def read_five_bytes(file: Path, sensor: int) -> np.ndarray:
     return check_events(file, events, sensor)
 
 
-def download(name: str, folder: Path) -> Path:
-    """Let tonic download a data set (`NMNIST` or `DVSGesture`) into `folder`, where it is not there yet.
+def read_aedat4(file: Path, sensor: int) -> np.ndarray:
+    """Events of one recording in AEDAT 4.0, iniVation's present format, as they lie in the file's first event stream.
+
+    Args:
+        file: `.aedat4`
+        sensor: side of the square sensor in pixels
+
+    Raises:
+        HardspikeError: the file is missing, cut, or holds something else, or tonic or its decoder is not installed.
+    """
+    tonic = _tonic()
+    try:
+        raw = tonic.io.read_aedat4(str(file))
+    except ImportError as error:
+        raise HardspikeError(f"{file}: AEDAT 4.0 is decoded by aedat, which tonic does not bring along: pip install "
+                             "aedat") from error
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # on damaged files the decoder, which is Rust, panics; that is no Exception
+        raise HardspikeError(f"{file}: cannot be read as AEDAT 4.0 ({error!r}); copy it again") from error
+    events = np.empty(len(raw), EVENT)
+    for field, name in zip("txyp", ("t", "x", "y", "on"), strict=True):
+        events[field] = raw[name]
+    return check_events(file, events, sensor)
+
+
+def download(name: str, folder: Path, split: bool = True) -> Path:
+    """Let tonic download a data set (`NMNIST`, `DVSGesture` or `CIFAR10DVS`) into `folder`, where it is not there yet.
+
+    Args:
+        name: tonic's class
+        folder: parent of the data set's own folder
+        split: whether tonic's class knows a training and a test part
 
     Returns:
         The folder that holds its parts.
@@ -59,8 +90,8 @@ def download(name: str, folder: Path) -> Path:
     dataset = getattr(_tonic().datasets, name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for train in (True, False):
-            dataset(save_to=str(folder), train=train)
+        for part in ({"train": True}, {"train": False}) if split else ({},):
+            dataset(save_to=str(folder), **part)
     except Exception as error:  # the network, the archive or the disk: tonic passes on whatever they raise
         raise HardspikeError(f"{name}: download into {folder} failed ({error}); get it yourself and give its folder as "
                              "--path, or take --name digits, which needs none") from error
