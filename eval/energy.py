@@ -5,9 +5,10 @@ from pathlib import Path
 
 from eval.operations import Run, recordings, runs
 from eval.price_tables import PriceTable, load_table
+from eval.sana_fe import Simulation, simulate
 from export.nir_file import open_graph
 from export.quantise_file import CHIPS
-from hardspike import HardspikeError, UsageError, print_table
+from hardspike import HardspikeError, UsageError, print_table, versions
 from targets import rules
 
 NANO = 1e9
@@ -15,7 +16,7 @@ NANO = 1e9
 
 def energy(*models: Path, prices: str = "horowitz45nm", ann: str = "horowitz45nm,horowitz45nm_sram",
            split: str = "test", samples: int = 64, name: str | None = None, path: Path | None = None,
-           json: Path | None = None, csv: Path | None = None) -> list[dict]:
+           sanafe: int = 0, json: Path | None = None, csv: Path | None = None) -> list[dict]:
     """Energy a sample: counts of `python -m eval operations` times a price table, every price with its evidence.
 
     A table prices a counted term or says why it leaves it out; while a term has neither, there is no total. Tables:
@@ -35,6 +36,8 @@ def energy(*models: Path, prices: str = "horowitz45nm", ann: str = "horowitz45nm
         samples: recordings, spread over the split; 0 for all
         name: data source, where no model says it or another one is wanted
         path: folder of the recordings, where it is not the one of the training run
+        sanafe: also simulate so many of the samples, on graphs quantised for Loihi 1, in SANA-FE (needs the extra
+            `energy`; seconds a sample), for energy and time with its own prices
         json: file for the table
         csv: file for the table
 
@@ -48,8 +51,10 @@ def energy(*models: Path, prices: str = "horowitz45nm", ann: str = "horowitz45nm
                           for words in (prices, ann))
     if not tables:
         raise UsageError("prices: name a table, such as horowitz45nm")
+    if sanafe < 0:
+        raise UsageError(f"sanafe {sanafe}: how many samples to simulate, 0 or more")
     frames, title = recordings(models, split, samples, name, path)
-    rows, refused = [], []
+    rows, refused, simulated = [], [], []
     for model in models:
         for table in tables:
             if table.chip and model.suffix == ".pt":
@@ -63,10 +68,18 @@ def energy(*models: Path, prices: str = "horowitz45nm", ann: str = "horowitz45nm
         for table in ann_tables:
             rows += _priced({"model": str(model), "run": "ANN, one pass", "prices": table.name}, ann_terms(run), table,
                             refused)
+        if sanafe:
+            found = simulate(open_graph(model), frames[:, :sanafe])
+            simulated.append(f"{model} in SANA-FE: {found.seconds / found.samples * 1e6:.3g} us a sample of "
+                             f"{found.steps} steps, {found.samples} samples; {found.differing} of {found.spikes} "
+                             "spikes differ from the target loihi1's")
+            rows += _simulated(str(model), found)
     print_table(rows, f"{title}: energy a sample", json, {"samples": frames.shape[1], "tables": {
         table.name: asdict(table) for table in (*tables, *ann_tables)}, "refused": refused}, csv)
     for label, about in {table.name: table.about for table in (*tables, *ann_tables)}.items():
         print(f"{label}: {about}")
+    for line in simulated:
+        print(line)
     for model in models:
         for table in tables:
             _warn(model, table)
@@ -125,6 +138,15 @@ def _priced(head: dict, counts: dict[str, float | None], table: PriceTable, refu
     evidence = ", ".join(dict.fromkeys(row["evidence"] for row in rows if row["energy nJ"] is not None))
     return [*rows, {**head, "term": "total", "a sample": None, "price": None, "energy nJ": total,
                     "evidence": evidence or None, "source": "refused: unpriced terms" if missing else None}]
+
+
+def _simulated(model: str, found: Simulation) -> list[dict]:
+    """Rows of a simulation: energy by part of the chip."""
+    head = {"model": model, "run": "SNN, SANA-FE", "prices": "SANA-FE"}
+    source = f"SANA-FE {versions('sanafe')['sanafe']}, loihi.yaml: fitted to Loihi 1"
+    return [{**head, "term": part, "a sample": None, "price": None, "energy nJ": joules / found.samples * NANO,
+             "evidence": "simulated", "source": source} for part, joules in sorted(
+                 found.joules.items(), key=lambda item: item[0] == "total")]
 
 
 def _warn(model: Path, table: PriceTable) -> None:

@@ -1,18 +1,25 @@
 """`python -m eval energy`: prices are data with their evidence, and no total hides a term without a price."""
 
 import json
+import sys
 
 import pytest
+import torch
 import yaml
 
 from eval.__main__ import COMMANDS
 from eval.energy import energy
 from eval.operations import operations
 from eval.price_tables import EVIDENCE, FOLDER, TERMS, load_table
+from eval.sana_fe import simulate
 from export import quantise_file
+from export.freeze import freeze
+from export.lower import lower
 from hardspike import HardspikeError, run
+from targets.limits import LOIHI1
 from tests.networks import busy_checkpoint
 from trainer.data import DataConfig
+from trainer.networks import NetworkConfig, build
 
 TABLES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
@@ -77,6 +84,22 @@ def test_a_missing_price_refuses_the_total_and_names_the_term(models, tmp_path, 
     assert totals(stored["rows"])["SNN, hard", "own"] is None and len(stored["refused"]) == 1
     own_table(tmp_path, prices__updates=None, excluded__updates="asked for")
     assert run("eval", COMMANDS, words) == 0
+
+
+def test_sana_fe_fires_as_loihi1_and_gives_energy_and_time():
+    pytest.importorskip("sanafe")
+    network = build(NetworkConfig(layers="4c3s2-16", reset="zero", readout="spikes", gain=4.0), (2, 12, 12), 5).eval()
+    x = (torch.rand(6, 3, 2, 12, 12) < 0.3).float()
+    found = simulate(lower(freeze(network, (2, 12, 12)), x, LOIHI1)[0], x)
+    assert found.spikes > 100 and found.differing == 0
+    assert found.steps == 6 + 3 and found.seconds > 0
+    assert found.joules["total"] == pytest.approx(sum(found.joules.values()) / 2)
+
+
+def test_sana_fe_that_is_absent_is_named(models, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sanafe", None)
+    with pytest.raises(HardspikeError, match=r"pip install 'hardspike\[energy\]'"):
+        energy(models / "int.nir", prices="loihi1", samples=2, sanafe=1)
 
 
 def test_nothing_is_borrowed_for_loihi_2(models):
