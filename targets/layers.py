@@ -173,7 +173,8 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
             nodes = tuple(step for step in path if not isinstance(plan.nodes[step], nir.Delay))
             found.append(Connection(at, linear[0], nodes, delay))
         else:
-            _problem(network, name, f"gets the spikes of '{at}' without weights", "put a Linear (identity) between, as `python -m export quantise` does")
+            _problem(network, name, f"gets the spikes of '{at}' without weights", "put a Linear (identity) between, as "
+                     "`python -m export quantise` does")
         return bias
     if isinstance(node, LINEAR):
         if linear:

@@ -39,9 +39,9 @@ class NetworkConfig:
             (64 channels, stride 2), ap2 average pooling, ap the average of the whole picture, mp2 max pooling (NIR and
             the chips cannot hold it), 128 a dense layer
         beta: leak per time step; the first one where it is learned
-        learn_beta: one learned leak a layer, clamped to [0, 1] as in snnTorch. The PLIF of Fang et al. 2021 writes the
-            leak as 1 - sigmoid(a), which reaches neither end, and scales the input by sigmoid(a), which here the
-            weights have to learn
+        learn_beta: one learned leak a layer, clamped to [0, 1] as in snnTorch; beyond either end it gets no gradient.
+            The PLIF of Fang et al. 2021 writes the leak as 1 - sigmoid(a), which reaches neither end, and scales the
+            input by sigmoid(a), which here the weights have to learn
         threshold: firing threshold
         reset: subtract (SAST eq. 4) or zero (Loihi 1 and stock Lava hold only this)
         detach_reset: no gradient through the reset, as in snnTorch; wrong for a smooth forward
