@@ -3,7 +3,9 @@
 import sys
 
 from eval.accuracy import accuracy
+from eval.calibrate import calibrate
 from eval.energy import energy
+from eval.gradients import gradients
 from eval.operations import operations
 from eval.parity import parity
 from eval.quantisation import quantisation
@@ -11,7 +13,7 @@ from eval.robustness import robustness
 from eval.study import study
 from hardspike import run
 
-COMMANDS = {"accuracy": accuracy, "energy": energy, "operations": operations, "parity": parity,
+COMMANDS = {"accuracy": accuracy, "calibrate": calibrate, "energy": energy, "gradients": gradients, "operations": operations, "parity": parity,
             "quantisation": quantisation, "robustness": robustness, "study": study}
 
 if __name__ == "__main__":

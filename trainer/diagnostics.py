@@ -18,7 +18,7 @@ from trainer.neurons import Leaky
 from trainer.widths import metric
 from trainer.windows import Windows
 
-BINS = 50
+BINS = 40
 """Of a weight distribution."""
 
 

@@ -1,0 +1,75 @@
+"""`eval gradients`: its table and figure against the run's own history."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import eval.gradients
+import trainer.fit
+from eval.__main__ import COMMANDS
+from hardspike import run
+from trainer import checkpoint
+from trainer.config import FitConfig
+from trainer.data import DataConfig, Split
+from trainer.fit import fit
+from trainer.networks import NetworkConfig
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A run on 128 recordings."""
+    def load(config):
+        data = trainer.data.load(config)
+        return replace(data, **{part: Split(split.frames[:128], split.labels[:128], split.ids[:128])
+                                for part in ("train", "validation") for split in [getattr(data, part)]})
+
+    monkeypatch.setattr(trainer.fit, "load", load)
+    monkeypatch.setattr(eval.gradients, "load_data", load)
+
+    def make(**options):
+        return fit(FitConfig(out=tmp_path / "run", epochs=2, batch_size=32, threads=1, data=DataConfig(steps=4),
+                             network=NetworkConfig(layers="4c5s4-16", batch_norm=True), **options)).folder
+    return make
+
+
+def gradients(*words):
+    return run("eval", COMMANDS, ["gradients", *map(str, words)])
+
+
+def test_a_run_that_logged_all(small, tmp_path, capsys):
+    folder = small(method="a2sg", diagnose=1)
+    assert gradients(folder, "--json", tmp_path / "t.json") == 0
+    last = checkpoint.load(folder / "last.pt").history[-1]["layers"]
+    rows = {row["layer"]: row for row in json.loads((tmp_path / "t.json").read_text())["rows"]}
+    assert list(rows) == ["lif1", "lif2", "readout"]
+    for name in ("lif1", "lif2"):
+        row, values = rows[name], last[name]
+        assert (row["SGV"], row["width T"], row["width T-1"]) == (values["sgv"], *values["widths"][:-3:-1])
+        # the checkpoint anew, on the same recordings
+        for key, own in (("fisher", "fisher"), ("mu", "membrane_mean"), ("RMD", "rmd"), ("L*kappa", "l_kappa")):
+            assert row[key] == pytest.approx(values[own], rel=1e-4)
+        assert row["CV asy/tri"] > 1 - 1e-6  # theorem 2 would have it below
+    picture = (folder / "gradients.svg").read_text()
+    for title in ("fig. 3a", "fig. 3b", "fig. 4", "fig. 5a", "fig. 5b", "fig. 5c", "fig. 5d", "fig. 5e", "fig. 7",
+                  "table A1", "A10"):
+        assert title in picture
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_a_run_that_logged_nothing_says_what_is_missing(small, tmp_path, capsys):
+    folder = small(method="hard")
+    assert gradients(folder / "best.pt", "--out", tmp_path / "x.svg", "--samples", 4) == 0
+    out = capsys.readouterr().out
+    assert "SGV, TGC and widths left out: hard has no windows" in out and "fit --diagnose 1" in out
+    picture = (tmp_path / "x.svg").read_text()
+    assert "fig. 5c" in picture and "fig. 5a" not in picture and "fig. 3" not in picture
+
+
+def test_bad_calls_are_one_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for words, status in (([tmp_path / "empty"], 1), ([tmp_path / "missing.pt"], 1),
+                          ([tmp_path / "empty", "--samples", 0], 2)):
+        assert gradients(*words) == status
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "Traceback" not in error
