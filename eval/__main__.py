@@ -13,8 +13,9 @@ from eval.robustness import robustness
 from eval.study import study
 from hardspike import run
 
-COMMANDS = {"accuracy": accuracy, "calibrate": calibrate, "energy": energy, "gradients": gradients, "operations": operations, "parity": parity,
-            "quantisation": quantisation, "robustness": robustness, "study": study}
+COMMANDS = {"accuracy": accuracy, "calibrate": calibrate, "energy": energy, "gradients": gradients,
+            "operations": operations, "parity": parity, "quantisation": quantisation, "robustness": robustness,
+            "study": study}
 
 if __name__ == "__main__":
     sys.exit(run("eval", COMMANDS))

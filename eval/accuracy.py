@@ -3,16 +3,15 @@
 from pathlib import Path
 
 from scipy.stats import binomtest
-from torch import Tensor
 
-from eval.models import data_of, open_model, run_graph, same_data
+from eval.models import calibrated, data_of, open_model, run_graph, same_data
 from export.quantise_file import chip_of
 from hardspike import HardspikeError, UsageError, print_table
 from trainer.checkpoint import Checkpoint
 from trainer.data import Split
 from trainer.data import load as load_data
 from trainer.data.spikes_file import SPLITS
-from trainer.evaluate import evaluate
+from trainer.evaluate import Evaluation, evaluate
 
 
 def accuracy(*models: Path, split: str = "test", name: str | None = None, path: Path | None = None,
@@ -21,7 +20,8 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
 
     The gap is surrogate minus hard accuracy of the same weights (SAST eq. 36). Intervals are exact binomial
     (Clopper-Pearson) at 95 %; `train s` and `gradients` are the run's training time and gradient evaluations. Every
-    model runs on the same recordings: those of the first model that says what it was trained on.
+    model runs on the same recordings: those of the first model that says what it was trained on. A calibrated
+    checkpoint has a row of its own kind and neither a surrogate row nor a gap.
 
     Args:
         models: checkpoints (.pt) and exported graphs (.nir); a quantised graph runs in its chip's integers
@@ -47,15 +47,18 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
         if isinstance(content, Checkpoint):
             if content.shape != data.shape:
                 raise HardspikeError(f"{model}: takes frames {content.shape}, {config.name} gives {data.shape}")
+            if content.calibration:
+                rows.append(_row(model, f"hard{calibrated(content)}", evaluate(content.network, data, part, hard=True),
+                                 None, content.history))
+                continue
             smooth, hard = (evaluate(content.network, data, part, mode) for mode in (False, True))
-            for mode, result in (("surrogate", smooth), ("hard", hard)):
-                gap = smooth.accuracy - hard.accuracy if mode == "hard" else None
-                rows.append(_row(model, mode, result.logits, part.labels, result.spikes, gap, content.history))
+            rows += [_row(model, "surrogate", smooth, None, content.history),
+                     _row(model, "hard", hard, smooth.accuracy - hard.accuracy, content.history)]
         else:
             target = chip_of(content) or "reference"
             logits, spikes = run_graph(content, target, data, part)
             mode = "exported" if target == "reference" else f"exported, {target}"
-            rows.append(_row(model, mode, logits, part.labels, spikes, None))
+            rows.append(_row(model, mode + calibrated(content), Evaluation(logits, part.labels, spikes)))
     layers = list(dict.fromkeys(layer for row in rows for layer in row["layers"]))
     table = [{**{k: v for k, v in row.items() if k != "layers"},
               **{f"{layer} spikes": row["layers"].get(layer) for layer in layers}} for row in rows]
@@ -64,15 +67,15 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
     return table
 
 
-def _row(model: Path, mode: str, logits: Tensor, labels: Tensor, spikes: dict[str, float], gap: float | None,
+def _row(model: Path, mode: str, result: Evaluation, gap: float | None = None,
          history: list[dict] | None = None) -> dict:
-    right, count = int((logits.argmax(1) == labels).sum()), len(labels)
+    right, count = int((result.logits.argmax(1) == result.labels).sum()), len(result.labels)
     low, high = interval(right, count)
     return {"model": str(model), "mode": mode, "accuracy %": 100 * right / count, "low %": 100 * low,
             "high %": 100 * high, "gap": None if gap is None else 100 * gap,
             "train s": sum(row["train_seconds"] for row in history) if history else None,
             "gradients": history[-1]["gradient_evaluations"] if history else None,
-            "spikes": sum(spikes.values()), "layers": spikes}
+            "spikes": sum(result.spikes.values()), "layers": result.spikes}
 
 
 def interval(right: int, count: int) -> tuple[float, float]:

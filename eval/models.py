@@ -44,11 +44,26 @@ class Mode:
 
 
 def modes(model: Path, content: Checkpoint | nir.NIRGraph, targets: tuple[str, ...] = ("reference",)) -> list[Mode]:
-    """A checkpoint in surrogate and hard mode; a graph on each of `targets`, a quantised one on its own chip."""
+    """A checkpoint in surrogate and hard mode; a graph on each of `targets`, a quantised one on its own chip.
+
+    A calibrated checkpoint has its hard mode alone: with its smooth spikes it is no network that was ever trained.
+    """
+    if isinstance(content, Checkpoint) and content.calibration:
+        return [Mode(str(model), f"hard{calibrated(content)}", _network(content, True))]
     if isinstance(content, Checkpoint):
         return [Mode(str(model), "hard" if hard else "surrogate", _network(content, hard)) for hard in (False, True)]
     chip = chip_of(content)
     return [Mode(str(model), target, _graph(content, target)) for target in ((chip,) if chip else targets)]
+
+
+def calibrated(content: Checkpoint | nir.NIRGraph) -> str:
+    """`, calibrated (KIND)` to put behind a mode; nothing for a network as it was trained."""
+    if isinstance(content, Checkpoint):
+        kind = content.calibration and content.calibration["kind"]
+    else:
+        kind = content.metadata.get("calibration")
+        kind = kind.decode() if isinstance(kind, bytes) else kind
+    return f", calibrated ({kind})" if kind else ""
 
 
 def _network(stored: Checkpoint, hard: bool) -> Callable:

@@ -23,12 +23,15 @@ from trainer.config import to_dict
 def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True) -> nirlib.NIRGraph:
     """The hard network of a checkpoint as a NIR graph, BatchNorm folded.
 
-    Metadata: `dt`, `hardspike` (version), `data` (the frames it was trained on, as JSON) and `readout`. A linear
+    Metadata: `dt`, `hardspike` (version), `data` (the frames it was trained on, as JSON), `readout`, and for a
+    calibrated network `calibration` (its kind). A linear
     readout (SAST eq. 6) acts on time-averaged spikes; since it is linear it stands in the graph step by step, and the
     class is the argmax of the output summed over time, as it is for a spiking readout.
     """
     metadata = {"hardspike": versions("hardspike")["hardspike"], "readout": checkpoint.config.network.readout,
                 "data": jsonlib.dumps(to_dict(checkpoint.config)["data"])}
+    if checkpoint.calibration:
+        metadata["calibration"] = checkpoint.calibration["kind"]
     graph = freeze(checkpoint.network, checkpoint.shape, metadata, lossy_reset)
     return fold_batchnorm(graph) if fold else graph
 
@@ -91,7 +94,7 @@ def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | N
         frames, unfolded = real_samples(graph, samples, path, input), frozen(checkpoint, fold=False)
         return parities.check_network(checkpoint.network, written, unfolded, frames, out)
 
-    checked, report = _write(out, graph, None if no_check else check, lossy_reset)
+    checked, report = write_graph(out, graph, None if no_check else check, lossy_reset)
     parities.announce(out, report, checked, json)
     return checked
 
@@ -122,13 +125,21 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module], samples: torch.T
         raise UsageError(f"samples of shape {tuple(samples.shape)}: (T, B, ...) is needed")
     metadata = {"hardspike": versions("hardspike")["hardspike"]}
     graph = fold_batchnorm(freeze(network, samples.shape[2:], metadata, lossy_reset))
-    return _write(Path(path), graph, lambda written: check_stepwise(network, written, samples.cpu(), not lossy_reset),
-                  lossy_reset)[0]
+    return write_graph(Path(path), graph,
+                       lambda written: check_stepwise(network, written, samples.cpu(), not lossy_reset), lossy_reset)[0]
 
 
-def _write(out: Path, graph: nirlib.NIRGraph, check: Callable[[nirlib.NIRGraph], Parity] | None,
-           lossy_reset: bool) -> tuple[Parity | None, Path]:
-    """Write, read back and check; the file stays only if the check says so. What it saw, and the report's path."""
+def write_graph(out: Path, graph: nirlib.NIRGraph, check: Callable[[nirlib.NIRGraph], Parity] | None,
+                lossy_reset: bool = False) -> tuple[Parity | None, Path]:
+    """Write, read back and check; the file stays only if the check says so. What it saw, and the report's path.
+
+    Args:
+        check: the graph as read back -> what a comparison saw; None for no check.
+        lossy_reset: spikes may differ, and are counted.
+
+    Raises:
+        HardspikeError: a spike differs, or the network gives none.
+    """
     with atomic_path(out) as temporary:
         write(graph, temporary)
         written = read(temporary)

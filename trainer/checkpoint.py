@@ -27,6 +27,8 @@ class Checkpoint:
         history: one dict an epoch (losses, accuracies).
         diagnostics: `trainer.theory.report` and what else the run measured.
         training: optimizer, method and schedule state, in `last.pt` only.
+        calibration: what `python -m eval calibrate` changed after training (its `kind` and the values), None for a
+            network as it was trained.
     """
 
     config: FitConfig
@@ -37,6 +39,7 @@ class Checkpoint:
     history: list[dict]
     diagnostics: dict
     training: dict | None = None
+    calibration: dict | None = None
 
 
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -49,7 +52,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         "slope": neuron.surrogate.slope,
         "hard": neuron.hard,
         **{key: getattr(checkpoint, key) for key in
-           ("shape", "classes", "epoch", "history", "diagnostics", "training")},
+           ("shape", "classes", "epoch", "history", "diagnostics", "training", "calibration")},
     }
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
@@ -84,6 +87,7 @@ def load(path: str | Path) -> Checkpoint:
         network.load_state_dict(content["network"])
         network.set_mode(content["hard"], replace(config.network.surrogate, slope=content["slope"]))
         rest = {key: content[key] for key in ("classes", "epoch", "history", "diagnostics", "training")}
+        rest["calibration"] = content.get("calibration")  # older files have none
     except (KeyError, TypeError, RuntimeError, UsageError) as error:
         raise HardspikeError(f"{path}: damaged checkpoint: {' '.join(str(error).split())[:200]}") from error
     bad = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
