@@ -80,9 +80,9 @@ def robustness(*models: Path, corruptions: str = "all", severities: str = "0,0.0
     possible, left_out = _possible(names, runs)
     if not possible:
         raise HardspikeError("; ".join(left_out))
-    accuracies, hashes = _curves(possible, names, grid, data, part, seed)
-    rows = [_row(mode, corruption, grid, [accuracies[corruption, model, mode.mode, severity] for severity in grid])
-            for corruption, model, _, mode in possible]
+    right, hashes = _curves(possible, names, grid, data, part, seed)
+    rows = [_row(mode, corruption, grid, [100 * right[corruption, model, mode.mode, severity] / len(part)
+                                          for severity in grid]) for corruption, model, _, mode in possible]
     title = (f"{config.name}, {split}: accuracy % over severity; {len(part)} recordings, T={data.steps}, seed {seed}; "
              "mean and area over the severities")
     shown = [{"corruption": corruption, **{_key(severity): hashes[corruption, severity][:8] for severity in grid}}
@@ -169,8 +169,8 @@ def _possible(names: list[str], runs: list[Run]) -> tuple[list[tuple[str, *Run]]
 
 
 def _curves(possible: list[tuple[str, *Run]], names: list[str], grid: list[float], data: Data, part: Split,
-            seed: int) -> tuple[dict[tuple, float], dict[tuple, str]]:
-    """Accuracies in [0, 1] by (corruption, model, mode, severity), hashes of the inputs by (corruption, severity)."""
+            seed: int) -> tuple[dict[tuple, int], dict[tuple, str]]:
+    """Right answers by (corruption, model, mode, severity), hashes of the inputs by (corruption, severity)."""
     clean, recordings = fingerprint(part.frames), fingerprint(part.ids, part.labels, data.scale)
     files = {model: fingerprint(model) for _, model, _, _ in possible}
 
@@ -186,7 +186,7 @@ def _curves(possible: list[tuple[str, *Run]], names: list[str], grid: list[float
         key = {"command": "corrupt", "frames": clean, "recordings": recordings, "draws": [seed, name, severity]}
         return cached(key, lambda: fingerprint(inputs(name, severity)))
 
-    accuracies, hashes = {}, {}
+    right, hashes = {}, {}
     with progress([], "robustness", total=len(possible) * len(grid)) as bar:
         for name in names:
             for severity in grid:
@@ -195,15 +195,15 @@ def _curves(possible: list[tuple[str, *Run]], names: list[str], grid: list[float
                     fault = [seed, name, severity] if name in FAULTS else None
                     key = {"command": "robustness", "model": files[model], "mode": mode.mode, "fault": fault,
                            "inputs": hashes[name, severity], "recordings": recordings}
-                    accuracies[name, model, mode.mode, severity] = cached(key, functools.partial(
-                        _accuracy, content, mode, fault, functools.partial(inputs, name, severity), part, data))
+                    right[name, model, mode.mode, severity] = cached(key, functools.partial(
+                        _count_right, content, mode, fault, functools.partial(inputs, name, severity), part, data))
                     bar.update()
-    return accuracies, hashes
+    return right, hashes
 
 
-def _accuracy(content: Checkpoint | nir.NIRGraph, mode: Mode, fault: list | None, inputs: Callable[[], Tensor],
-              part: Split, data: Data) -> float:
-    """Share of right answers on `inputs()` (N, T, ...), with a fault [seed, name, severity] or none."""
+def _count_right(content: Checkpoint | nir.NIRGraph, mode: Mode, fault: list | None, inputs: Callable[[], Tensor],
+                 part: Split, data: Data) -> int:
+    """Right answers on `inputs()` (N, T, ...), with a fault [seed, name, severity] or none."""
     frames, batch = inputs(), NETWORK_BATCH if isinstance(content, Checkpoint) else CHUNK
     faulty = inject(content, mode.mode, fault[1], fault[2], fault[0]) if fault else None
     right = 0
@@ -212,14 +212,14 @@ def _accuracy(content: Checkpoint | nir.NIRGraph, mode: Mode, fault: list | None
         x = data.to_input(frames[some])
         logits = faulty(x, part.ids[some]) if faulty else mode.run(x)[0]
         right += int((logits.argmax(1) == part.labels[some]).sum())
-    return right / len(part)
+    return right
 
 
 def _row(mode: Mode, corruption: str, grid: list[float], curve: list[float]) -> dict:
-    area = float(trapezoid(curve, grid)) / (grid[-1] - grid[0]) if len(grid) > 1 else None
+    area = float(trapezoid(curve, grid)) / (grid[-1] - grid[0]) / 100 if len(grid) > 1 else None
     return {"corruption": corruption, "model": mode.model, "mode": mode.mode,
-            **{_key(severity): 100 * value for severity, value in zip(grid, curve, strict=True)},
-            "mean": 100 * sum(curve) / len(curve), "area": area}
+            **{_key(severity): value for severity, value in zip(grid, curve, strict=True)},
+            "mean": sum(curve) / len(curve), "area": area}
 
 
 def _plot(rows: list[dict], names: list[str], grid: list[float], path: Path, title: str) -> None:
