@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nir
-import torch
 from torch import Tensor
 
 from eval.accuracy import interval
@@ -134,9 +133,7 @@ def _choose_network(stored: Checkpoint, kind: str, data: Data, samples: int) -> 
     shifts: dict[str, Tensor] = {}
     if kind.startswith("bias"):
         stored = with_biases(stored)
-        count = len(data.train)
-        index = torch.linspace(0, count - 1, min(samples, count)).round().long()
-        network, shifts = biased(stored.network, data, data.train.frames[index])
+        network, shifts = biased(stored.network, data, data.train.spread(samples).frames)
         stored = replace(stored, network=network)
 
     def change(factors: dict[str, float]) -> Checkpoint:

@@ -23,7 +23,6 @@ from targets.graph import plan
 from targets.layers import split
 from targets.mapping import map_graph
 from trainer.checkpoint import Checkpoint
-from trainer.data import Split
 from trainer.data import load as load_data
 from trainer.data.spikes_file import SPLITS
 from trainer.networks import Network
@@ -94,10 +93,7 @@ def recordings(models: tuple[Path, ...], split: str, samples: int, name: str | N
     if name is None:
         same_data(models, opened, config)
     data = load_data(config)
-    part: Split = getattr(data, split)
-    count = len(part.labels)
-    index = torch.linspace(0, count - 1, min(samples or count, count)).round().long()
-    frames = data.to_input(part.frames[index])
+    frames = data.to_input(getattr(data, split).spread(samples).frames)
     return frames, f"{config.name}, {split}: {frames.shape[1]} recordings, T={len(frames)}"
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nir
-import torch
 from scipy.integrate import trapezoid
 from torch import Tensor
 
@@ -70,7 +69,7 @@ def robustness(*models: Path, corruptions: str = "all", severities: str = "0,0.0
     if name is None:
         same_data(models, opened, config)
     data = load_data(config)
-    part = _some(getattr(data, split), samples)
+    part = getattr(data, split).spread(samples)
     runs = [(model, content, mode) for model, content in zip(models, opened, strict=True)
             for mode in modes(model, content, places)]
     for model, content, _ in runs:
@@ -142,13 +141,6 @@ def _words(text: str) -> list[str]:
 
 def _key(severity: float) -> str:
     return f"{severity:.10g}"
-
-
-def _some(part: Split, samples: int) -> Split:
-    if not samples:
-        return part
-    index = torch.linspace(0, len(part) - 1, min(samples, len(part))).round().long()
-    return Split(part.frames[index], part.labels[index], [part.ids[i] for i in index])
 
 
 # ---------------------------------------------------------------------------------------------- curves

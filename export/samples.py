@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import nir
-import torch
 from torch import Tensor
 
 from hardspike import HardspikeError, UsageError
@@ -59,10 +58,8 @@ def real_recordings(graph: nir.NIRGraph, samples: int, path: Path | None = None,
         data = load(replace(config, path=path or config.path))
     except HardspikeError as error:
         raise HardspikeError(f"no recordings to run on ({error}); give --path or --input") from error
-    part = getattr(data, split)
-    count = len(part.labels)
-    index = torch.linspace(0, count - 1, min(samples or count, count)).round().long()
-    return data.to_input(part.frames[index]), part.labels[index]
+    part = getattr(data, split).spread(samples)
+    return data.to_input(part.frames), part.labels
 
 
 def real_samples(graph: nir.NIRGraph, samples: int, path: Path | None = None, input: Path | None = None,

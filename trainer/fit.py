@@ -136,7 +136,11 @@ class _Run:
         self.method_state: dict = {}
         self.history: list[dict] = []
         network.set_mode(self.method.hard)
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.leaks = [neuron.beta for neuron in network.neurons().values() if neuron.beta.requires_grad]
+        weights = [p for p in network.parameters() if not any(p is leak for leak in self.leaks)]
+        # decay would pull a learned leak towards forgetting
+        groups = [{"params": weights}] + [{"params": self.leaks, "weight_decay": 0.0}] * bool(self.leaks)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
         self.batches = max(1, len(data.train.labels) // config.batch_size)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, functools.partial(_warm_cosine, total=config.epochs * self.batches))
@@ -190,6 +194,8 @@ class _Run:
                     raise HardspikeError(f"{config.out}: loss became {value} in epoch {epoch}; the run diverged: lower "
                                          "lr, gain or rho. last.pt holds the epoch before")
                 self.optimizer.step()
+                for leak in self.leaks:  # outside [0, 1] it would get no gradient to come back
+                    leak.data.clamp_(0, 1)
                 self.schedule.step()
                 if self.average:
                     self.average.update_parameters(self.network)

@@ -68,6 +68,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def spread(self, count: int) -> "Split":
+        """`count` recordings, evenly spread over the split; all of them for 0, or where there are not so many."""
+        if not count or count >= len(self):
+            return self
+        index = torch.linspace(0, len(self) - 1, count).round().long()
+        return Split(self.frames[index], self.labels[index], [self.ids[i] for i in index])
+
 
 @dataclass
 class Data:
