@@ -14,12 +14,16 @@ Backward, with g = dL/ds (direct), d = phi'(u - theta), a = dL/du:
 
 The terms with d in c are the reset path. A detached reset (what `snntorch.Leaky` does) leaves them out. d is phi' of
 the surrogate or, in A2SG, a window whose width may change from step to step and be chosen on the way (A2SG alg. A1).
+
+Two implementations of the same values: torch code that runs everywhere (below), and C++ for the CPU (`scan_native`).
+`implementation` tells which one runs. Choosing windows on the way is torch only.
 """
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trainer import scan_native
 from trainer.spikes import Surrogate
 from trainer.windows import Windows
 
@@ -57,65 +61,81 @@ def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Sur
     return spikes, membrane
 
 
+def lif_backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta: Tensor, threshold: Tensor,
+                 surrogate: Surrogate, hard: bool, reset: str, detach_reset: bool, windows: Windows | None,
+                 learned: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of current, beta and threshold from those of spikes and, where it has one, membrane, (T, B, ...) each.
+
+    Other arguments as in `lif_scan`; `learned`: whether gradients of beta and of threshold are wanted (None if not).
+    """
+    u = membrane
+    choose = windows.choose if windows else None
+    through_reset = not detach_reset and reset != "none"
+    a, later, d_later = torch.empty_like(u), None, None
+    grad_beta, grad_threshold = torch.zeros_like(beta), torch.zeros_like(threshold)
+    # step by step, so that a step's tensors stay in cache
+    for t in range(len(u) - 1, -1, -1):
+        z = u[t] - threshold
+        if choose or learned[1]:
+            total = grad[t]  # dL/ds: the direct part and what flows back through the reset of the next step
+            if later is not None and through_reset:
+                total = total - (threshold if reset == "subtract" else beta * u[t]) * later
+        if choose:
+            windows.widths[t] = choose(t, z, total, d_later)
+        d = windows.derivative(t, z) if windows else surrogate.derivative(z, threshold)
+        if choose:
+            d_later = total * d
+        s = None
+        if reset == "zero" or any(learned):
+            s = (z > 0).to(u.dtype) if hard else surrogate(z, threshold)
+        torch.mul(grad[t], d, out=a[t])
+        if grad_membrane is not None:
+            a[t] += grad_membrane[t]
+        if later is not None:
+            if reset == "zero":
+                carry = (1 - s if detach_reset else (1 - s).addcmul_(u[t], d, value=-1)).mul_(beta)
+            elif reset == "subtract" and not detach_reset:
+                carry = beta - threshold * d
+            else:
+                carry = beta
+            a[t].addcmul_(carry, later)
+            if learned[0]:
+                kept = u[t] * (1 - s) if reset == "zero" else u[t]
+                grad_beta += (later * kept).sum_to_size(beta.shape)
+        if learned[1]:
+            through = -d if windows else surrogate.threshold_gradient(z, threshold) - d
+            grad_threshold += (total * through).sum_to_size(threshold.shape)
+            if later is not None and reset == "subtract":
+                grad_threshold -= (later * s).sum_to_size(threshold.shape)
+        later = a[t]
+    if choose:
+        windows.choose = None
+    return a, grad_beta if learned[0] else None, grad_threshold if learned[1] else None
+
+
 class _LIFScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, current, beta, threshold, surrogate, hard, reset, detach_reset, windows):
-        spikes, membrane = lif_forward(current, beta, threshold, surrogate, hard, reset)
+        native = not scan_native.obstacle(current, beta, threshold)
+        spikes, membrane = (scan_native.forward if native else lif_forward)(current, beta, threshold, surrogate, hard,
+                                                                            reset)
         ctx.save_for_backward(membrane, beta, threshold)
         ctx.settings = surrogate, hard, reset, detach_reset, windows
+        ctx.native = native
         ctx.set_materialize_grads(False)  # the membrane is rarely part of the loss
         return spikes, membrane
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad, grad_membrane):
-        u, beta, threshold = ctx.saved_tensors
-        surrogate, hard, reset, detach_reset, windows = ctx.settings
+        membrane, beta, threshold = ctx.saved_tensors
+        windows = ctx.settings[-1]
         if grad is None:
-            grad = torch.zeros_like(u)
-        choose = windows.choose if windows else None
-        through_reset = not detach_reset and reset != "none"
-        a, later, d_later = torch.empty_like(grad), None, None
-        grad_beta, grad_threshold = torch.zeros_like(beta), torch.zeros_like(threshold)
-        # step by step, so that a step's tensors stay in cache
-        for t in range(len(u) - 1, -1, -1):
-            z = u[t] - threshold
-            if choose or ctx.needs_input_grad[2]:
-                total = grad[t]  # dL/ds: the direct part and what flows back through the reset of the next step
-                if later is not None and through_reset:
-                    total = total - (threshold if reset == "subtract" else beta * u[t]) * later
-            if choose:
-                windows.widths[t] = choose(t, z, total, d_later)
-            d = windows.derivative(t, z) if windows else surrogate.derivative(z, threshold)
-            if choose:
-                d_later = total * d
-            s = None
-            if reset == "zero" or any(ctx.needs_input_grad[1:3]):
-                s = (z > 0).to(u.dtype) if hard else surrogate(z, threshold)
-            torch.mul(grad[t], d, out=a[t])
-            if grad_membrane is not None:
-                a[t] += grad_membrane[t]
-            if later is not None:
-                if reset == "zero":
-                    carry = (1 - s if detach_reset else (1 - s).addcmul_(u[t], d, value=-1)).mul_(beta)
-                elif reset == "subtract" and not detach_reset:
-                    carry = beta - threshold * d
-                else:
-                    carry = beta
-                a[t].addcmul_(carry, later)
-                if ctx.needs_input_grad[1]:
-                    kept = u[t] * (1 - s) if reset == "zero" else u[t]
-                    grad_beta += (later * kept).sum_to_size(beta.shape)
-            if ctx.needs_input_grad[2]:
-                through = (-d if windows else surrogate.threshold_gradient(z, threshold) - d)
-                grad_threshold += (total * through).sum_to_size(threshold.shape)
-                if later is not None and reset == "subtract":
-                    grad_threshold -= (later * s).sum_to_size(threshold.shape)
-            later = a[t]
-        if choose:
-            windows.choose = None
-        return a, *(g if needed else None for g, needed in
-                    zip((grad_beta, grad_threshold), ctx.needs_input_grad[1:3], strict=True)), *(None,) * 5
+            grad = torch.zeros_like(membrane)
+        native = ctx.native and not (windows and windows.choose)
+        gradients = (scan_native.backward if native else lif_backward)(
+            grad, grad_membrane, membrane, beta, threshold, *ctx.settings, ctx.needs_input_grad[1:3])
+        return *gradients, *(None,) * 5
 
 
 def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, *, hard: bool, reset: str,
@@ -127,3 +147,12 @@ def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrog
     `lif_forward`.
     """
     return _LIFScan.apply(current, beta, threshold, surrogate, hard, reset, detach_reset, windows)
+
+
+def implementation(current: Tensor, beta: Tensor, threshold: Tensor) -> str:
+    """Which code `lif_scan` runs on these tensors and why: "native: library" or "torch: what stands against native".
+
+    HARDSPIKE_KERNEL=torch in the environment forces torch.
+    """
+    reason = scan_native.obstacle(current, beta, threshold)
+    return f"torch: {reason}" if reason else f"native: {scan_native.library()[1]}"
