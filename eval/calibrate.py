@@ -1,5 +1,6 @@
 """`python -m eval calibrate`: thresholds and biases set after training (controls of SAST, table III)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,8 @@ class Calibration:
     Args:
         kind: one of KINDS.
         model: what it gave.
-        parameters: how many values were chosen.
+        parameters: how many values were chosen,
+        searched: and how many of them by search on the validation part.
         multipliers: of the thresholds, layer -> factor.
         shifts: of the biases, layer -> (channels,).
     """
@@ -42,6 +44,7 @@ class Calibration:
     kind: str
     model: Checkpoint | nir.NIRGraph
     parameters: int
+    searched: int
     multipliers: dict[str, float]
     shifts: dict[str, Tensor]
 
@@ -72,8 +75,8 @@ def calibrate(model: Path, kind: str | None = None, out: Path | None = None, sam
         model: checkpoint (.pt), best the last.pt of a smooth run; or graph (.nir), which has no smooth spikes: global
             and layers, in its chip's integers where it is quantised
         kind: global, layers, bias or bias+layers: only this one; default: all
-        out: file for the calibrated model, of the same kind as MODEL: the best on validation, with fewest values in a
-            tie
+        out: file for the calibrated model, of the same kind as MODEL: of those that the validation part cannot tell
+            from the best (one standard error), the one with fewest searched, then fewest values
         samples: training recordings for the closed form
         name: data source, where a graph does not say it
         path: folder of the recordings, where it is not the one of the training run
@@ -102,9 +105,8 @@ def calibrate(model: Path, kind: str | None = None, out: Path | None = None, sam
     print_table(rows, title, json, {"data": config.name, "validation": len(data.validation), "test": len(data.test),
                                     "chosen": [calibration.values() for calibration in chosen]})
     if out:
-        scores = {row["mode"]: row["validation %"] for row in rows}
-        best = max(chosen, key=lambda one: (scores[f"calibrated ({one.kind})"], -one.parameters))
-        _write(out, best, data)
+        shares = {row["mode"]: row["validation %"] / 100 for row in rows}
+        _write(out, best_of(chosen, [shares[f"calibrated ({one.kind})"] for one in chosen], len(data.validation)), data)
     return rows
 
 
@@ -126,7 +128,23 @@ def choose(content: Checkpoint | nir.NIRGraph, kind: str, data: Data, samples: i
     factors = _search(kind, list(layers), lambda factors: _right(change(factors), data, data.validation))
     graph = change(factors)
     graph.metadata["calibration"] = kind
-    return Calibration(kind, graph, _count(kind, factors), factors, {})
+    searched = _count(kind, factors)
+    return Calibration(kind, graph, searched, searched, factors, {})
+
+
+def best_of(chosen: list[Calibration], shares: list[float], samples: int) -> Calibration:
+    """The calibration to keep: within one standard error of the best validation accuracy, the one with fewest searched
+    values, since a search fits the validation part and the closed form does not; then with fewest values, then the
+    best (one-standard-error rule, Breiman et al. 1984, sec. 3.4.3).
+
+    Args:
+        shares: validation accuracy of each, in [0, 1], on `samples` recordings.
+    """
+    best = max(shares)
+    likely = (best * samples + 1) / (samples + 2)  # Laplace's estimate: no zero error at 100 %
+    enough = best - math.sqrt(likely * (1 - likely) / samples)
+    able = [(one, share) for one, share in zip(chosen, shares, strict=True) if share >= enough]
+    return min(able, key=lambda pair: (pair[0].searched, pair[0].parameters, -pair[1]))[0]
 
 
 def _choose_network(stored: Checkpoint, kind: str, data: Data, samples: int) -> Calibration:
@@ -141,7 +159,8 @@ def _choose_network(stored: Checkpoint, kind: str, data: Data, samples: int) -> 
 
     factors = {} if kind == "bias" else _search(kind, list(stored.network.neurons()),
                                                 lambda factors: _right(change(factors), data, data.validation))
-    found = Calibration(kind, change(factors), _count(kind, factors) + sum(map(len, shifts.values())), factors, shifts)
+    searched = _count(kind, factors)
+    found = Calibration(kind, change(factors), searched + sum(map(len, shifts.values())), searched, factors, shifts)
     found.model = replace(found.model, training=None, calibration=found.values())
     return found
 
@@ -198,6 +217,7 @@ def _rows(content: Checkpoint | nir.NIRGraph, chosen: list[Calibration], data: D
         wide = right["surrogate"][1] - right[plain][1] if network else 0
         one = found.get(mode)
         rows.append({"mode": mode, "values": one.parameters if one else None,
+                     "searched": one.searched if one else None,
                      "validation %": 100 * validation / len(data.validation), "test %": 100 * test / total,
                      "low %": 100 * low, "high %": 100 * high, "gap": gap,
                      "recovered %": 100 * (test - right[plain][1]) / wide if one and wide > 0 else None,
