@@ -99,7 +99,7 @@ def test_both_implementations_agree(native, dtype, reset):
     bound = 1e-6 if dtype == torch.float32 else 1e-12
 
     def close(one, two, scale=None):
-        assert one.dtype == two.dtype == dtype and 0 < two.norm()
+        assert one.dtype == two.dtype == dtype and two.norm() > 0
         assert (one - two).norm() <= bound * (scale or two.norm())
 
     backwards = [(Surrogate(name, 1.3, rest), None) for name in SURROGATES for rest in (False, True)]

@@ -60,12 +60,27 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         for flags in (("-march=native", *FLAGS), FLAGS):
             try:
                 path = _compile(command, flags)
-                return ctypes.CDLL(str(path)), str(path)
+                compiled = ctypes.CDLL(str(path))
             except subprocess.CalledProcessError as error:
                 reason = f"{compiler} failed: {(error.stderr.strip().splitlines() or ['no message'])[0]}"
             except (OSError, HardspikeError, subprocess.TimeoutExpired) as error:
                 reason = f"{compiler}: {error}"
+            else:
+                _keep_freed_memory()
+                return compiled, str(path)
     return None, reason
+
+
+def _keep_freed_memory() -> None:
+    """Let the process keep up to 1 GiB that tensors gave back, on glibc.
+
+    Otherwise every training step gives its memory back to the system and takes it again page by page, which costs more
+    than the scan.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+            libc.mallopt(option, 1 << 30)
 
 
 def _compile(command: list[str], flags: tuple[str, ...]) -> Path:
