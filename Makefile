@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Frames, the Lava environment and downloads stay beside the project
 export HARDSPIKE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test lava clean
+.PHONY: demo report test lava clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hardspike needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -22,6 +22,10 @@ demo: $(STAMP)
 	$(BIN)/python -m trainer fit --config trainer/recipes/digits_hard.yaml --out runs/demo/hard
 	$(BIN)/python -m export nir runs/demo/sast/best.pt -o runs/demo/sast.nir --samples 0
 	$(BIN)/python -m eval accuracy runs/demo/sast/best.pt runs/demo/sast.nir runs/demo/arctan/best.pt runs/demo/hard/best.pt --json runs/demo/accuracy.json
+
+# One page about the demo's network, after `make demo`
+report: $(STAMP)
+	$(BIN)/python -m eval report runs/demo/sast -o runs/demo/report.html
 
 test: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,13 +9,14 @@ from eval.gradients import gradients
 from eval.operations import operations
 from eval.parity import parity
 from eval.quantisation import quantisation
+from eval.report.command import report
 from eval.robustness import robustness
 from eval.study import study
 from hardspike import run
 
 COMMANDS = {"accuracy": accuracy, "calibrate": calibrate, "energy": energy, "gradients": gradients,
-            "operations": operations, "parity": parity, "quantisation": quantisation, "robustness": robustness,
-            "study": study}
+            "operations": operations, "parity": parity, "quantisation": quantisation, "report": report,
+            "robustness": robustness, "study": study}
 
 if __name__ == "__main__":
     sys.exit(run("eval", COMMANDS))

@@ -1,0 +1,1 @@
+"""`python -m eval report`: all that is measured about a model, on one page."""

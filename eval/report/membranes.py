@@ -1,0 +1,112 @@
+"""Where the transfer gap comes from: how far each layer's membranes lie from their threshold, and what phi does there.
+
+On the way from smooth to hard spikes a membrane u changes what its neuron gives by |phi(u - theta) - H(u - theta)|
+(SAST eqs. 16 and 36): nothing far from the threshold, most at it. So a layer adds to the gap as many spikes as its
+mean of that difference, taken over the membranes that it has in hard mode.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from eval.cache import cached
+from eval.report.subject import Subject
+from hardspike import HardspikeError, progress
+from targets.commands import load_target
+from targets.graph import plan
+from targets.neurons import coefficients
+from trainer.checkpoint import Checkpoint
+
+EDGE = 4.0
+"""The histogram reaches so many thresholds to each side."""
+BINS = 80
+ZONE = (0.05, 0.95)
+"""A neuron whose phi lies between is neither off nor on."""
+NEAR = 0.1
+"""Of a threshold: how close a membrane is called near."""
+CHUNK = 32
+
+
+def membranes(subject: Subject, samples: int) -> list[dict]:
+    """Firing and membranes of every spiking layer, on `samples` of its recordings: one dict a layer.
+
+    Distances are z = (u - theta)/theta, u before the reset. `rate` is spikes a neuron and step; `in zone %`, `|phi-H|`
+    and `phi at rest` need the smooth function of a checkpoint; `histogram` is the share of membranes in each of `BINS`
+    bins from -`EDGE` to `EDGE`, `beyond %` what lies outside, `phi` the smooth function at their centres.
+
+    Raises:
+        HardspikeError: a threshold is 0 or less, so that no distance can be given in thresholds.
+    """
+    key = {"command": "report membranes", **subject.key, "samples": samples}
+    return cached(key, lambda: _measure(subject, samples))
+
+
+def _measure(subject: Subject, samples: int) -> list[dict]:
+    frames = subject.data.to_input(subject.part.spread(samples).frames)
+    sums: dict[str, dict] = {}
+    for part in progress(frames.split(CHUNK, 1), "membranes"):
+        for layer, observed in _observe(subject, part):
+            before = sums.get(layer, {})
+            sums[layer] = {key: before.get(key, 0) + value for key, value in observed.items()}
+    return [_row(subject, layer, sums[layer], frames.shape[1], len(frames)) for layer in sums]
+
+
+def _observe(subject: Subject, frames: Tensor) -> Iterator[tuple[str, dict]]:
+    """Sums over some recordings, layer by layer."""
+    if isinstance(subject.content, Checkpoint):
+        network = subject.content.network
+        record, seen, smooth = {}, {}, {}
+        with torch.inference_mode():
+            with network.mode(hard=True):
+                network(frames, record, seen)
+            with network.mode(hard=False):
+                network(frames, smooth)
+        for layer, neuron in network.neurons().items():
+            theta = neuron.threshold.detach()
+            z = seen[layer] - theta
+            phi = neuron.surrogate(z, theta)
+            yield layer, {**_sums(record[layer], z / theta, _positive(layer, theta)),
+                          "surrogate": smooth[layer].sum(dtype=torch.float64).item(),
+                          "zone": int(((phi > ZONE[0]) & (phi < ZONE[1])).sum()),
+                          "difference": (phi - (z > 0).to(phi)).abs().sum(dtype=torch.float64).item()}
+        return
+    target = subject.chip or "reference"
+    recording = load_target(target).run(subject.graph, frames, membrane=True)
+    layout = plan(subject.graph)
+    for layer, values in recording.membrane.items():
+        node = layout.nodes[layer]
+        theta = coefficients(layer, node, layout.input_shape[layer], layout.dt)["threshold"]
+        if subject.chip:
+            theta = theta * 64  # its membranes are in the unit of Lava's `threshold << 6`
+        z = values.double() / _positive(layer, theta) - 1
+        yield layer, _sums(recording.spikes[layer], z, theta)
+
+
+def _positive(layer: str, theta: Tensor) -> Tensor:
+    if (theta <= 0).any():
+        raise HardspikeError(f"layer '{layer}': has a threshold of {theta.min().item():g}; distances are given in "
+                             "thresholds, which have to be above 0")
+    return theta
+
+
+def _sums(spikes: Tensor, z: Tensor, theta: Tensor) -> dict:
+    return {"spikes": spikes.sum(dtype=torch.float64).item(), "fired": (spikes != 0).sum((0, 1)),
+            "near": int((z.abs() < NEAR).sum()), "count": z.numel(),
+            "histogram": torch.histc(z.float(), BINS, -EDGE, EDGE).double()}
+
+
+def _row(subject: Subject, layer: str, sums: dict, samples: int, steps: int) -> dict:
+    count = sums["count"]
+    row = {"layer": layer, "neurons": sums["fired"].numel(), "samples": samples, "steps": steps,
+           "rate": sums["spikes"] / count, "silent %": 100 * (sums["fired"] == 0).double().mean().item(),
+           "near %": 100 * sums["near"] / count, "beyond %": 100 * (1 - sums["histogram"].sum().item() / count)}
+    if isinstance(subject.content, Checkpoint):
+        neuron = subject.content.network.layers[layer]
+        theta = neuron.threshold.detach().double().mean()
+        centres = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (2 * EDGE / BINS) - EDGE
+        row |= {"rate surrogate": sums["surrogate"] / count, "in zone %": 100 * sums["zone"] / count,
+                "|phi-H|": sums["difference"] / count,
+                "phi at rest": neuron.surrogate(-theta, theta).item(),
+                "phi": neuron.surrogate(centres * theta, theta).tolist()}
+    return row | {"histogram": (sums["histogram"] / count).tolist()}

@@ -1,0 +1,246 @@
+"""The report as one HTML file: sections of plots, tables and words around the numbers."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from eval.report import figures
+from eval.report.membranes import EDGE, NEAR, ZONE
+from eval.report.tables import shown
+from eval.report.verdict import compare
+
+DASHES = ("", "6 3", "2 3", "7 2 2 2")
+"""Of the legend's lines, as `eval.report.figures.DASHES` has them."""
+MOST_CLASSES = 25
+"""A confusion matrix of more classes is a list of the most frequent errors."""
+
+
+def render(content: dict) -> str:
+    """The page of what `eval.report.command` collected: HTML that refers to nothing outside."""
+    package = files("eval.report")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((package / "page.html").read_text())
+    models = content["models"]
+    first = models[0]
+    facts = [f"{content['data']}, test part: {first['samples']} recordings of {first['steps']} steps",
+             *(f"{model['file']}: {model['kind']}, {model['parameters']:,} parameters" for model in models)]
+    return template.render(
+        title=" and ".join(model["label"] for model in models), facts=facts, models=models,
+        style=Markup((package / "page.css").read_text()), sections=[s for s in _sections(content) if s["blocks"]],
+        footer=f"Made {content['made']} by `{content['command']}`. The same numbers: {content['json']}.")
+
+
+def _sections(content: dict) -> Iterator[dict]:
+    models = content["models"]
+    yield _section("accuracy", "Accuracy", _accuracy(models),
+                   "Every mode on the same recordings. Intervals are exact binomial (Clopper-Pearson, 95 %). Change is "
+                   "in points against the first row; lost and won are the recordings behind it, p the exact McNemar "
+                   "test on them. Spikes are those of one recording.")
+    yield _section("membranes", "Where the gap comes from", _split(models, "membranes", _membranes),
+                   "How far membranes are from their threshold when spikes are hard. Where the smooth function φ is "
+                   "neither 0 nor 1, hard spikes give something else than training saw.")
+    yield _section("sample", "One recording through all layers", _split(models, "sample", _sample))
+    yield _section("confusion", "Confusion", _split(models, "confusion", _confusion))
+    yield _section("corruptions", "Corruptions and faults", _corruptions(models))
+    yield _section("operations", "Operations", _split(models, "operations", _operations),
+                   "Counted on recorded spikes and true fan-out, for one recording on average. SynOps are events times "
+                   "their source's synapses; MACs and ACs leave out weights of 0.")
+    yield _section("energy", "Energy", _split(models, "energy", _energy),
+                   "Counts times published prices. Each price says what it rests on; none was measured on this "
+                   "network.")
+    yield _section("cores", "Cores", _split(models, "cores", _cores))
+    yield _section("parity", "Parity of targets", _split(models, "runs", _parity),
+                   "Spikes that differ between two runs, over all layers and recordings. Integers and floats differ "
+                   "rightly, since integers round leaks and weights; runs of one graph have to be equal.")
+    yield _section("training", "Training", _training(models))
+    yield _section("reproduce", "To reproduce it", _reproduce(content))
+    yield _section("missing", "Not in this report", _split(models, "missing", lambda number, missing: [
+        {"points": missing}] if missing else []))
+
+
+def _section(name: str, title: str, blocks: list[dict], lead: str = "") -> dict:
+    return {"id": name, "title": title, "blocks": blocks, "lead": lead}
+
+
+def _split(models: list[dict], key: str, parts) -> list[dict]:
+    """A block with a column for each model that has `key`; nothing where none has."""
+    if not any(model.get(key) for model in models):
+        return []
+    columns = []
+    for number, model in enumerate(models, 1):
+        found = parts(number, model[key]) if model.get(key) else [{"text": "Not available; see the end of the page."}]
+        columns.append({"label": model["label"], "parts": found})
+    return [{"split": columns}]
+
+
+def _svg(picture: str) -> Markup:
+    return Markup(picture)  # made by us, labels escaped there
+
+
+def _accuracy(models: list[dict]) -> list[dict]:
+    blocks = [{"figures": [_svg(figures.accuracy(models))], "layout": "wide", "legend": _models_legend(models)}]
+    if len(models) == 2:
+        rows = compare(*models)
+        extra = {f"{model['label']} %": (f"{model['label']} %", "{:.1f}") for model in models}
+        names = {"mode": ("mode", ""), **extra, "change": ("change", "{:+.1f}"), "lost": ("lost", "{}"),
+                 "won": ("won", "{}"), "p": ("p", "{:.2g}")}
+        blocks.append({"table": shown("compare", rows, names),
+                       "caption": f"{models[1]['label']} against {models[0]['label']} on the same recordings"})
+    if len(models) == 1:
+        return [{**blocks[0], "table": shown("accuracy", models[0]["accuracy"]), "beside": True}]
+    return blocks + _split(models, "accuracy", lambda _, rows: [{"table": shown("accuracy", rows)}])
+
+
+def _models_legend(models: list[dict]) -> list[dict]:
+    """Colours of the models, where there are two."""
+    return [{"colour": number, "dash": "", "name": model["label"]} for number, model in enumerate(models, 1)
+            ] if len(models) > 1 else []
+
+
+def _membranes(number: int, layers: list[dict]) -> list[dict]:
+    first = layers[0]
+    smooth = "phi" in first
+    text = (f"{first['samples']} recordings. Filled: share of the membranes. Near: within {NEAR:g} θ of the threshold. "
+            f"Beyond: outside of ±{EDGE:g} θ. "
+            "Rate: spikes a neuron and step. Silent: neurons that never fired.")
+    if smooth:
+        text += (f" Line: φ. Shaded, in between: {ZONE[0]:g} < φ < {ZONE[1]:g}. |φ − H|: what replacing φ by the hard "
+                 "step changes in a neuron's output, on average: a layer's own part in the gap.")
+    return [{"text": text, "figures": [_svg(figures.membranes(number, layer)) for layer in layers]},
+            {"table": shown("membranes", layers)}]
+
+
+def _sample(number: int, sample: dict) -> list[dict]:
+    right = "rightly" if sample["label"] == sample["prediction"] else "wrongly"
+    pictures = [figures.events(number, sample)]
+    pictures += [figures.raster(number, place, layer, sample["steps"]) for place, layer in enumerate(sample["layers"])]
+    spikes = ", ".join(f"{layer['layer']} {layer['total']:,}" for layer in sample["layers"])
+    return [{"text": f"Test recording {sample['id']} of class {sample['label']}, {right} taken for class "
+                     f"{sample['prediction']} ({sample['mode']}). Orange is OFF, blue ON. Spikes: {spikes}.",
+             "figures": [_svg(p) for p in [*pictures, figures.scores(number, sample)]], "layout": "narrow"}]
+
+
+def _confusion(number: int, found: dict) -> list[dict]:
+    matrix = found["matrix"]
+    count = sum(map(sum, matrix))
+    wrong = count - sum(row[index] for index, row in enumerate(matrix))
+    caption = f"{found['mode']}: {wrong} of {count} recordings wrong. Rows: true class; columns: what it was taken for."
+    if len(matrix) > MOST_CLASSES:
+        errors = sorted(((n, row, column) for row, line in enumerate(matrix) for column, n in enumerate(line)
+                         if n and row != column), reverse=True)[:MOST_CLASSES]
+        return [{"text": caption,
+                 "points": [f"class {row} taken for {column}: {n} times" for n, row, column in errors]}]
+    rows = []
+    for index, line in enumerate(matrix):
+        total = max(1, sum(line))
+        rows.append({"name": index, "cells": [
+            {"text": n or "", "share": n / total if n else None,
+             "kind": "none" if not n else "right" if index == column else "wrong"} for column, n in enumerate(line)]})
+    return [{"text": caption, "matrix": {"columns": range(len(matrix)), "rows": rows}}]
+
+
+def _corruptions(models: list[dict]) -> list[dict]:
+    with_curves = [model for model in models if "corruptions" in model]
+    if not with_curves:
+        return []
+    lines = []
+    for number, model in enumerate(with_curves):
+        for place, mode in enumerate(model["corruptions"]["modes"]):
+            two = len(with_curves) > 1
+            lines.append({"colour": 1 + (number if two else place % 6), "dash": DASHES[place % 4],
+                          "name": f"{model['label']}, {mode}" if two else mode})
+    blocks = [{"legend": lines, "figures": [_svg(figure) for figure in figures.corruptions(with_curves)]}]
+
+    def table(_: int, found: dict) -> list[dict]:
+        extra = {f"{severity:g}": (f"{severity:g}", "{:.1f}") for severity in found["severities"]}
+        return [{"summary": "All numbers: accuracy % over severity", "details": shown(
+            "corruptions", found["rows"], {**extra, "mean": ("mean", "{:.1f}"), "area": ("area", "{:.3f}")})}]
+
+    samples = with_curves[0]["corruptions"]["samples"]
+    return [*blocks, *_split(models, "corruptions", table),
+            {"note": f"{samples} recordings, corrupted alike for every mode; severity 0 is the clean accuracy."}]
+
+
+def _operations(number: int, found: dict) -> list[dict]:
+    pictures = []
+    for place, mode in enumerate(dict.fromkeys(row["mode"] for row in found["rows"])):
+        rows = [(row["layer"], row["synops"] / 1000) for row in found["rows"]
+                if row["mode"] == mode and row["synops"] is not None and row["layer"] != "per sample"]
+        pictures.append(figures.bars(f"operations{number}-{place}", mode.capitalize(),
+                                     "SynOps a recording (thousands)", rows))
+    return [{"figures": [_svg(picture) for picture in pictures], "text": f"Mean of {found['samples']} recordings."},
+            {"summary": "All counts, a recording", "details": shown("operations", found["rows"],
+                                                                    strong=("per sample",))}]
+
+
+def _energy(number: int, found: dict) -> list[dict]:
+    totals = [row for row in found["rows"] if row["term"] == "total"]
+    pictures = []
+    for table in found["about"]:
+        bars = [(row["run"], row["energy nJ"] / 1000) for row in totals
+                if row["prices"] == table and row["energy nJ"] is not None]
+        pictures.append(figures.bars(f"energy{number}-{table}", table, "energy of a recording (µJ)", bars))
+    return [{"figures": [_svg(picture) for picture in pictures], "text": f"Mean of {found['samples']} recordings."},
+            {"table": shown("totals", totals)},
+            {"points": [f"{name}: {about}" for name, about in found["about"].items()]},
+            {"summary": "Every term with its price and source", "details": shown("energy", found["rows"],
+                                                                                 strong=("total",))}]
+
+
+def _cores(number: int, found: dict) -> list[dict]:
+    extra = {key: (key, "{:.0f}") for row in found["rows"] for key in row if key.endswith("%")}
+    parts = [{"text": f"About {found['cores']} of {found['available']} cores of {found['chip']}: an estimate, since no "
+                      "public tool places networks there.",
+              "picture": _svg(found["picture"]), "beside": True,
+              "note": "A square is a core, in the order of filling, filled as far as its fullest resource. The "
+                      "floor plan is not modelled.",
+              "table": shown("cores", found["rows"], extra),
+              "caption": "%: of a core's limit, in the fullest core; limits that are not public are left out"}]
+    return [*parts, {"points": found["violations"]}] if found["violations"] else parts
+
+
+def _parity(number: int, runs: list[dict]) -> list[dict]:
+    runs = [run for run in runs if run["differs"]]
+    if not runs:
+        return [{"text": "No run gives spikes to compare."}]
+    rows = []
+    for run in runs:
+        cells = []
+        for other in runs:
+            count = run["differs"][other["mode"]]
+            related = run["graph"] == other["graph"]
+            cells.append({"text": "" if run is other else "=" if not count else f"{count:,}", "share": None,
+                          "kind": "none" if run is other else "same" if not count else "other" if related else ""})
+        rows.append({"name": f"{len(rows) + 1}  {run['mode']}", "cells": cells})
+    return [{"text": "= is equal, spike for spike. Columns have the rows' numbers.",
+             "matrix": {"columns": range(1, len(runs) + 1), "rows": rows}}]
+
+
+def _training(models: list[dict]) -> list[dict]:
+    trained = [model for model in models if model.get("training")]
+    if not trained:
+        return []
+    return [{"figures": [_svg(figure) for figure in figures.training(trained)]},
+            *_split(models, "training",
+                    lambda _, rows: [{"summary": "All epochs", "details": shown("training", rows)}])]
+
+
+def _reproduce(content: dict) -> list[dict]:
+    columns = []
+    for model in content["models"]:
+        lines = [f"{model['file']}: SHA-256 {model['sha256']}"]
+        parts = [{"points": lines}]
+        if "config" in model:
+            theory = model["theory"]
+            lines.append(f"epoch {model['epoch']}; phi(-theta) {theory['phi(-theta)']:.3g}, contraction q "
+                         f"{theory['q_loose']:.3g} loose, {theory['q_tight']:.3g} tight; theory-aligned: "
+                         + ("yes" if theory["theory_aligned"] else f"no ({theory['why_not']})"))
+            parts.append({"summary": "Configuration (python -m trainer fit --config FILE)",
+                          "code": yaml.safe_dump(model["config"], sort_keys=False)})
+        columns.append({"label": model["label"], "parts": parts})
+    versions = "\n".join(f"{name} {version}" for name, version in content["versions"].items())
+    common = {"label": "", "parts": [{"summary": "Versions", "code": versions, "open": True}]}
+    return [{"split": columns}, {"split": [common]}]
