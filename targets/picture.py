@@ -52,8 +52,9 @@ def svg(mapping: Mapping) -> str:
     bottom = count // COLUMNS * cell
     for index, (name, cores) in enumerate(mapping.cores.items()):
         y = bottom + 20 * index
+        label = f"{escape(name)}: {len(cores)} core{'s' * (len(cores) != 1)}"
         parts.append(f'<rect x="1" y="{y + 6}" width="12" height="12" fill="{_colour(index)}"/>'
-                     f'<text x="20" y="{y + 16}">{escape(name)}: {len(cores)} core{'s' * (len(cores) != 1)}</text>')
+                     f'<text x="20" y="{y + 16}">{label}</text>')
     height = bottom + 20 * len(mapping.cores) + 10
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {COLUMNS * cell} {height}" '
             f'font-family="sans-serif" font-size="12">\n' + "\n".join(parts) + "\n</svg>\n")
