@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eval.cache import cached
 from eval.counts import Counts, NeuronCounts, SynapseCounts, Tally, count_graph, count_neurons, count_synapses
-from eval.models import CHUNK, data_of, open_model, same_data
+from eval.models import CHUNK, calibrated, data_of, open_model, same_data
 from eval.parity import lava
 from eval.traffic import Traffic, count_traffic
 from export.freeze import convert
@@ -121,7 +121,7 @@ def runs(model: Path, frames: Tensor, targets: str = "reference", chip: str | No
         raise UsageError(f"{model}: a float graph runs on none of the targets {targets}; add reference, or give the "
                          "quantised graph")
     key = {"command": "operations", "model": model, "frames": frames, "chip": chip or own}
-    return [_from_json(str(model), mode, cached(
+    return [_from_json(str(model), mode + calibrated(content), cached(
         {**key, "mode": mode}, lambda mode=mode: asdict(_count(content, mode, frames, chip or own)))) for mode in modes]
 
 
