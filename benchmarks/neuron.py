@@ -1,6 +1,6 @@
 """A training step of the conv net: the snnTorch idiom, this project's neuron, and no neurons at all.
 
-    python -m benchmarks.neuron                      # minutes; --help for time steps, batch, threads, rounds
+    python -m benchmarks.neuron measure              # minutes; --help for time steps, batch, threads, rounds
 
 A step is forward, cross-entropy and backward, without optimizer, in float32, on random frames of N-MNIST's size and
 density. All variants take turns in one process; a row gives the median over rounds of its time and of its speed against
