@@ -131,13 +131,17 @@ def _priced(head: dict, counts: dict[str, float | None], table: PriceTable, refu
         elif count is None or count:
             missing.append(term)
         rows.append(row)
-    total = None if missing else sum(row["energy nJ"] or 0.0 for row in rows)
+    priced = [row["energy nJ"] for row in rows if row["energy nJ"] is not None]
+    label = f"{head['model']} ({head['run']}): table {table.name}"
     if missing:
-        refused.append(f"{head['model']} ({head['run']}): table {table.name} has no price for {', '.join(missing)}; "
-                       "add one with its source, or exclude it with the reason")
+        refused.append(f"{label} has no price for {', '.join(missing)}; add one with its source, or exclude it with "
+                       "the reason")
+    elif not priced:
+        refused.append(f"{label} leaves out all that was counted ({', '.join(counts)}); price one of them")
+    total = sum(priced) if priced and not missing else None
     evidence = ", ".join(dict.fromkeys(row["evidence"] for row in rows if row["energy nJ"] is not None))
     return [*rows, {**head, "term": "total", "a sample": None, "price": None, "energy nJ": total,
-                    "evidence": evidence or None, "source": "refused: unpriced terms" if missing else None}]
+                    "evidence": evidence or None, "source": "refused: unpriced terms" if total is None else None}]
 
 
 def _simulated(model: str, found: Simulation) -> list[dict]:

@@ -80,7 +80,7 @@ def load_table(name: str) -> PriceTable:
         raise HardspikeError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
     content = _mapping(path, "table", content, {"about", "chip", "prices", "excluded"})
     chip = content.get("chip")
-    if chip is not None and chip not in CHIPS:
+    if chip is not None and chip not in tuple(CHIPS):
         raise HardspikeError(f"{path}: chip '{chip}' is unknown; known: {', '.join(CHIPS)}")
     prices = {term: _price(f"{path}: {term}", value)
               for term, value in _mapping(path, "prices", content.get("prices") or {}, set(TERMS)).items()}
@@ -106,12 +106,20 @@ def _mapping(path: Path, label: str, value, known: set[str]) -> dict:
 def _price(label: str, value) -> Price:
     if not isinstance(value, dict) or set(value) != {"value", "unit", "source", "evidence"}:
         raise HardspikeError(f"{label}: a price has value, unit, source and evidence, all of them")
-    number = value["value"]
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number < 0:
-        raise HardspikeError(f"{label}: value {number} is no finite number of 0 or more")
+    number = _number(value["value"])
+    if not math.isfinite(number) or number < 0:
+        raise HardspikeError(f"{label}: value {value['value']} is no finite number of 0 or more")
     for key, known in (("unit", JOULES), ("evidence", EVIDENCE)):
-        if value[key] not in known:
+        if value[key] not in tuple(known):  # a list has no hash
             raise HardspikeError(f"{label}: {key} '{value[key]}' is unknown; known: {', '.join(known)}")
     if not isinstance(value["source"], str) or not value["source"].strip():
         raise HardspikeError(f"{label}: has no source; say where the number is from")
-    return Price(float(number), value["unit"], value["source"], value["evidence"])
+    return Price(number, value["unit"], value["source"], value["evidence"])
+
+
+def _number(value) -> float:
+    """`value` as a float, `1e-3` too, which YAML 1.1 takes for text; NaN for what is no number."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan

@@ -128,15 +128,30 @@ def test_loihi_1_prices_the_mapped_graph(models, capfd):
     ({"prices__acs": {"value": 1, "unit": "J", "source": "me", "evidence": "stated"}}, "unit 'J' is unknown"),
     ({"prices__acs": {"value": 1, "unit": "pJ", "source": "me", "evidence": "sure"}}, "evidence 'sure' is unknown"),
     ({"prices__acs": {"value": 1, "unit": "pJ", "source": "", "evidence": "stated"}}, "has no source"),
+    ({"prices__acs": {"value": 1, "unit": ["pJ"], "source": "me", "evidence": "stated"}}, r"unit '\['pJ'\]' is"),
+    ({"prices__acs": {"value": 1, "unit": "pJ", "source": "me", "evidence": {}}}, r"evidence '{}' is unknown"),
+    ({"prices__acs": {"value": 10**400, "unit": "pJ", "source": "me", "evidence": "stated"}}, "is no finite number"),
     ({"excluded__acs": "why"}, "is priced and excluded"), ({"excluded__reads": ""}, "without a reason")])
 def test_bad_tables_are_refused(changes, message, tmp_path):
     with pytest.raises(HardspikeError, match=message):
         load_table(own_table(tmp_path, **changes))
 
 
+def test_exponents_without_a_point_are_numbers(tmp_path):
+    (tmp_path / "t.yaml").write_text("prices: {acs: {value: 3e-2, unit: pJ, source: me, evidence: stated}}")
+    assert load_table(str(tmp_path / "t.yaml")).prices["acs"].joules == pytest.approx(3e-14)
+
+
+def test_a_table_that_leaves_out_all_that_was_counted_has_no_total(models, tmp_path):
+    with pytest.raises(HardspikeError, match=r"ANN, one pass\): table synops_45nm leaves out all .*macs"):
+        energy(models / "best.pt", ann="synops_45nm", samples=8, json=tmp_path / "e.json")
+    stored = json.loads((tmp_path / "e.json").read_text())
+    assert totals(stored["rows"])["ANN, one pass", "synops_45nm"] is None
+
+
 def test_unreadable_tables_are_refused(tmp_path):
     for text, message in (("a: [", "not a readable YAML"), ("", "holds no keys"),
-                          ("price: 1", "did you mean 'prices'")):
+                          ("price: 1", "did you mean 'prices'"), ("chip: [loihi1]", "chip .* is unknown")):
         (tmp_path / "t.yaml").write_text(text)
         with pytest.raises(HardspikeError, match=message):
             load_table(str(tmp_path / "t.yaml"))
