@@ -1,12 +1,13 @@
 """Everything that the report says about one model, as plain numbers and words."""
 
 import contextlib
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.cache import cached, fingerprint
+from eval.cache import cached
 from eval.energy import energy
 from eval.operations import operations
 from eval.price_tables import load_table
@@ -43,7 +44,8 @@ class Effort:
 
 def collect(subject: Subject, label: str, effort: Effort) -> dict:
     """All about one model: plain values, a key a section. What cannot be had is in `missing`, with the reason."""
-    model = {"label": label, "file": str(subject.path), "kind": subject.kind, "sha256": fingerprint(subject.path),
+    model = {"label": label, "file": str(subject.path), "kind": subject.kind,
+             "sha256": hashlib.sha256(subject.path.read_bytes()).hexdigest(),
              "samples": len(subject.part), "steps": subject.data.steps, "classes": subject.data.classes,
              "labels": subject.part.labels.tolist(), "missing": [], **_description(subject)}
     runs, model["missing"][:] = all_runs(subject, effort.targets, effort.bits)

@@ -45,7 +45,7 @@ def report(*models: Path, out: Path | None = None, compare: Path | None = None,
         HardspikeError: a model or its recordings cannot be read.
     """
     models = (compare, *models) if compare else models
-    if len(models) > 2:
+    if not 1 <= len(models) <= 2:
         raise UsageError(f"{len(models)} models; a report is about one, or two side by side (`python -m eval accuracy` "
                          "takes any number)")
     effort = Effort(check_targets(targets), _bits(bits), _whole("corrupted", corrupted), severities)

@@ -21,7 +21,7 @@ MOST_CLASSES = 25
 def render(content: dict) -> str:
     """The page of what `eval.report.command` collected: HTML that refers to nothing outside."""
     package = files("eval.report")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_unbroken)
     template = environment.from_string((package / "page.html").read_text())
     models = content["models"]
     first = models[0]
@@ -31,6 +31,11 @@ def render(content: dict) -> str:
         title=" and ".join(model["label"] for model in models), facts=facts, models=models,
         style=Markup((package / "page.css").read_text()), sections=[s for s in _sections(content) if s["blocks"]],
         footer=f"Made {content['made']} by `{content['command']}`. The same numbers: {content['json']}.")
+
+
+def _unbroken(value):
+    """Words for the page, whose `5 %` stays on one line; files and pictures as they are."""
+    return value.replace(" %", "\N{NO-BREAK SPACE}%") if type(value) is str and "\n" not in value else value
 
 
 def _sections(content: dict) -> Iterator[dict]:
@@ -77,7 +82,8 @@ def _split(models: list[dict], key: str, parts) -> list[dict]:
 
 
 def _svg(picture: str) -> Markup:
-    return Markup(picture)  # made by us, labels escaped there
+    """A picture of ours, whose labels are escaped; HTML knows SVG's namespace by itself."""
+    return Markup(picture.replace(' xmlns="http://www.w3.org/2000/svg"', ""))
 
 
 def _accuracy(models: list[dict]) -> list[dict]:

@@ -30,8 +30,11 @@ def judge(model: dict) -> dict:
     unequal = list(_unequal(model["runs"]))
     points += _parity(model["runs"], unequal) + list(_cores(model)) + list(_corruptions(model)) + list(_energy(model))
     if chip is None:
-        why = "no chip among the targets" if "cores" in model else "it cannot be exported as it is"
-        return {"state": "open", "headline": f"Not on a chip: {why}", "points": points}
+        refused = [line.split(": ", 1)[1] for line in model["missing"] if line.split(",")[0].split(":")[0] in
+                   (*CHIPS, "Targets")]
+        if refused:
+            return {"state": "not ready", "headline": f"Not ready for a chip: {refused[0]}", "points": points}
+        return {"state": "open", "headline": "Not judged: no chip among the targets", "points": points}
     name = CHIPS[chip.split(",")[0]].LIMITS.chip
     lost = rows[trained]["accuracy %"] - rows[chip]["accuracy %"]
     faults = []
