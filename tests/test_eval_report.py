@@ -185,6 +185,20 @@ def test_the_verdict_follows_from_the_numbers(given, state, words):
                        "p = 0.01).") in verdict["points"]
 
 
+@pytest.mark.parametrize(("memory", "words"), [
+    (1.4, "0.33 of the ANN's; 14 µJ a recording with data movement (estimated, b), 1.4 of the ANN's. So whether it "
+          "saves energy hangs on what is counted."), (0.5, "So it saves energy by either count.")])
+def test_the_verdict_on_energy_names_data_movement_beside_arithmetic(memory, words):
+    def total(run, table, value, term="total"):
+        return {"run": run, "prices": table, "term": term, "energy nJ": value, "evidence": "estimated"}
+
+    rows = [total("SNN, hard", "a", 3300.0), total("SNN, hard", "b", 5.0, "reads"),
+            total("SNN, hard", "b", 1e4 * memory), total("ANN, one pass", "a", 1e4), total("ANN, one pass", "b", 1e4),
+            total("SNN, loihi2, 8 bits", "a", 1.0), total("ANN, one pass", "a", 2e4)]
+    points = judge({**numbers(98.5, 98.2), "energy": {"rows": rows}})["points"]
+    assert any(text.startswith("Energy against") and words in text for _, text in points)
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["nothing"], "neither a checkpoint"), (["a.pt", "b.pt", "c.pt"], "a report is about one, or two"),
     (["x.pt", "--targets", "loihi3"], "did you mean 'loihi"), (["x.pt", "--bits", "9"], "from 2 to 8"),

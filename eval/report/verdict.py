@@ -156,16 +156,27 @@ def _corruptions(model: dict) -> Iterator[tuple[str, str]]:
 
 
 def _energy(model: dict) -> Iterator[tuple[str, str]]:
+    """The network against the ANN of its layers, by every table that prices both: arithmetic alone says half of it."""
     if "energy" not in model:
         return
-    totals = {(row["run"], row["prices"]): row for row in model["energy"]["rows"] if row["term"] == "total"}
-    ann = next((row for (run, prices), row in totals.items() if run.startswith("ANN")), None)
-    row = next((row for (run, prices), row in totals.items() if ann and prices == ann["prices"] and row is not ann),
-               None)
-    if row and row["energy nJ"] and ann["energy nJ"]:
-        share = row["energy nJ"] / ann["energy nJ"]
-        yield "note", (f"Arithmetic takes {row['energy nJ'] / 1000:.3g} µJ a recording ({row['evidence']}, "
-                       f"{row['prices']}), {share:.2g} of what an ANN of the same layers takes.")
+    rows, shares = model["energy"]["rows"], {}
+    totals = [row for row in rows if row["term"] == "total" and row["energy nJ"]]
+    for ann in (row for row in totals if row["run"].startswith("ANN")):
+        table = ann["prices"]
+        row = next((row for row in totals if row["prices"] == table and row["run"].startswith("SNN")), None)
+        if row and table not in shares:
+            moved = any(each["term"] == "reads" and each["prices"] == table and each["energy nJ"] for each in rows)
+            shares[table] = row["energy nJ"] / ann["energy nJ"], (
+                f"{row['energy nJ'] / 1000:.3g} µJ a recording {'with data movement' if moved else 'of arithmetic'} "
+                f"({row['evidence']}, {table}), {row['energy nJ'] / ann['energy nJ']:.2g} of the ANN's")
+    if not shares:
+        return
+    ratios = [ratio for ratio, _ in shares.values()]
+    end = (" So it saves energy by either count." if max(ratios) < 1 and len(ratios) > 1 else
+           " So it saves energy by no count." if min(ratios) >= 1 else
+           " So whether it saves energy hangs on what is counted." if max(ratios) >= 1 else "")
+    yield "note", (f"Energy against an ANN of the same layers, passed once: {'; '.join(t for _, t in shares.values())}."
+                   + end)
 
 
 def compare(one: dict, other: dict) -> list[dict]:
