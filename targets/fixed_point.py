@@ -15,7 +15,7 @@ layers of a recurrent loop go step by step together.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,8 +39,11 @@ from targets.shapes import array
 SHIFT = 64
 """Lava's `<< 6` of input, bias and threshold."""
 STATE = 1 << 23
-CHUNK_NEURONS = 1 << 15
-"""Neurons of a layer that run at a time: their state stays in the core's own cache."""
+CHUNK_NEURONS = 1 << 16
+"""Neurons of a layer that run at a time: their state stays in the core's own cache, and calls into torch stay few."""
+
+Weights = dict[str, Callable[[Tensor], Tensor]]
+"""The nodes of the connections by name, each a function of spikes (N, ...)."""
 
 
 @dataclass
@@ -91,22 +94,25 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
         result.spikes[name] = torch.empty(steps, batch, *layer.shape, dtype=torch.uint8)
         if membrane:
             result.membrane[name] = torch.empty(steps, batch, *layer.shape, dtype=torch.int32)
-    size = max(1, CHUNK_NEURONS // max((math.prod(layer.shape) for layer in network.layers.values()), default=1))
+    widest = max((math.prod(layer.shape) for layer in network.layers.values()), default=1)
+    size = max(1, CHUNK_NEURONS // widest)
     parts = [slice(start, start + size) for start in range(0, batch, size)]
     with _exact_float32() as threads, ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: _run_part(network, spikes, part, small, result, transmit), parts))
+        weights = {name: linear.prepare(name, layout.nodes[name], torch.float32, layout.input_shape[name], bias=False)
+                   for layer in network.layers.values() for c in layer.connections for name in c.nodes}
+        list(pool.map(lambda part: _run_part(network, weights, spikes, part, small, result, transmit), parts))
     result.output = _read_out(network, spikes, result)
     return result
 
 
 @torch.inference_mode()
-def _run_part(network: Network, spikes: Tensor, part: slice, small: dict[str, bool], result: Recording,
-              transmit: Transmit | None) -> None:
+def _run_part(network: Network, weights: Weights, spikes: Tensor, part: slice, small: dict[str, bool],
+              result: Recording, transmit: Transmit | None) -> None:
     """The samples `part` through all layers, into `result`."""
     values = {network.plan.input: spikes[:, part].float()}
     for group in _groups(network):
         inner = {layer.name for layer in group}
-        currents = {layer.name: _current(network, layer, values, inner) for layer in group}
+        currents = {layer.name: _current(weights, layer, values, inner) for layer in group}
         cells = {layer.name: _cells(layer, currents[layer.name][0], small[layer.name]) for layer in group}
         values |= currents  # each step's spikes take the place of its input
         for t in range(len(spikes)):
@@ -114,14 +120,14 @@ def _run_part(network: Network, spikes: Tensor, part: slice, small: dict[str, bo
                 current = currents[layer.name][t]
                 for c in layer.connections:
                     if c.source in inner and t >= c.delay:
-                        current = current + _weigh(network, c, values[c.source][t - c.delay])
+                        current = current + _weigh(weights, c, values[c.source][t - c.delay])
                 membrane = result.membrane[layer.name][t, part] if result.membrane else None
                 _step(cells[layer.name], current, values[layer.name][t], membrane)
         for name in inner:
             if transmit:
                 values[name] = transmit(name, values[name], part)
-            # by way of int8: torch converts float32 to uint8 ten times slower
-            result.spikes[name][:, part].view(torch.int8).copy_(values[name].to(torch.int8))
+            # as int8: torch converts float32 to uint8 ten times slower
+            result.spikes[name][:, part].view(torch.int8).copy_(values[name])
 
 
 @contextmanager
@@ -198,7 +204,7 @@ def _groups(network: Network) -> Iterator[list[Layer]]:
         yield list(group)
 
 
-def _current(network: Network, layer: Layer, values: dict[str, Tensor], inner: set[str]) -> Tensor:
+def _current(weights: Weights, layer: Layer, values: dict[str, Tensor], inner: set[str]) -> Tensor:
     """Weighted spikes (T, B, *shape) that reach `layer` from outside its loop, over all time."""
     steps, batch = next(iter(values.values())).shape[:2]
     total = None
@@ -209,15 +215,15 @@ def _current(network: Network, layer: Layer, values: dict[str, Tensor], inner: s
                 late = torch.zeros_like(x)
                 late[connection.delay:] = x[:-connection.delay]
                 x = late
-            current = _weigh(network, connection, x.flatten(0, 1)).unflatten(0, (steps, batch))
+            current = _weigh(weights, connection, x.flatten(0, 1)).unflatten(0, (steps, batch))
             total = current if total is None else total + current
     return torch.zeros(steps, batch, *layer.shape) if total is None else total
 
 
-def _weigh(network: Network, connection: Connection, x: Tensor) -> Tensor:
+def _weigh(weights: Weights, connection: Connection, x: Tensor) -> Tensor:
     """Spikes (N, ...) through the nodes of a connection; the bias belongs to the neuron."""
     for name in connection.nodes:
-        x = linear.apply(name, network.plan.nodes[name], x, network.plan.input_shape[name], bias=False)
+        x = weights[name](x)
     return x
 
 

@@ -9,6 +9,7 @@ import torch
 
 from hardspike import HardspikeError
 from targets import fixed_point, loihi1, loihi2, reference
+from tests import lava_naive
 
 DT = 1e-4
 STEPS = 24
@@ -231,19 +232,66 @@ def test_graded_input_on_loihi2_alone():
         loihi2.run(graph, torch.full((2, 1, 3), 100_000))
 
 
-def test_chunks_and_threads_change_nothing(monkeypatch):
-    x = torch.from_numpy(np.random.default_rng(2).integers(0, 2, (STEPS, 7, 2, 6, 5)))
-    graph = build((2, 6, 5), ("c", nir.Conv2d(None, integers(3, 2, 3, 3).astype(float), 1, 1, 1, 1, np.zeros(3))),
-                  neuron("n", (3, 6, 5), 410, 90, True))
-    whole = loihi2.run(graph, x).spikes["n"]
+@pytest.fixture
+def many_parts(monkeypatch):
+    """A sample or two at a time, two at once; the caller's number of threads must be what it was afterwards."""
     monkeypatch.setattr(fixed_point, "CHUNK_NEURONS", 200)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    try:
-        assert torch.equal(loihi2.run(graph, x).spikes["n"], whole)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
+    yield
+    left = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    assert left == 2
+
+
+def recurrent_graph() -> nir.NIRGraph:
+    """90 neurons that hear the input through a convolution, and themselves."""
+    nodes, edges, entry = neuron("n", (90,), 410, 90, True)
+    nodes |= {"input": nir.Input(np.array([2, 6, 5])), "flat": nir.Flatten(None, 0, -1), "output": nir.Output(None),
+              "c": nir.Conv2d(None, integers(3, 2, 3, 3).astype(float), 1, 1, 1, 1, np.zeros(3)),
+              "rec": nir.Linear(integers(90, 90, seed=1, top=20).astype(float))}
+    edges += [("input", "c"), ("c", "flat"), ("flat", entry), ("n", "rec"), ("rec", entry), ("n", "output")]
+    return nir.NIRGraph(nodes, edges, type_check=False)
+
+
+def test_chunks_and_threads_change_nothing(request):
+    x = torch.from_numpy(np.random.default_rng(2).integers(0, 2, (STEPS, 7, 2, 6, 5)))
+    whole = loihi2.run(recurrent_graph(), x, membrane=True)
+    request.getfixturevalue("many_parts")
+    parts = loihi2.run(recurrent_graph(), x, membrane=True)
+    assert whole.spikes["n"].any() and torch.equal(parts.spikes["n"], whole.spikes["n"])
+    assert torch.equal(parts.membrane["n"], whole.membrane["n"])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_networks_spike_as_lava_written_down_in_numpy(seed, many_parts):
+    rng = np.random.default_rng(seed)
+    shape = [(2, 9, 11), (1, 12, 7), (16,), (4, 6, 6), (3, 10, 10)][seed % 5]
+    layers = lava_naive.random_layers(rng, shape)
+    spikes = (rng.random((STEPS, 5, *shape)) < 0.4).astype(np.uint8)
+    found = list(loihi2.run(lava_naive.to_nir(layers, shape), torch.from_numpy(spikes)).spikes.values())
+    wanted, _ = lava_naive.run(layers, spikes)
+    assert any(record.any() for record in wanted) and len(found) == len(wanted)
+    for ours, theirs in zip(found, wanted, strict=True):
+        equal(ours, theirs)
+
+
+def test_float32_rounds_no_sum_of_24_bits():
+    """Partial sums of +-4 million that cancel to within what a membrane holds; any rounding shows in its low bits."""
+    weight, random = integers(4, 8, 5, 5), np.random.default_rng(7)
+    weight[0, :4], weight[0, 4:] = 127, -127
+    x = random.integers(200, 331, (STEPS, 3, 8, 6, 7))
+    assert 2**23 - 2**13 < np.abs(weight[0]).sum() * x.max() < 2**23
+    currents = naive_conv(x, weight, (1, 1), (0, 0), (1, 1), 1)
+    assert (np.abs(currents[:, :, 0]) < 2**17).any()
+    graph = build(x.shape[2:], ("c", nir.Conv2d(None, weight.astype(float), 1, 0, 1, 1, np.zeros(4))),
+                  neuron("n", currents.shape[2:], 4095, 100_000, True))
+    equal(loihi2.run(graph, torch.from_numpy(x), membrane=True).membrane["n"],
+          naive_layer(currents, 4096, 4095, 100_000, np.zeros(4), True)[1])
+    rows, columns = weight.reshape(4, -1), x[..., :5, :5].reshape(STEPS, 3, -1)
+    graph = build((200,), ("w", nir.Linear(rows.astype(float))), neuron("n", (4,), 4095, 100_000, True))
+    equal(loihi2.run(graph, torch.from_numpy(columns), membrane=True).membrane["n"],
+          naive_layer(columns @ rows.T, 4096, 4095, 100_000, np.zeros(4), True)[1])
 
 
 def test_readout_without_a_neuron_is_summed_exactly_on_the_host():

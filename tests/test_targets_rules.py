@@ -11,9 +11,8 @@ import torch
 
 import hardspike
 from hardspike import HardspikeError
-from targets import commands, fixed_point, loihi1, loihi2, mapping
-from targets.graph import plan, write
-from targets.layers import split
+from targets import commands, linear, loihi1, loihi2, mapping
+from targets.graph import write
 from targets.limits import LOIHI1, LOIHI2, Limit
 
 DT = 1e-4
@@ -129,8 +128,7 @@ def test_synapses_are_those_of_the_true_connectivity(options):
     graph = conv_graph(**options)
     cores = mapping.map_graph(graph, LOIHI2).cores["n"]
     basis = torch.eye(60).reshape(60, 2, 6, 5)
-    network = split(plan(graph))
-    reached = fixed_point._weigh(network, network.layers["n"].connections[0], basis).flatten(1)
+    reached = linear.apply("c", graph.nodes["c"], basis, (2, 6, 5), bias=False).flatten(1)
     assert len(cores) == 1
     np.testing.assert_array_equal(cores[0].synapses[0], (reached != 0).sum(1))
 
