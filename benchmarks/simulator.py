@@ -5,7 +5,7 @@
 The network is 2x34x34 -> 16 5x5/2 -> 32 3x3/2 -> 10 with T = 32, random integer weights, input at N-MNIST's density.
 Both sides run in turn, several times; what is printed are medians and their ratio. Lava runs all its samples in one
 go, with the state reset between them, which is its fastest way; its start-up is measured by a run of one sample and
-taken off.
+taken off. Before that: how `loihi2` alone scales with the samples of a run and with T (no Lava needed).
 """
 
 import itertools
@@ -54,6 +54,26 @@ def network(seed: int = 0) -> nir.NIRGraph:
     return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), metadata={"dt": dt}, type_check=False)
 
 
+def frames(steps: int, samples: int) -> torch.Tensor:
+    """Random input (T, B, 2, 34, 34) uint8."""
+    return (torch.rand(steps, samples, 2, 34, 34) < DENSITY).to(torch.uint8)
+
+
+def scaling(rounds: int = 5) -> list[dict]:
+    """Samples per second of `loihi2` for several numbers of samples in a run and of steps: medians, taken in turn."""
+    torch.manual_seed(0)
+    graph, sizes = network(), [(STEPS, 1), (STEPS, 8), (STEPS, 64), (STEPS, 512), (8, 64), (128, 64)]
+    inputs, seconds = {size: frames(*size) for size in sizes}, {size: [] for size in sizes}
+    for _ in range(rounds):
+        for size, spikes in inputs.items():
+            began = time.perf_counter()
+            loihi2.run(graph, spikes)
+            seconds[size].append(time.perf_counter() - began)
+    return [{"T": steps, "samples in a run": samples, "samples/s": samples / statistics.median(taken),
+             "us a sample and step": 1e6 * statistics.median(taken) / samples / steps}
+            for (steps, samples), taken in seconds.items()]
+
+
 def measure(rounds: int = 5, lava_samples: int = 8, samples: int = 512) -> dict:
     """Samples per second of both, and the spikes that differ.
 
@@ -62,7 +82,7 @@ def measure(rounds: int = 5, lava_samples: int = 8, samples: int = 512) -> dict:
     """
     torch.manual_seed(0)
     graph = network()
-    spikes = (torch.rand(STEPS, samples, 2, 34, 34) < DENSITY).to(torch.uint8)
+    spikes = frames(STEPS, samples)
     ours, lava, mismatches, total = [], [], 0, 0
     with tempfile.TemporaryDirectory() as folder:
         net = Path(folder) / "speed.net"
@@ -86,6 +106,7 @@ def measure(rounds: int = 5, lava_samples: int = 8, samples: int = 512) -> dict:
 
 
 if __name__ == "__main__":
+    print_table(scaling(), f"loihi2 alone, {torch.get_num_threads()} threads")
     found = measure()
     print_table([{"samples/s of loihi2": found["loihi2"], "samples/s of Lava": found["lava"], "ratio": found["ratio"],
                   "lowest": found["lowest"], "highest": found["highest"], "spikes that differ": found["mismatches"],
