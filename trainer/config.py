@@ -15,6 +15,9 @@ from trainer.methods.sast import SastConfig
 from trainer.networks import NetworkConfig
 from trainer.spikes import Surrogate
 
+DEVICES = (None, "cpu", "cuda")
+PRECISIONS = ("float32", "bf16")
+
 
 @dataclass
 class FitConfig:
@@ -24,7 +27,7 @@ class FitConfig:
         out: folder of the run: config.yaml, best.pt, last.pt, metrics.csv, TensorBoard events
         method: surrogate (smooth forward), hard (hard forward, surrogate backward), sast or a2sg
         epochs: passes over the training part
-        batch_size: recordings a step
+        batch_size: recordings a step, of all processes together
         lr: peak learning rate of AdamW; warmed up over the first tenth of the run, then a cosine to zero
         weight_decay: of AdamW
         label_smoothing: of the cross-entropy
@@ -34,6 +37,11 @@ class FitConfig:
         average: decay per step of an exponential moving average of the weights, which is what is evaluated and kept;
             0 keeps the weights themselves
         seed: of the initial weights, the order of recordings and the augmentation
+        device: cpu or cuda; null takes cuda where there is one
+        precision: float32, or bf16 for convolutions and linear layers in training (neurons, normalisation statistics,
+            weights and all evaluation stay float32); checked against float32 before the first step
+        channels_last: keep pictures with their channels innermost, which is faster in most networks of convolutions;
+            the same results to rounding
         threads: CPU threads; null leaves torch's own choice
         diagnose: epochs between diagnostics of every layer (trainer.diagnostics), which go to the history and to
             TensorBoard; 0 for none
@@ -55,6 +63,9 @@ class FitConfig:
     slope_end: float | None = None
     average: float = 0.98
     seed: int = 0
+    device: str | None = None
+    precision: str = "float32"
+    channels_last: bool = False
     threads: int | None = None
     diagnose: int = 0
     data: DataConfig = field(default_factory=DataConfig)
@@ -69,6 +80,11 @@ class FitConfig:
         if self.method not in METHODS:
             raise UsageError(f"method '{self.method}' is unknown{nearest(self.method, METHODS)}; "
                              f"known: {', '.join(METHODS)}")
+        for key, known in (("device", DEVICES), ("precision", PRECISIONS)):
+            value = getattr(self, key)
+            if value not in known:
+                raise UsageError(f"{key} '{value}' is unknown{nearest(value, filter(None, known))}; known: "
+                                 f"{', '.join(filter(None, known))}")
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:
                 raise UsageError(f"{key} {getattr(self, key)}: must be 1 or more")

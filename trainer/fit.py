@@ -5,6 +5,7 @@ import functools
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hardspike import HardspikeError, UsageError, atomic_path, progress
 from trainer import checkpoint as checkpoints
-from trainer import diagnostics, losses, theory
+from trainer import diagnostics, distributed, hardware, losses, theory
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig, differences, to_dict
 from trainer.data import Data, load
 from trainer.data.augment import augment
 from trainer.evaluate import evaluate
-from trainer.methods import METHODS, a2sg
+from trainer.methods import METHODS, a2sg, sast
 from trainer.networks import Network, build
 
 Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,)
@@ -50,6 +51,9 @@ def fit(config: FitConfig, resume: bool = False) -> Fit:
     The folder `out` gets config.yaml, best.pt (the latest epoch within one standard error of the best hard validation
     accuracy), last.pt (to resume from), metrics.csv and TensorBoard events. The test split is never looked at.
 
+    `torchrun --nproc-per-node N -m trainer fit` trains in N processes, to the weights of one process to rounding; each
+    takes its shard of every minibatch (`trainer.distributed`).
+
     Args:
         config: the run
         resume: go on with the run in `out` after its last whole epoch, to the same weights, bit for bit, that an
@@ -62,20 +66,30 @@ def fit(config: FitConfig, resume: bool = False) -> Fit:
         raise UsageError(f"{config.out} holds a run already; --resume goes on with it, or choose another --out")
     if resume:
         config = _resumed(config)
-    data = load(config.data)
+    device = distributed.join(hardware.choose_device(config.device))
+    leads = distributed.rank() == 0
+    with distributed.first_process_first():
+        data = load(config.data)
+    _check_shards(config, len(data.train.labels))
     # The weights depend on the seed alone, whatever ran before in this process
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = build(config.network, data.shape, data.classes)
-    run = _Run(config, data, network)
+    run = _Run(config, data, network, device)
     if resume:
         run.restore(checkpoints.load(last))
-    run.announce()
-    with atomic_path(config.out / "config.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-    board = SummaryWriter(config.out, purge_step=len(run.history) + 1)
+    if leads:
+        run.announce()
+        with atomic_path(config.out / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+        board = SummaryWriter(config.out, purge_step=len(run.history) + 1)
+    if config.precision != "float32" and not resume:
+        run.check_precision()
     for epoch in range(len(run.history) + 1, config.epochs + 1):
         row = run.epoch(epoch)
+        run.history.append(row)
+        if not leads:
+            continue
         run.save(row)
         for key, value in _scalars(row).items():
             board.add_scalar(key, value, epoch)
@@ -83,10 +97,22 @@ def fit(config: FitConfig, resume: bool = False) -> Fit:
             for key, value in values.items():
                 if isinstance(value, int | float):
                     board.add_scalar(f"{layer}/{key}", value, epoch)
-    board.close()
-    # best.pt tells of the whole run, not only of the epochs up to it
-    checkpoints.save(replace(checkpoints.load(config.out / "best.pt"), history=run.history), config.out / "best.pt")
-    return Fit(config.out, config.out / "best.pt", run.history)
+    best = config.out / "best.pt"
+    with distributed.first_process_first():
+        if leads:
+            board.close()
+            # best.pt tells of the whole run, not only of the epochs up to it
+            checkpoints.save(replace(checkpoints.load(best), history=run.history), best)
+            print(hardware.peak_memory(device))
+    return Fit(config.out, best, run.history)
+
+
+def _check_shards(config: FitConfig, recordings: int) -> None:
+    """Refuse minibatches that cannot be cut into equal shards, one for each process."""
+    processes, size = distributed.size(), config.batch_size
+    if processes > 1 and (size % processes or size > recordings):
+        raise UsageError(f"batch_size {size}: {processes} processes need a multiple of {processes}, at most the "
+                         f"{recordings} recordings of the training part")
 
 
 def _scalars(row: dict) -> dict[str, float]:
@@ -130,12 +156,17 @@ def is_best(history: list[dict], samples: int) -> bool:
 class _Run:
     """What the loop changes: network, optimizer, the method's state, the history."""
 
-    def __init__(self, config: FitConfig, data: Data, network: Network):
-        self.config, self.data, self.network = config, data, network
+    def __init__(self, config: FitConfig, data: Data, network: Network, device: torch.device):
+        self.config, self.data, self.network, self.device = config, data, network, device
         self.method = METHODS[config.method]
         self.method_state: dict = {}
         self.history: list[dict] = []
-        network.set_mode(self.method.hard)
+        steepest = max(config.network.surrogate.slope, config.slope_end or 0.0)  # q grows with the slope
+        network.set_mode(surrogate=config.network.surrogate.with_slope(steepest))
+        self.theory = theory.report(network, self.method.hard)
+        network.set_mode(self.method.hard, config.network.surrogate)
+        network.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
+        distributed.join_statistics(network)
         self.leaks = [neuron.beta for neuron in network.neurons().values() if neuron.beta.requires_grad]
         weights = [p for p in network.parameters() if not any(p is leak for leak in self.leaks)]
         # decay would pull a learned leak towards forgetting
@@ -148,10 +179,6 @@ class _Run:
         if config.average:
             self.average = torch.optim.swa_utils.AveragedModel(
                 network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True)
-        steepest = max(config.network.surrogate.slope, config.slope_end or 0.0)  # q grows with the slope
-        network.set_mode(surrogate=config.network.surrogate.with_slope(steepest))
-        self.theory = theory.report(network, self.method.hard)
-        network.set_mode(surrogate=config.network.surrogate)
 
     @property
     def kept(self) -> Network:
@@ -162,30 +189,45 @@ class _Run:
         """Say what is trained on what, and what the theory says of it."""
         c, t = self.config, self.theory
         aligned = "yes" if t["theory_aligned"] else f"no ({t['why_not']})"
+        where = self.device.type + (f", {distributed.size()} processes" if distributed.size() > 1 else "")
         print(f"{c.method} on {c.data.name}: {len(self.data.train.labels)} recordings to train, "
               f"{len(self.data.validation.labels)} to validate, T={self.data.steps}; "
-              f"{sum(p.numel() for p in self.network.parameters())} parameters")
+              f"{sum(p.numel() for p in self.network.parameters())} parameters; on {where}")
         print(f"at the steepest slope: phi(-theta) {t['phi(-theta)']:.3g}, contraction q {t['q_loose']:.3g} loose, "
               f"{t['q_tight']:.3g} tight; "
               f"theory-aligned: {aligned}")
 
     def _stream(self, epoch: int, stream: int) -> Iterator[Batch]:
-        """Minibatches of the training part in an order of their own, augmented; endless."""
+        """This process's shards of minibatches of the training part in an order of their own, augmented; endless.
+
+        Order and augmentation are drawn for the joint minibatch: however many processes there are, the same
+        recordings come in the same shape. They are drawn on the CPU: the same on every device.
+        """
         order, noise = (_generator(self.config.seed, epoch, 2 * stream + i) for i in (0, 1))
         train, size = self.data.train, self.config.batch_size
         while True:
             for index in torch.randperm(len(train.labels), generator=order).split(size)[:self.batches]:
-                frames = augment(train.frames[index].float(), noise, self.config.augment)
-                yield self.data.to_input(frames), train.labels[index]
+                shard = distributed.shard(len(index))
+                mine = index[shard]
+                frames = augment(train.frames[mine].to(self.device).float(), noise, self.config.augment, shard,
+                                 len(index))
+                yield self.data.to_input(frames), train.labels[mine].to(self.device)
+
+    def _streams(self, epoch: int) -> list[Iterator[Batch]]:
+        """Two independent streams. A GPU leaves the processor idle, which makes its next minibatches meanwhile."""
+        streams = [self._stream(epoch, 0), self._stream(epoch, 1)]
+        return [hardware.made_ahead(stream) for stream in streams] if self.device.type == "cuda" else streams
 
     def epoch(self, epoch: int) -> dict:
         """One pass over the training part; returns its row of the history."""
         config = self.config
         self._anneal(epoch)
         self.network.train()
-        first, second = self._stream(epoch, 0), self._stream(epoch, 1)
+        first, second = self._streams(epoch)
         total, began = 0.0, time.perf_counter()
-        with progress(range(self.batches), f"epoch {epoch}/{config.epochs}") as bar:
+        steps = range(self.batches)
+        leads = distributed.rank() == 0
+        with progress(steps, f"epoch {epoch}/{config.epochs}") if leads else nullcontext(steps) as bar:
             for index in bar:
                 self.method_state |= {"epoch": epoch, "batch": index}
                 value = self.method.gradient(self.network, self.loss, next(first), lambda: next(second), config,
@@ -201,6 +243,8 @@ class _Run:
                     self.average.update_parameters(self.network)
                 total += value
         seconds = time.perf_counter() - began
+        self.method_state.pop("previous", None)
+        distributed.check_same(list(self.network.parameters()), f"{config.out}: epoch {epoch}")
         smooth, hard = (evaluate(self.kept, self.data, self.data.validation, mode) for mode in (False, True))
         row = {
             "epoch": epoch,
@@ -222,27 +266,36 @@ class _Run:
                 layers[name] = layers.get(name, {}) | values
         if layers:
             row["layers"] = layers
-        print(f"epoch {epoch:3d}/{config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
-              f"{100 * smooth.accuracy:.1f} %  hard {100 * hard.accuracy:.1f} %  gap {100 * row['gap']:+.1f}  "
-              f"spikes {row['spikes_per_sample']:.0f}  {seconds:.1f} s", flush=True)
         return row
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy, and the RMP loss where it is asked for."""
+    def loss(self, batch: Batch, precision: str | None = None) -> Tensor:
+        """Cross-entropy, and the RMP loss where it is asked for; in `precision`, without it the configuration's."""
         membranes: dict[str, Tensor] | None = {} if self.config.rmp else None
-        loss = torch.nn.functional.cross_entropy(self.network(batch[0], membranes=membranes), batch[1],
-                                                 label_smoothing=self.config.label_smoothing)
+        with hardware.autocast(self.device, precision or self.config.precision):
+            logits = self.network(batch[0], membranes=membranes)
+        logits = logits.to(self.network.layers["readout"].weight.dtype)
+        loss = torch.nn.functional.cross_entropy(logits, batch[1], label_smoothing=self.config.label_smoothing)
         if membranes:
             thresholds = {name: neuron.threshold for name, neuron in self.network.neurons().items()}
             loss = loss + self.config.rmp * losses.rmp(membranes, thresholds)
         return loss
+
+    def check_precision(self) -> None:
+        """Say how far mixed precision is from float32, or refuse it. See `hardware.check_precision`."""
+        batch = next(self._stream(1, 0))
+        weights = [p for p in self.network.parameters() if p.requires_grad]
+        with sast.frozen_statistics(self.network):
+            found = hardware.check_precision(weights, lambda precision: self.loss(batch, precision))
+        if distributed.rank() == 0:
+            print(found)
 
     def _diagnose(self) -> dict[str, dict]:
         """Diagnostics of the network that is kept, on the same recordings of the training part each time."""
         train = self.data.train
         index = torch.randperm(len(train.labels), generator=_generator(self.config.seed, 0, 0))[:DIAGNOSED]
         windows = {name: neuron.windows for name, neuron in self.network.neurons().items() if neuron.windows}
-        return diagnostics.diagnose(self.kept, self.data.to_input(train.frames[index]), windows, self.config.seed)
+        return diagnostics.diagnose(self.kept, self.data.to_input(train.frames[index]).to(self.device), windows,
+                                    self.config.seed)
 
     def _anneal(self, epoch: int) -> None:
         """The slope of this epoch: geometric from the configured one to `slope_end`, which the last fifth keeps."""
@@ -254,8 +307,12 @@ class _Run:
             network.set_mode(surrogate=surrogate)
 
     def save(self, row: dict) -> None:
-        """Write metrics.csv, best.pt where this epoch is the best so far, and last.pt, which ends the epoch."""
-        self.history.append(row)
+        """Say how the epoch went; write metrics.csv, best.pt where this epoch is the best so far, and last.pt, which
+        ends the epoch."""
+        print(f"epoch {row['epoch']:3d}/{self.config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
+              f"{100 * row['surrogate_accuracy']:.1f} %  hard {100 * row['hard_accuracy']:.1f} %  "
+              f"gap {100 * row['gap']:+.1f}  spikes {row['spikes_per_sample']:.0f}  {row['train_seconds']:.1f} s",
+              flush=True)
         best = is_best(self.history, len(self.data.validation.labels))
         out = self.config.out
         current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,

@@ -38,6 +38,8 @@ class Leaky(snn.Leaky):
     def forward(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """Spikes and membrane before the reset, (T, B, ...) each, of input current (T, B, ...); the state starts at
         zero in every call."""
+        # mixed precision ends here: a membrane sums many small currents
+        current = current.to(torch.promote_types(current.dtype, self.threshold.dtype))
         return lif_scan(current, self.beta.clamp(0, 1), self.threshold, self.surrogate, hard=self.hard,
                         reset=self.reset_mechanism, detach_reset=self.detach_reset,
                         windows=self.windows if self.hard else None)

@@ -35,7 +35,8 @@ class AugmentConfig:
     jitter: int = 1
 
 
-def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig) -> Tensor:
+def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig, part: slice = slice(None),
+            joint: int | None = None) -> Tensor:
     """Distort every recording of a batch on its own.
 
     Pixels are taken by nearest neighbour, so that {0,1} stays {0,1}; outside of the frame nothing spikes.
@@ -44,6 +45,7 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig) -
         frames: (B, T, C, H, W) floating point
         generator: source of all draws; the same state gives the same frames, on any device
         config: limits of the uniform draws
+        part: `frames` are these recordings of a minibatch of `joint`, and are distorted as they would be within it
 
     Returns:
         (B, T, C, H, W); `frames` itself, bit for bit, where every limit is 0.
@@ -53,16 +55,17 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig) -
     """
     check_augment(config, frames.shape[1])
     # Six uniform numbers in [-1, 1) a recording, always: turning one distortion off leaves the others' draws alone.
-    draws = (torch.rand(6, len(frames), generator=generator, device=generator.device) * 2 - 1).to(frames)
+    joint = len(frames) if joint is None else joint
+    draws = (torch.rand(6, joint, generator=generator, device=generator.device) * 2 - 1)[:, part].to(frames)
     bend = None
     if config.elastic:
-        bend = (torch.rand(len(frames), 2, 5, 5, generator=generator, device=generator.device) * 2 - 1).to(frames)
+        bend = (torch.rand(joint, 2, 5, 5, generator=generator, device=generator.device) * 2 - 1)[part].to(frames)
     if config.shift or config.rotation or config.scale or config.shear or config.elastic:
         frames = _warp(frames, draws[:5], bend, config)
     if config.jitter:
         frames = _jitter(frames, draws[5], config.jitter)
     if config.drop:
-        frames = _drop(frames, generator, config.drop)
+        frames = _drop(frames, generator, config.drop, part, joint)
     return frames
 
 
@@ -107,8 +110,8 @@ def _jitter(frames: Tensor, draw: Tensor, limit: int) -> Tensor:
     return moved.mul_(inside.to(frames)[:, :, None, None, None])
 
 
-def _drop(frames: Tensor, generator: torch.Generator, limit: float) -> Tensor:
+def _drop(frames: Tensor, generator: torch.Generator, limit: float, part: slice, joint: int) -> Tensor:
     device = generator.device
-    part = torch.rand(len(frames), 1, 1, 1, 1, generator=generator, device=device) * limit
-    kept = torch.rand(frames.shape, generator=generator, device=device) >= part
+    lost = torch.rand(joint, 1, 1, 1, 1, generator=generator, device=device) * limit
+    kept = torch.rand((joint, *frames.shape[1:]), generator=generator, device=device)[part] >= lost[part]
     return frames * kept.to(frames)

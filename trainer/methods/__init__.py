@@ -16,7 +16,9 @@ class Method:
             further minibatch, `config` the FitConfig, `state` a dict of plain values and tensors that lives in the
             checkpoint (so that a resumed run goes on exactly); each evaluation of a gradient is counted in its
             "gradient_evaluations". The loop writes "epoch" (from 1) and "batch" (from 0) into it before each call; what
-            a method writes into its "measured" (layer -> values of the epoch) goes to the history.
+            a method writes into its "measured" (layer -> values of the epoch) goes to the history; "previous", kept
+            from one step for the next, lives until the epoch's end. In several processes `batch` is this one's shard,
+            and what is left in `.grad` is the joint minibatch's gradient (`trainer.distributed`).
         hard: forward with hard spikes (surrogate backward); else the smooth network, with its exact gradient.
         description: one line.
     """

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hardspike import UsageError, nearest
+from trainer import distributed
 from trainer.methods import plain, sast
 from trainer.widths import bayesian_search, grid_search, metric
 from trainer.windows import WINDOWS, Windows
@@ -99,9 +100,13 @@ def gradient(network, loss, batch, draw, config, state) -> Tensor:
 
 def _choose(options: A2sgConfig, widths: Tensor, measured: dict, search: bool, generator: torch.Generator, t: int,
             z: Tensor, q: Tensor, later: Tensor | None) -> float:
-    """The width of step t, searched for or kept; `measured` is told. See `trainer.windows.Windows`."""
-    z, q = z[:options.recordings], q[:options.recordings]
-    later = None if later is None else later[:options.recordings]
+    """The width of step t, searched for or kept; `measured` is told. See `trainer.windows.Windows`.
+
+    All processes look at the joint minibatch, on the CPU, and so choose alike.
+    """
+    shards = distributed.size()  # a shard's loss is a mean over fewer recordings: its gradient is so much larger
+    z, q = (distributed.gather(x)[:options.recordings].cpu() for x in (z, q / shards))
+    later = None if later is None else distributed.gather(later / shards)[:options.recordings].cpu()
     adapted = options.adapt in ("both", "spatial" if later is None else "temporal")
     common = options.window, z, q, later
     if not (search and adapted):

@@ -1,0 +1,188 @@
+"""One training run in several processes that `torchrun` started, each with its shard of every minibatch.
+
+What is promised is the run of one process with the joint minibatch, to rounding. So all that one process would compute
+over the minibatch is computed over all shards: gradients (`average`), BatchNorm's statistics (`join_statistics`), and
+what A2SG's search looks at (`gather`). Every process takes the same step from the same gradient; process 0 alone
+evaluates, prints and writes.
+
+Gradients are averaged here, explicitly, and not by wrapping the network in DistributedDataParallel. Its hooks fire in
+`backward()` and not in `torch.autograd.grad`, which takes SAM's ascent direction; and SAM needs the joint gradient of
+the first pass before it perturbs: perturbed by the gradient of its own shard, each process would descend from another
+point (m-sharpness, another method).
+
+In one process none of these functions does anything.
+"""
+
+import atexit
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hardspike import HardspikeError
+
+
+def join(device: torch.device) -> torch.device:
+    """Join the other processes of `torchrun`, for as long as this one lives: by NCCL on CUDA, one GPU a process, else
+    by gloo.
+
+    Returns:
+        this process's device.
+
+    Raises:
+        HardspikeError: fewer GPUs than processes on this machine.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return device
+    if device.type == "cuda":
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise HardspikeError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}; "
+                                 "start as many processes as GPUs, or take --device cpu")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return device
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def shard(count: int) -> slice:
+    """This process's part of a minibatch of `count` recordings; parts are equal (`trainer.fit` sees to that)."""
+    part = count // size()
+    return slice(rank() * part, (rank() + 1) * part)
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """Process 0 runs the block before the others do: it makes the files that they read."""
+    if rank() > 0:
+        dist.barrier()
+    yield
+    if size() > 1 and rank() == 0:
+        dist.barrier()
+
+
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its mean over the processes, bit for bit the same in all of them."""
+    if size() == 1:
+        return
+    flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= size()
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.detach().copy_(mean.view(tensor.shape))
+
+
+def gather(shard: Tensor) -> Tensor:
+    """Shards (B, ...) of all processes, in their order, (size*B, ...); no gradient."""
+    if size() == 1:
+        return shard
+    parts = [torch.empty_like(shard, memory_format=torch.contiguous_format) for _ in range(size())]
+    dist.all_gather(parts, shard.contiguous())
+    return torch.cat(parts)
+
+
+def check_same(tensors: Sequence[Tensor], where: str) -> None:
+    """Raise a HardspikeError unless every process holds the same values, bit for bit."""
+    if size() == 1:
+        return
+    # integers: their sums do not depend on an order
+    bits = torch.stack([tensor.detach().float().view(torch.int32).long().sum() for tensor in tensors])
+    found = gather(bits[None])
+    if not (found == found[0]).all():
+        raise HardspikeError(f"{where}: the weights of the {size()} processes have come apart; all have to be "
+                             "of the same hardware, versions and number of threads")
+
+
+# ---------------------------------------------------------------------------------------------- BatchNorm
+
+
+def join_statistics(network: nn.Module) -> None:
+    """Give the BatchNorm layers in `network.layers` the statistics of the joint minibatch, in training."""
+    if size() > 1:
+        for name, layer in network.layers.items():
+            if isinstance(layer, _BatchNorm):
+                network.layers[name] = _JointBatchNorm(layer)
+
+
+class _JointBatchNorm(_BatchNorm):
+    """BatchNorm over the shards of all processes; parameters and buffers are those of `norm`.
+
+    torch.nn.SyncBatchNorm does the same, on GPUs only.
+    """
+
+    def __init__(self, norm: _BatchNorm):
+        nn.Module.__init__(self)
+        for key in ("num_features", "eps", "momentum", "affine", "track_running_stats", "training"):
+            setattr(self, key, getattr(norm, key))
+        for key, value in (*norm.named_parameters(), *norm.named_buffers()):
+            (self.register_parameter if isinstance(value, nn.Parameter) else self.register_buffer)(key, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            statistics = self.running_mean, self.running_var
+            return nn.functional.batch_norm(x, *statistics, self.weight, self.bias, eps=self.eps)
+        y, mean, variance = _JointNorm.apply(x, self.weight, self.bias, self.eps)
+        count = x.numel() // x.shape[1] * size()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return y
+
+
+class _JointNorm(torch.autograd.Function):
+    """(x - mean)/sqrt(variance + eps)*weight + bias, with mean and variance over all processes.
+
+    Backward, of the sum of the losses of all processes, with g = dL/dy, n the joint number of values of a channel and
+    sums over all processes:
+
+        dL/dx = weight/sqrt(variance + eps) * (g - sum(g)/n - x_hat*sum(g*x_hat)/n)
+
+    The gradients of weight and bias are those of this process; `average` joins them.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        axes = [0, *range(2, x.dim())]
+        variances, means = torch.var_mean(x.to(weight.dtype), axes, correction=0)  # x is bf16 in mixed precision
+        found = gather(torch.stack([means, variances])[None])
+        # of equally large shards: mean of the variances and variance of the means
+        mean, variance = found[:, 0].mean(0), found[:, 1].mean(0) + found[:, 0].var(0, correction=0)
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance)
+        return nn.functional.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _mean, _variance):
+        x, weight, mean, variance = ctx.saved_tensors
+        inverse = (variance + ctx.eps).rsqrt()
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, mean, variance, mean, inverse, False, ctx.eps, [True, True, True])
+        sums = torch.stack([grad_bias, grad_weight])
+        average([sums])
+        # the mean over processes, of as many values each
+        along, across = sums / (x.numel() // x.shape[1])
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        scale = weight * inverse
+        slope = -scale * inverse * across
+        grad_x = grad_x + (x - mean.view(shape)) * slope.view(shape) - (scale * along).view(shape)
+        return grad_x.to(x.dtype), grad_weight, grad_bias, None

@@ -1,0 +1,80 @@
+"""What a run is computed on: the device, mixed precision, memory, minibatches made ahead of the step."""
+
+import resource
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from hardspike import HardspikeError
+from trainer import distributed
+
+LEAST_COSINE, MOST_LOSS = 0.9, 0.05
+"""Between bf16 and float32, on one minibatch: the gradients' cosine and the relative difference of the losses."""
+
+
+def choose_device(name: str | None) -> torch.device:
+    """cpu or cuda; None takes cuda where there is one.
+
+    Raises:
+        HardspikeError: cuda is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise HardspikeError("device cuda: this PyTorch sees no GPU; install a CUDA build of it, or take --device cpu")
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Convolutions and linear layers in `precision` (float32 or bf16) within the block."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def check_precision(weights: list[Tensor], loss: Callable[[str], Tensor]) -> str:
+    """Compare loss and gradient of one minibatch in bf16 with those in float32.
+
+    Args:
+        weights: what the gradient is taken in.
+        loss: precision -> the loss, differentiable.
+
+    Returns:
+        One line that says how they compare.
+
+    Raises:
+        HardspikeError: they are too far apart to train by.
+    """
+    values, gradients = [], []
+    for precision in ("float32", "bf16"):
+        value = loss(precision)
+        gradient = torch.autograd.grad(value, weights)
+        value = value.detach()
+        distributed.average([value, *gradient])
+        values.append(value.item())
+        gradients.append(torch.cat([g.flatten() for g in gradient]))
+    cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0).item()
+    found = f"loss {values[1]:.5f} against float32's {values[0]:.5f}, cosine of the gradients {cosine:.4f}"
+    if not (cosine >= LEAST_COSINE and abs(values[1] - values[0]) <= MOST_LOSS * abs(values[0])):
+        raise HardspikeError(f"precision bf16: on the first minibatch {found}; at least {LEAST_COSINE} and at most "
+                             f"{100 * MOST_LOSS:.0f} % apart is asked for: take --precision float32")
+    return f"bf16 on the first minibatch: {found}"
+
+
+def made_ahead(items: Iterator, depth: int = 2) -> Iterator:
+    """The same endless `items`, made in a thread of their own, up to `depth` ahead of the reader."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(next, items) for _ in range(depth))
+        while True:
+            item = waiting.popleft().result()
+            waiting.append(pool.submit(next, items))
+            yield item
+
+
+def peak_memory(device: torch.device) -> str:
+    """Most memory that this process has held so far, mapped files included, and on a GPU that of its tensors."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    found = f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB"
+    if device.type == "cuda":
+        found += f", on the GPU {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB"
+    return found + (f" in process 0 of {distributed.size()}" if distributed.size() > 1 else "")
