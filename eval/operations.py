@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import nir
@@ -50,9 +50,10 @@ def operations(*models: Path, targets: str = "reference", split: str = "test", s
     A checkpoint runs as the hard PyTorch network, a float graph on `targets`, a quantised one on its chip and, where
     `targets` names it, in Lava; all in float64 or integers but onnxruntime. SynOps are events times true fan-out,
     MACs and ACs the effective ones of NeuroBench. Each representation is counted as it computes: the PyTorch network
-    applies a linear readout once a sample, its graph at every step; a lowered graph has pooling inside its
-    convolutions; an edge without weights (a shortcut) counts nothing. Messages: a spike sends one to each core that it
-    reaches; hops only where a floor plan is public (Loihi 1).
+    applies a linear readout once a sample, so its MACs there are fewer than its graph's ACs at every step (events and
+    SynOps are those of the spikes in both); a lowered graph has pooling inside its convolutions; an edge without
+    weights (a shortcut) counts nothing. Messages: a spike sends one to each core that it reaches; hops only where a
+    floor plan is public (Loihi 1).
 
     Args:
         models: checkpoints (.pt) and graphs (.nir), counted on the same recordings
@@ -160,8 +161,19 @@ def _from_json(model: str, mode: str, stored: dict) -> Run:
 
 
 def count_network(network: Network, frames: Tensor) -> Counts:
-    """Counts of the hard PyTorch network, in float64, on frames (T, B, C, H, W): what each of its modules was given."""
+    """Counts of the hard PyTorch network, in float64, on frames (T, B, C, H, W): what each of its modules was given.
+
+    A linear readout is given averages over time, which decide its MACs and passes; its events and SynOps are those of
+    the values that were averaged, as in every other representation.
+    """
     network, tally, shapes, outputs = copy.deepcopy(network).double().eval(), Tally(), {}, {}
+    *_, last, readout = network.layers
+    averaged = Tally()
+    if network.readout == "linear":
+        def count_steps(_: nn.Module, __: tuple[Tensor, ...], result: Tensor | tuple[Tensor, Tensor]) -> None:
+            neurons = isinstance(result, tuple)  # spikes (T, B, ...) and membranes
+            averaged.add_inputs(readout, result[0].flatten(0, 1) if neurons else result)
+        network.layers[last].register_forward_hook(count_steps)
     for name, module in network.layers.items():
         if isinstance(module, nn.Conv2d | nn.Linear):
             def count(module: nn.Module, given: tuple[Tensor], result: Tensor, name: str = name) -> None:
@@ -179,7 +191,11 @@ def count_network(network: Network, frames: Tensor) -> Counts:
     for name, module in network.layers.items():
         if name in shapes:
             node = convert(Layer(name, module, shapes[name])).nodes[name]
-            layers.append(count_synapses(name, node, shapes[name], outputs[name], tally))
+            found = count_synapses(name, node, shapes[name], outputs[name], tally)
+            if name in averaged.events:
+                steps = count_synapses(name, node, shapes[name], outputs[name], averaged)
+                found = replace(found, events=steps.events, synops=steps.synops)
+            layers.append(found)
         elif name in tally.fired:
             layers.append(count_neurons(name, tally.fired[name], tally))
     return Counts(tally.samples, tally.steps, tuple(layers))

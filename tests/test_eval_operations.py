@@ -127,6 +127,15 @@ def test_network_reference_and_onnxruntime_count_alike(options):
             assert layers(found, *keys) == layers(counts, *keys)
 
 
+@pytest.mark.parametrize("layers_", ["6c5s2-8r-32", "6c5s2-8r-ap"])
+def test_a_linear_readout_has_the_synops_of_its_spikes_and_the_macs_of_its_averages(layers_):
+    network, x = sparse_network(layers=layers_), frames()
+    counts, (found, _) = count_network(network, x), count_target(freeze(network, SHAPE), "reference", x)
+    assert layers(found, "events", "synops") == layers(counts, "events", "synops")
+    one, other = layers(counts, "macs", "dense")["readout"], layers(found, "acs", "dense")["readout"]
+    assert one[1] * len(x) == other[1] and 0 < one[0] < sum(layers(found, "macs", "acs")["readout"])
+
+
 @pytest.mark.lava
 def test_lava_counts_as_loihi2():
     setup()
