@@ -1,11 +1,12 @@
 """The report as one HTML file: sections of plots, tables and words around the numbers."""
 
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 
 import jinja2
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from eval.report import figures
 from eval.report.membranes import EDGE, NEAR, ZONE
@@ -21,7 +22,7 @@ MOST_CLASSES = 25
 def render(content: dict) -> str:
     """The page of what `eval.report.command` collected: HTML that refers to nothing outside."""
     package = files("eval.report")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_unbroken)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_words)
     template = environment.from_string((package / "page.html").read_text())
     models = content["models"]
     first = models[0]
@@ -33,9 +34,12 @@ def render(content: dict) -> str:
         footer=f"Made {content['made']} by `{content['command']}`. The same numbers: {content['json']}.")
 
 
-def _unbroken(value):
-    """Words for the page, whose `5 %` stays on one line; files and pictures as they are."""
-    return value.replace(" %", "\N{NO-BREAK SPACE}%") if type(value) is str and "\n" not in value else value
+def _words(value):
+    """Text for the page: `5 %` stays on one line, what stands in backticks is code; files and pictures as they are."""
+    if type(value) is not str or "\n" in value:
+        return value
+    escaped = str(escape(value)).replace(" %", "\N{NO-BREAK SPACE}%")
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))
 
 
 def _sections(content: dict) -> Iterator[dict]:
@@ -44,9 +48,12 @@ def _sections(content: dict) -> Iterator[dict]:
                    "Every mode on the same recordings. Intervals are exact binomial (Clopper-Pearson, 95 %). Change is "
                    "in points against the first row; lost and won are the recordings behind it, p the exact McNemar "
                    "test on them. Spikes are those of one recording.")
-    yield _section("membranes", "Where the gap comes from", _split(models, "membranes", _membranes),
-                   "How far membranes are from their threshold when spikes are hard. Where the smooth function φ is "
-                   "neither 0 nor 1, hard spikes give something else than training saw.")
+    smooth = any("phi" in layer for model in models for layer in model.get("membranes", []))
+    yield _section("membranes", "Where the gap comes from" if smooth else "Membranes and thresholds",
+                   _split(models, "membranes", _membranes),
+                   "How far membranes are from their threshold when spikes are hard." + (
+                       " Where the smooth function φ is neither 0 nor 1, hard spikes give something else than training "
+                       "saw." if smooth else ""))
     yield _section("sample", "One recording through all layers", _split(models, "sample", _sample))
     yield _section("confusion", "Confusion", _split(models, "confusion", _confusion))
     yield _section("corruptions", "Corruptions and faults", _corruptions(models))
