@@ -26,7 +26,8 @@ def study(file: Path, out: Path | None = None, seeds: int = 5, jobs: int = 2, sp
     """Train every variant of a study with every seed and compare them with the study's first variant.
 
     Seed for seed, variants share initial weights, order of recordings and augmentation, so the test against the first
-    variant is paired (two-sided t). Runs that are already in `out` are not repeated; an interrupted one goes on.
+    variant is paired (two-sided t). Each is tested on frames as it was trained on. Runs that are already in `out` are
+    not repeated; an interrupted one goes on.
 
     Args:
         file: YAML with `base`, the options that all runs share, and `variants`, name -> options on top of them
@@ -61,12 +62,10 @@ def study(file: Path, out: Path | None = None, seeds: int = 5, jobs: int = 2, sp
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    chosen = configs[0][1].data
-    data = load_data(chosen)
-    single = [_measure(name, config, data, split) for name, config in progress(configs, split)]
+    single, recordings = _measured(configs, split)
     rows = _compare(single)
-    title = (f"{file.stem}: {chosen.name}, {split}, {len(getattr(data, split).labels)} recordings; mean and standard "
-             f"deviation of {seeds} seeds, against {rows[0]['variant']}")
+    title = (f"{file.stem}: {configs[0][1].data.name}, {split}, {recordings} recordings; mean and standard deviation "
+             f"of {seeds} seeds, against {rows[0]['variant']}")
     print_table(rows, title, json, {"runs": single}, csv)
     return rows
 
@@ -89,6 +88,12 @@ def _variants(file: Path, path: Path | None, epochs: int | None) -> dict[str, Fi
         config = from_dict(values, f"{file}, {name}")
         variants[str(name)] = replace(config, epochs=epochs or config.epochs,
                                       data=replace(config.data, path=path or config.data.path))
+    first = next(iter(variants.values())).data
+    for name, variant in variants.items():
+        for key in ("name", "path", "validation", "split_seed"):
+            if (own := getattr(variant.data, key)) != (wanted := getattr(first, key)):
+                raise HardspikeError(f"{file}, {name}: data.{key} {own} instead of {wanted}: a study compares on "
+                                     "the same recordings; make two studies")
     return variants
 
 
@@ -123,12 +128,20 @@ def _train(config: FitConfig) -> None:
         fit(config, resume=(config.out / "last.pt").exists())
 
 
-def _measure(name: str, config: FitConfig, data, split: str) -> dict:
-    stored = checkpoint.load(config.out / "best.pt")
-    found = evaluate(stored.network, data, getattr(data, split), hard=True)
-    return {"variant": name, "seed": config.seed, "accuracy %": 100 * found.accuracy,
-            "spikes": sum(found.spikes.values()), "epoch": stored.epoch,
-            "train s": sum(row["train_seconds"] for row in stored.history)}
+def _measured(configs: list[tuple[str, FitConfig]], split: str) -> tuple[list[dict], int]:
+    """A row a run, in the order of `configs`, and how many recordings each was tested on."""
+    rows, frames, part = {}, None, None
+    # runs on the same frames one after the other: one data set in memory, each read once
+    for name, config in progress(sorted(configs, key=lambda pair: str(pair[1].data)), split):
+        if config.data != frames:
+            frames, data = config.data, load_data(config.data)
+            part = getattr(data, split)
+        stored = checkpoint.load(config.out / "best.pt")
+        found = evaluate(stored.network, data, part, hard=True)
+        rows[config.out] = {"variant": name, "seed": config.seed, "accuracy %": 100 * found.accuracy,
+                            "spikes": sum(found.spikes.values()), "epoch": stored.epoch,
+                            "train s": sum(row["train_seconds"] for row in stored.history)}
+    return [rows[config.out] for _, config in configs], len(part.labels)
 
 
 def _compare(single: list[dict]) -> list[dict]:

@@ -1,5 +1,7 @@
 """A study: variants by seeds, paired, not repeated, refused where it cannot be what it says."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_rel
@@ -8,12 +10,14 @@ from eval import study as module
 from eval.study import study
 from hardspike import HardspikeError, UsageError
 from trainer import checkpoint
+from trainer.data import load
+from trainer.evaluate import evaluate
 
 STUDY = """
 base: {method: a2sg, epochs: 1, batch_size: 128, data: {steps: 3}, network: {layers: 4c5s4-16, batch_norm: true}}
 variants:
   BOX: {a2sg: {window: box, adapt: none}}
-  wide: {a2sg: {window: box, adapt: none, width: 1.0}, network: {reset: zero}}
+  wide: {a2sg: {window: box, adapt: none, width: 1.0}, network: {reset: zero}, data: {steps: 5}}
 """
 
 
@@ -25,6 +29,11 @@ def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, capsys):
     assert rows[0]["points"] == 0 and rows[0]["points p"] is None
     wide = checkpoint.load(tmp_path / "runs" / "wide" / "1" / "best.pt").config
     assert (wide.seed, wide.a2sg.width, wide.network.reset, wide.network.layers) == (1, 1.0, "zero", "4c5s4-16")
+    for row in json.loads((tmp_path / "s.json").read_text())["runs"]:  # each on frames as it was trained on
+        stored = checkpoint.load(tmp_path / "runs" / row["variant"] / str(row["seed"]) / "best.pt")
+        data = load(stored.config.data)
+        found = evaluate(stored.network, data, data.test, hard=True)
+        assert (row["accuracy %"], row["spikes"]) == (100 * found.accuracy, sum(found.spikes.values()))
     before = (tmp_path / "runs" / "BOX" / "0" / "best.pt").stat().st_mtime_ns
     assert study(file, tmp_path / "runs", seeds=2) == rows
     assert (tmp_path / "runs" / "BOX" / "0" / "best.pt").stat().st_mtime_ns == before
@@ -45,7 +54,8 @@ def test_the_test_against_the_first_variant_is_paired():
 
 @pytest.mark.parametrize(("text", "message"), [("variants: {A: {epoch: 3}}", "A"), ("base: {}", "variants"),
                                                ("variants: {A: {}}\nbasis: {}", "did you mean 'base'"),
-                                               ("variants: [", "cannot be read as YAML")])
+                                               ("variants: [", "cannot be read as YAML"),
+                                               ("variants: {A: {}, B: {data: {split_seed: 1}}}", "B: data.split_se")])
 def test_a_study_that_cannot_be_read_is_refused(tmp_path, text, message):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
