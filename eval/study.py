@@ -45,8 +45,8 @@ def study(file: Path, out: Path | None = None, seeds: int = 5, jobs: int = 2, sp
     """
     if split not in SPLITS:
         raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
-    if seeds < 1 or jobs < 1:
-        raise UsageError(f"seeds {seeds}, jobs {jobs}: must be 1 or more")
+    if seeds < 1 or jobs < 1 or (epochs is not None and epochs < 1):
+        raise UsageError(f"seeds {seeds}, jobs {jobs}, epochs {epochs}: must be 1 or more")
     out = out or Path("runs") / file.stem
     variants = _variants(file, path, epochs)
     # seed by seed, so that an interrupted study compares what it has
@@ -83,9 +83,16 @@ def _variants(file: Path, path: Path | None, epochs: int | None) -> dict[str, Fi
         if key not in known:
             raise HardspikeError(f"{file}: key '{key}' is unknown{nearest(key, known)}; known: {', '.join(known)}")
     variants = {}
+    base = content.get("base")
     for name, options in content["variants"].items():
-        values = _merged(content.get("base") or {}, options or {})
-        config = from_dict(values, f"{file}, {name}")
+        for part, values in (("base", base), (name, options)):
+            if not isinstance(values, dict | None):
+                raise HardspikeError(f"{file}, {part}: {values!r} where options of `trainer fit` are expected")
+            if own := {"seed", "out", "threads"} & set(values or {}):
+                raise HardspikeError(f"{file}, {part}: {', '.join(sorted(own))}: set by the study itself; remove it")
+        if str(name) in (".", "..") or "/" in str(name):
+            raise HardspikeError(f"{file}: variant '{name}' is to be a folder's name; no '/' in it")
+        config = from_dict(_merged(base or {}, options or {}), f"{file}, {name}")
         variants[str(name)] = replace(config, epochs=epochs or config.epochs,
                                       data=replace(config.data, path=path or config.data.path))
     first = next(iter(variants.values())).data

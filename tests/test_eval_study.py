@@ -52,12 +52,20 @@ def test_the_test_against_the_first_variant_is_paired():
     assert second["points p"] > 0.05 > ttest_rel(np.array([0, 1, 2.1]) + 5, [0, 1, 2]).pvalue
 
 
-@pytest.mark.parametrize(("text", "message"), [("variants: {A: {epoch: 3}}", "A"), ("base: {}", "variants"),
-                                               ("variants: {A: {}}\nbasis: {}", "did you mean 'base'"),
-                                               ("variants: [", "cannot be read as YAML"),
-                                               ("variants: {A: {}, B: {data: {split_seed: 1}}}", "B: data.split_se")])
+@pytest.mark.parametrize(("text", "message"), [
+    ("variants: {A: {epoch: 3}}", "A"), ("base: {}", "variants"),
+    ("variants: {A: {}}\nbasis: {}", "did you mean 'base'"), ("variants: [", "cannot be read as YAML"),
+    ("variants: {A: {}, B: {data: {split_seed: 1}}}", "B: data.split_seed 1"),
+    ("variants: {A: 3}", "A: 3 where options"), ("base: [method]\nvariants: {A: {}}", "base: .* where options"),
+    ("base: {seed: 3}\nvariants: {A: {}}", "base: seed: set by the study"),
+    ("variants: {../A: {}}", "a folder's name")])
 def test_a_study_that_cannot_be_read_is_refused(tmp_path, text, message):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
     with pytest.raises(HardspikeError, match=message):
         study(file, tmp_path / "runs")
+
+
+def test_no_epochs_are_refused_rather_than_those_of_the_study(tmp_path):
+    with pytest.raises(UsageError, match="epochs 0"):
+        study(tmp_path / "any.yaml", epochs=0)
