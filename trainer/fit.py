@@ -4,7 +4,7 @@ import csv
 import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -230,18 +230,7 @@ class _Run:
         with progress(steps, f"epoch {epoch}/{config.epochs}") if leads else nullcontext(steps) as bar:
             for index in bar:
                 self.method_state |= {"epoch": epoch, "batch": index}
-                value = self.method.gradient(self.network, self.loss, next(first), lambda: next(second), config,
-                                             self.method_state).item()
-                if not math.isfinite(value):
-                    raise HardspikeError(f"{config.out}: loss became {value} in epoch {epoch}; the run diverged: lower "
-                                         "lr, gain or rho. last.pt holds the epoch before")
-                self.optimizer.step()
-                for leak in self.leaks:  # outside [0, 1] it would get no gradient to come back
-                    leak.data.clamp_(0, 1)
-                self.schedule.step()
-                if self.average:
-                    self.average.update_parameters(self.network)
-                total += value
+                total += self.step(next(first), lambda: next(second))
         seconds = time.perf_counter() - began
         self.method_state.pop("previous", None)
         distributed.check_same(list(self.network.parameters()), f"{config.out}: epoch {epoch}")
@@ -267,6 +256,21 @@ class _Run:
         if layers:
             row["layers"] = layers
         return row
+
+    def step(self, batch: Batch, draw: Callable[[], Batch]) -> float:
+        """One step of the optimizer; returns the loss. `draw` as in `trainer.methods.Method`."""
+        config = self.config
+        value = self.method.gradient(self.network, self.loss, batch, draw, config, self.method_state).item()
+        if not math.isfinite(value):
+            raise HardspikeError(f"{config.out}: loss became {value} in epoch {self.method_state['epoch']}; the run "
+                                 "diverged: lower lr, gain or rho. last.pt holds the epoch before")
+        self.optimizer.step()
+        for leak in self.leaks:  # outside [0, 1] it would get no gradient to come back
+            leak.data.clamp_(0, 1)
+        self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.network)
+        return value
 
     def loss(self, batch: Batch, precision: str | None = None) -> Tensor:
         """Cross-entropy, and the RMP loss where it is asked for; in `precision`, without it the configuration's."""
