@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -49,19 +50,11 @@ def study(file: Path, out: Path | None = None, seeds: int = 5, jobs: int = 2, sp
         raise UsageError(f"seeds {seeds}, jobs {jobs}, epochs {epochs}: must be 1 or more")
     out = out or Path("runs") / file.stem
     variants = _variants(file, path, epochs)
-    # seed by seed, so that an interrupted study compares what it has
+    # seed by seed, so that fewer --seeds compare what an interrupted study has
     configs = [(name, replace(variant, seed=seed, threads=1, out=out / name / str(seed)))
                for seed in range(seeds) for name, variant in variants.items()]
     waiting = [config for _, config in configs if not _finished(config)]
-    # spawn: torch's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        runs = {pool.submit(_train, config): config for config in waiting}
-        try:
-            for run in progress(as_completed(runs), "runs", total=len(runs)):
-                run.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    _train_all(waiting, jobs)
     single, recordings = _measured(configs, split)
     rows = _compare(single)
     title = (f"{file.stem}: {configs[0][1].data.name}, {split}, {recordings} recordings; mean and standard deviation "
@@ -126,6 +119,32 @@ def _finished(config: FitConfig) -> bool:
     if other := differences(stored.config, config):
         raise UsageError(f"{config.out} was made with other settings ({'; '.join(other)}); choose another --out")
     return stored.epoch == config.epochs and (config.out / "best.pt").exists()
+
+
+def _train_all(configs: list[FitConfig], jobs: int) -> None:
+    """Run all of them, `jobs` at a time.
+
+    Raises:
+        HardspikeError: runs that failed, once all others are through.
+    """
+    failed = []
+    # spawn: torch's threads do not survive a fork
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        runs = [pool.submit(_train, config) for config in configs]
+        try:
+            for run in progress(as_completed(runs), "runs", total=len(runs)):
+                try:
+                    run.result()
+                except BrokenProcessPool as error:
+                    raise HardspikeError("the process of a run was killed, perhaps for memory: take fewer --jobs; the "
+                                         "same command goes on from the epochs that are done") from error
+                except HardspikeError as error:
+                    failed.append(str(error))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if failed:
+        raise HardspikeError(f"{len(failed)} of {len(configs)} runs failed: {' | '.join(sorted(failed))}")
 
 
 def _train(config: FitConfig) -> None:

@@ -1,6 +1,7 @@
 """A study: variants by seeds, paired, not repeated, refused where it cannot be what it says."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from eval import study as module
 from eval.study import study
 from hardspike import HardspikeError, UsageError
 from trainer import checkpoint
+from trainer.config import FitConfig
 from trainer.data import load
 from trainer.evaluate import evaluate
 
@@ -39,6 +41,27 @@ def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, capsys):
     assert (tmp_path / "runs" / "BOX" / "0" / "best.pt").stat().st_mtime_ns == before
     with pytest.raises(UsageError, match="epochs: 1 -> 2"):
         study(file, tmp_path / "runs", seeds=1, epochs=2)
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text("""
+base: {method: hard, epochs: 1, batch_size: 256, average: 0, data: {steps: 2}, network: {layers: 4c5s4}}
+variants: {diverges: {lr: 1.0e+20, method: surrogate}, trains: {}}
+""")
+    with pytest.raises(HardspikeError, match=r"1 of 2 runs failed: .*diverges.0: loss became"):
+        study(file, tmp_path / "runs", seeds=1, jobs=1)
+    assert (tmp_path / "runs" / "trains" / "0" / "best.pt").exists()
+
+
+def killed(config):
+    os._exit(9)
+
+
+def test_a_killed_run_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_train", killed)
+    with pytest.raises(HardspikeError, match="fewer --jobs"):
+        module._train_all([FitConfig(out=tmp_path)], 1)
 
 
 def test_the_test_against_the_first_variant_is_paired():
