@@ -56,6 +56,9 @@ def gradients(run: Path, out: Path | None = None, samples: int = 32, path: Path 
     """
     if samples < 1:
         raise UsageError(f"samples {samples}: must be 1 or more")
+    out = out or (run if run.is_dir() else run.parent) / "gradients.svg"
+    if out.suffix != ".svg":
+        raise UsageError(f"--out {out}: the figure is written as .svg; name it so")
     stored = load(run / "last.pt" if run.is_dir() else run)
     config = replace(stored.config.data, path=path or stored.config.data.path)
     data = load_data(config)
@@ -75,7 +78,6 @@ def gradients(run: Path, out: Path | None = None, samples: int = 32, path: Path 
         grid = torch.linspace(options.width_min / 2, 1.5 * options.width_max, 59, dtype=torch.float64)
         panels = _curves(diagnostics.width_curves(stored.network, frames, labels, windows, grid), grid) + panels
 
-    out = out or (run if run.is_dir() else run.parent) / "gradients.svg"
     title = f"{run}: {stored.config.method} on {config.name}, epoch {stored.epoch}; {len(labels)} recordings"
     print_table(rows, title, json, {"figure": str(out)})
     if not windows:
@@ -92,7 +94,7 @@ def _row(stored: Checkpoint, name: str, values: dict) -> dict:
     ratio = silent = None
     if "spikes" in values:
         silent = 100 * values["spikes"][0]
-    if widths:
+    if widths and sigma:  # a layer without any input has no density to compare under
         theta = stored.network.layers[name].threshold.mean().item()
         asy, tri = (window_variation(window, sum(widths) / len(widths), values["membrane_mean"], sigma, theta)
                     for window in ("asy", "tri"))

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 import eval.gradients
 import trainer.fit
@@ -13,6 +14,7 @@ from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import DataConfig, Split
 from trainer.fit import fit
+from trainer.methods.a2sg import A2sgConfig
 from trainer.networks import NetworkConfig
 
 
@@ -66,10 +68,24 @@ def test_a_run_that_logged_nothing_says_what_is_missing(small, tmp_path, capsys)
     assert "fig. 5c" in picture and "fig. 5a" not in picture and "fig. 3" not in picture
 
 
+def test_a_layer_that_nothing_reaches_has_a_row(small, tmp_path):
+    folder = small(method="a2sg", a2sg=A2sgConfig(adapt="none"))
+    stored = checkpoint.load(folder / "last.pt")
+    with torch.no_grad():
+        for name, values in stored.network.state_dict().items():
+            if name.startswith(("layers.conv", "layers.norm", "layers.dense")) and values.is_floating_point():
+                values.zero_()
+    checkpoint.save(stored, folder / "dead.pt")
+    assert gradients(folder / "dead.pt", "--json", tmp_path / "t.json") == 0
+    rows = json.loads((tmp_path / "t.json").read_text())["rows"]
+    assert [(row["CV asy/tri"], row["silent %"]) for row in rows[:2]] == [(None, 100), (None, 100)]
+
+
 def test_bad_calls_are_one_line(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for words, status in (([tmp_path / "empty"], 1), ([tmp_path / "missing.pt"], 1),
-                          ([tmp_path / "empty", "--samples", 0], 2)):
+                          ([tmp_path / "empty", "--samples", 0], 2),
+                          ([tmp_path / "empty", "--out", tmp_path / "x.foo"], 2)):
         assert gradients(*words) == status
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "Traceback" not in error
