@@ -157,6 +157,16 @@ def test_a_network_that_nir_cannot_hold_says_so_and_has_a_page(trained, tmp_path
     assert any("MaxPool" in line or "maximum" in line for line in model["missing"])
 
 
+def test_cores_are_those_of_the_integer_graph(trained, tmp_path):
+    from trainer.networks import build
+    stored = checkpoint.load(trained / "best.pt")
+    stored.config.network = NetworkConfig(layers="4c5s4-4r-ap2-16", reset="zero")
+    stored.network = build(stored.config.network, stored.shape, stored.classes).eval()
+    checkpoint.save(stored, tmp_path / "residual.pt")
+    model, = report(tmp_path / "residual.pt", **QUICK)["models"]
+    assert model["cores"]["cores"] >= 1 and not any("Cores" in line for line in model["missing"])
+
+
 def row(mode, right, change=None):
     return {"mode": mode, "accuracy %": right, "low %": right - 2, "high %": right + 1, "change": change, "lost": 9,
             "won": 2, "p": 0.01}
@@ -183,6 +193,14 @@ def test_the_verdict_follows_from_the_numbers(given, state, words):
     if given["hard"] < 80:
         assert ("bad", "Hard thresholds cost 22.0 points against the smooth network (9 recordings lost, 2 won, "
                        "p = 0.01).") in verdict["points"]
+
+
+@pytest.mark.parametrize(("clean", "says"), [(12.0, False), (90.0, True)])
+def test_a_network_that_guesses_is_not_called_robust(clean, says):
+    found = {"rows": [{"corruption": "event_drop", "mode": "hard", "0": clean, "0.1": clean}], "modes": ["hard"],
+             "samples": 100, "units": {"event_drop": "probability"}}
+    points = judge({**numbers(98.5, 98.2), "corruptions": found})["points"]
+    assert any(text.startswith("Robust") for _, text in points) == says
 
 
 @pytest.mark.parametrize(("memory", "words"), [

@@ -166,20 +166,22 @@ def _energy(subject: Subject, files: dict[str, Path], effort: Effort) -> dict:
 
 
 def _cores(subject: Subject, chip: str, file: Path) -> dict:
-    """The graph on the cores of a chip, a picture of them, and what the chip does not hold: of `file`, where that is
-    in integers."""
+    """The graph on the cores of a chip, a picture of them, and what the chip does not hold.
+
+    Of `file`: the integer graph, where there is one, is what runs there (pooling folded, shortcuts with weights).
+    """
     if subject.graph is None:
         raise HardspikeError(subject.refused)
     limits = CHIPS[chip].LIMITS
 
     def compute() -> dict:
-        mapping, rows = map_graph(subject.graph, limits), []
+        graph, rows = open_graph(file), []
+        mapping = map_graph(graph, limits)
         for layer, cores in mapping.cores.items():
             used = [usage(core, limits) for core in cores]
             rows.append({"layer": layer, "neurons": sum(core.neurons for core in cores),
                          "synapses": sum(core.synapse_count for core in cores), "cores": len(cores),
                          **{f"{key} %": 100 * max(each[key] for each in used) for key in used[0]}})
-        graph = open_graph(file)
         errors = [violation for violation in rules.check(graph, limits)
                   if violation.severity == "error"] if chip_of(graph) else []
         return {"chip": limits.chip, "rows": rows, "cores": sum(row["cores"] for row in rows),

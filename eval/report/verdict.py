@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from eval.accuracy import interval
 from eval.report.runs import paired
 from export.quantise_file import CHIPS
 
@@ -144,6 +145,9 @@ def _corruptions(model: dict) -> Iterator[tuple[str, str]]:
     rows = [row for row in found["rows"] if row["mode"] == found["modes"][-1] and key in row and "0" in row]
     if not rows:
         return
+    clean = rows[0]["0"] / 100
+    if interval(round(clean * found["samples"]), found["samples"])[0] <= 1 / model["classes"]:
+        return  # guesses cannot be spoilt
     worst = max(rows, key=lambda row: row["0"] - row[key])
     lost = worst["0"] - worst[key]
     name = worst["corruption"].replace("_", " ")
