@@ -174,7 +174,7 @@ def _corruptions(models: list[dict]) -> list[dict]:
 
     samples = with_curves[0]["corruptions"]["samples"]
     return [*blocks, *_split(models, "corruptions", table),
-            {"note": f"{samples} recordings, corrupted alike for every mode; severity 0 is the clean accuracy."}]
+            {"note": f"{samples} recordings, corrupted alike for every mode; severity 0 is their clean accuracy."}]
 
 
 def _operations(number: int, found: dict) -> list[dict]:
@@ -217,8 +217,8 @@ def _cores(number: int, found: dict) -> list[dict]:
 
 def _parity(number: int, runs: list[dict]) -> list[dict]:
     runs = [run for run in runs if run["differs"]]
-    if not runs:
-        return [{"text": "No run gives spikes to compare."}]
+    if len(runs) < 2:
+        return [{"text": "No two runs give spikes to compare."}]
     rows = []
     for run in runs:
         cells = []
