@@ -37,7 +37,7 @@ def measure(rounds: int = 15) -> list[dict]:
     config = FitConfig(method="a2sg")
     data = load(config.data)
     batches = len(data.train.labels) // config.batch_size
-    batch = (data.to_input(data.train.frames[:config.batch_size].float()), data.train.labels[:config.batch_size])
+    batch = (data.to_input(data.train.at(slice(config.batch_size)).float()), data.train.labels[:config.batch_size])
     torch.manual_seed(0)
     network = build(config.network, data.shape, data.classes)
     network.set_mode(hard=True)

@@ -43,7 +43,7 @@ def evaluate(network: Network, data: Data, split: Split, hard: bool, batch_size:
     with network.mode(hard):
         for start in range(0, len(split.labels), batch_size):
             record: dict[str, Tensor] = {}
-            frames = data.to_input(split.frames[start:start + batch_size]).to(weight)
+            frames = data.to_input(split.at(slice(start, start + batch_size))).to(weight)
             logits.append(network(frames, record))
             for name, spikes in record.items():
                 counts[name] = counts.get(name, 0.0) + spikes.sum(dtype=torch.float64).item()

@@ -209,7 +209,7 @@ class _Run:
             for index in torch.randperm(len(train.labels), generator=order).split(size)[:self.batches]:
                 shard = distributed.shard(len(index))
                 mine = index[shard]
-                frames = augment(train.frames[mine].to(self.device).float(), noise, self.config.augment, shard,
+                frames = augment(train.at(mine).to(self.device).float(), noise, self.config.augment, shard,
                                  len(index))
                 yield self.data.to_input(frames), train.labels[mine].to(self.device)
 
@@ -298,7 +298,7 @@ class _Run:
         train = self.data.train
         index = torch.randperm(len(train.labels), generator=_generator(self.config.seed, 0, 0))[:DIAGNOSED]
         windows = {name: neuron.windows for name, neuron in self.network.neurons().items() if neuron.windows}
-        return diagnostics.diagnose(self.kept, self.data.to_input(train.frames[index]).to(self.device), windows,
+        return diagnostics.diagnose(self.kept, self.data.to_input(train.at(index)).to(self.device), windows,
                                     self.config.seed)
 
     def _anneal(self, epoch: int) -> None:

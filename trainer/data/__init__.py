@@ -12,6 +12,7 @@ from . import cifar10_dvs, digits, dvs_gesture, nmnist
 from .cache import cached
 from .config import DataConfig, check
 from .events import encode, to_counts
+from .packing import Packed, bits_for, pack, packed_size
 from .samples import Data, Sample, Source, Split, stratified_split
 
 __all__ = ["SOURCES", "Data", "DataConfig", "Source", "Split", "load"]
@@ -44,12 +45,15 @@ def load(config: DataConfig) -> Data:
         twice = next(sample for sample in samples if seen[sample.id] is not sample)
         raise HardspikeError(f"{twice.file}: {twice.id} is listed twice; the splits must share no sample")
     shape = (2, size, size)
-    name = f"{config.name}-{_fingerprint(config, source, samples)}"
-    frames = torch.from_numpy(cached(name, (len(samples), config.steps, *shape), _frames(config, source, samples)))
+    bits = bits_for(1 if config.encoding == "binary" else config.count_max)
+    name = f"{config.name}-{_fingerprint(config, source, samples)}-{bits}bit"
+    size = packed_size((config.steps, *shape), bits)
+    content = cached(name, (len(samples), size), (pack(frames, bits) for frames in _frames(config, source, samples)))
     splits, begin = [], 0
     for part in (train, validation, source.test):
         labels = torch.tensor([sample.label for sample in part], dtype=torch.int64)
-        splits.append(Split(frames[begin : begin + len(part)], labels, [sample.id for sample in part]))
+        packed = Packed(content[begin : begin + len(part)], bits, (config.steps, *shape))
+        splits.append(Split(packed, labels, [sample.id for sample in part]))
         begin += len(part)
     scale = 1.0 if config.encoding == "binary" else float(config.count_max)
     return Data(*splits, classes=source.classes, shape=shape, steps=config.steps, scale=scale)

@@ -1,6 +1,5 @@
 """Frames on disk: a `.npy` array followed by its CRC-32, named after a hash of all that it was made from."""
 
-import os
 import shutil
 import sys
 import zlib
@@ -64,11 +63,14 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     try:
         # Mapped copy-on-write: pages are read when needed, and a caller who writes to them changes no file.
         array = np.load(path, mmap_mode="c")
-        with open(path, "rb") as file:
-            file.seek(-4, os.SEEK_END)
-            checksum = file.read()
+        if array.shape != shape or array.dtype != np.uint8:
+            return None
+        checksum, left = 0, array.size
+        with open(path, "rb") as file:  # not through the map: that would count as this process's memory
+            file.seek(array.offset)
+            while chunk := file.read(min(left, 1 << 20)):
+                checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
+            return array if file.read() == checksum.to_bytes(4, "big") else None
     except (OSError, ValueError, EOFError):
         return None
-    intact = array.shape == shape and array.dtype == np.uint8 and zlib.crc32(array.data).to_bytes(4, "big") == checksum
-    return array if intact else None
 

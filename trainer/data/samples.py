@@ -10,6 +10,8 @@ from torch import Tensor
 
 from hardspike import HardspikeError
 
+from .packing import Packed, unpack
+
 __all__ = ["Data", "Sample", "Source", "Split", "stratified_split"]
 
 
@@ -59,11 +61,23 @@ class Source:
 
 @dataclass
 class Split:
-    """Frames (N, T, C, H, W) uint8 ({0,1}, or counts up to count_max), labels (N,) int64 and the N samples' names."""
+    """Frames (N, T, C, H, W) uint8 ({0,1}, or counts up to count_max), labels (N,) int64 and the N samples' names.
 
-    frames: Tensor
+    What does not need all frames at once takes them by `at`: `frames` makes a tensor of all, each time.
+    """
+
+    stored: Tensor | Packed = field(repr=False)
     labels: Tensor
     ids: list[str] = field(repr=False)
+
+    @property
+    def frames(self) -> Tensor:
+        """(N, T, C, H, W) uint8."""
+        return self.at(slice(None))
+
+    def at(self, index: Tensor | slice) -> Tensor:
+        """Frames of some recordings, (n, T, C, H, W) uint8."""
+        return self.stored[index] if isinstance(self.stored, Tensor) else unpack(self.stored, index)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,7 +87,7 @@ class Split:
         if not count or count >= len(self):
             return self
         index = torch.linspace(0, len(self) - 1, count).round().long()
-        return Split(self.frames[index], self.labels[index], [self.ids[i] for i in index])
+        return Split(self.at(index), self.labels[index], [self.ids[i] for i in index])
 
 
 @dataclass

@@ -53,7 +53,7 @@ def write_spikes(name: str, split: str = "test", out: Path = Path("spikes.npz"),
     if not 1 <= count <= len(part):
         raise UsageError(f"samples {count}: {split} has {len(part)}; take 1 to {len(part)}")
     chosen = np.arange(count) * len(part) // count
-    frames = part.frames[chosen]
+    frames = part.at(chosen)
     spikes = frames.transpose(0, 1) if encoding == "binary" else data.to_input(frames)
     try:
         with atomic_path(out) as temporary:
