@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
@@ -128,8 +129,9 @@ def _train_all(configs: list[FitConfig], jobs: int) -> None:
         HardspikeError: runs that failed, once all others are through.
     """
     failed = []
-    # spawn: torch's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    # spawn: torch's threads do not survive a fork. An interrupt ends a process, which else would take its next run
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), signal.signal,
+                             (signal.SIGINT, signal.SIG_DFL)) as pool:
         runs = [pool.submit(_train, config) for config in configs]
         try:
             for run in progress(as_completed(runs), "runs", total=len(runs)):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -62,6 +63,17 @@ def test_a_killed_run_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_train", killed)
     with pytest.raises(HardspikeError, match="fewer --jobs"):
         module._train_all([FitConfig(out=tmp_path)], 1)
+
+
+def interrupted(config):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_ends_the_processes(tmp_path, monkeypatch):
+    """Each would take the next run otherwise, and the command end only after it."""
+    monkeypatch.setattr(module, "_train", interrupted)
+    with pytest.raises(HardspikeError):
+        module._train_all([FitConfig(out=tmp_path)] * 3, 1)
 
 
 def test_the_test_against_the_first_variant_is_paired():
