@@ -41,6 +41,8 @@ SHIFT = 64
 STATE = 1 << 23
 CHUNK_NEURONS = 1 << 16
 """Neurons of a layer that run at a time: their state stays in the core's own cache, and calls into torch stay few."""
+MALLOC_MAX = (1 << 25) - (1 << 16)
+"""Just below the largest block that glibc's malloc may keep (mallopt(3), M_MMAP_THRESHOLD)."""
 
 Weights = dict[str, Callable[[Tensor], Tensor]]
 """The nodes of the connections by name, each a function of spikes (N, ...)."""
@@ -79,30 +81,42 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     layout = plan(graph, dt)
     network = split(layout)
     rules.require(network, limits)
-    check_spikes(layout, spikes)
+    with _exact_float32() as threads, ThreadPoolExecutor(threads) as pool:
+        largest = _largest(network, spikes, limits)
+        steps, batch = spikes.shape[:2]
+        small = _prove(network, steps, largest)
+        result = Recording({}, torch.empty(0))
+        for name, layer in network.layers.items():
+            result.spikes[name] = torch.empty(steps, batch, *layer.shape, dtype=torch.uint8)
+            if membrane:
+                result.membrane[name] = torch.empty(steps, batch, *layer.shape, dtype=torch.int32)
+        weights = {name: linear.prepare(name, layout.nodes[name], torch.float32, layout.input_shape[name], bias=False)
+                   for layer in network.layers.values() for c in layer.connections for name in c.nodes}
+        widest = max((math.prod(layer.shape) for layer in network.layers.values()), default=1)
+        size = max(1, CHUNK_NEURONS // widest)
+        # malloc gives back what a part frees until a larger block was freed; new pages cost as much as convolutions
+        torch.empty(MALLOC_MAX, dtype=torch.uint8)
+        parts = [slice(start, start + size) for start in range(0, batch, size)]
+        list(pool.map(lambda part: _run_part(network, weights, spikes, part, small, result, transmit), parts))
+        result.output = _read_out(network, spikes, result)
+    return result
+
+
+def _largest(network: Network, spikes: Tensor, limits: Limits) -> int:
+    """The largest absolute value of the input.
+
+    Raises:
+        HardspikeError: the input does not fit the graph, is not made of integers, or is more than the chip takes.
+    """
+    check_spikes(network.plan, spikes)
     if spikes.is_floating_point() and not torch.equal(spikes, spikes.round()):
         raise HardspikeError(f"{limits.chip} takes whole spikes, the input holds fractions; "
                              "bin the events into counts, or run on 'reference'")
-    steps, batch = spikes.shape[:2]
     low, high = int(spikes.min()), int(spikes.max())
     if not limits.graded and (low < 0 or high > 1):
         raise HardspikeError(f"{limits.chip} takes spikes of 0 and 1, the input goes from {low} to {high}; "
                              "clip the counts when binning")
-    small = _prove(network, steps, max(-low, high))
-    result = Recording({}, torch.empty(0))
-    for name, layer in network.layers.items():
-        result.spikes[name] = torch.empty(steps, batch, *layer.shape, dtype=torch.uint8)
-        if membrane:
-            result.membrane[name] = torch.empty(steps, batch, *layer.shape, dtype=torch.int32)
-    widest = max((math.prod(layer.shape) for layer in network.layers.values()), default=1)
-    size = max(1, CHUNK_NEURONS // widest)
-    parts = [slice(start, start + size) for start in range(0, batch, size)]
-    with _exact_float32() as threads, ThreadPoolExecutor(threads) as pool:
-        weights = {name: linear.prepare(name, layout.nodes[name], torch.float32, layout.input_shape[name], bias=False)
-                   for layer in network.layers.values() for c in layer.connections for name in c.nodes}
-        list(pool.map(lambda part: _run_part(network, weights, spikes, part, small, result, transmit), parts))
-    result.output = _read_out(network, spikes, result)
-    return result
+    return max(-low, high)
 
 
 @torch.inference_mode()
@@ -135,7 +149,8 @@ def _exact_float32() -> Iterator[int]:
     """Float32 that rounds no integer, whatever the caller set; gives the number of threads to run parts on.
 
     NNPACK convolves by Winograd and FFT, a lower "matmul precision" multiplies in bfloat16: both round. A part is
-    a thread's work: inside one operation there is too little to share.
+    a thread's work: inside one operation there is too little to share, and torch's own threads wait for the next one
+    in a busy loop, on the core of a part.
     """
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(1)
