@@ -106,7 +106,9 @@ def print_table(rows: list[dict], title: str = "", json_file: str | Path | None 
     console.print(table if rows else title)
     if json_file:
         with atomic_path(json_file) as temporary:
-            temporary.write_text(json.dumps({"title": title, "rows": rows, **(extra or {})}, indent=2, default=str))
+            content = json.loads(json.dumps({"title": title, "rows": rows, **(extra or {})}, default=str),
+                                 parse_constant=lambda name: None)  # JSON has no NaN and no infinity
+            temporary.write_text(json.dumps(content, indent=2))
     if csv_file:
         with atomic_path(csv_file) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]) if rows else [])

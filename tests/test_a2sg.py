@@ -241,7 +241,7 @@ def test_composes_with_residual_blocks_learned_leaks_resets_losses_and_sam(small
 @pytest.mark.parametrize(("options", "message"), [
     (dict(window="asym"), "did you mean 'asy'"), (dict(adapt="all"), "known: none"), (dict(height=0.4), "0.5 or more"),
     (dict(width_min=1.0), "width_min < width_max"), (dict(width=float("nan")), "positive and finite"),
-    (dict(candidates=0), "1 or more")])
+    (dict(candidates=1), "2 or more"), (dict(every=0), "1 or more")])
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         A2sgConfig(**options)

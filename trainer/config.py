@@ -132,7 +132,7 @@ def from_dict(values: dict, source: str) -> FitConfig:
 
 
 def differences(one: FitConfig, other: FitConfig) -> list[str]:
-    """`key: a -> b` for every value that differs, the output folder aside."""
+    """`key: a -> b` for every value that differs; where the results and the recordings lie is no difference."""
     def flat(values: dict, prefix: str = "") -> dict:
         out = {}
         for key, value in values.items():
@@ -140,4 +140,4 @@ def differences(one: FitConfig, other: FitConfig) -> list[str]:
         return out
 
     a, b = flat(to_dict(one)), flat(to_dict(other))
-    return [f"{key}: {a[key]} -> {b[key]}" for key in a if a[key] != b[key] and key != "out"]
+    return [f"{key}: {a[key]} -> {b[key]}" for key in a if a[key] != b[key] and key not in ("out", "data.path")]

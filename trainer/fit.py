@@ -122,7 +122,8 @@ def _scalars(row: dict) -> dict[str, float]:
 
 def _resumed(config: FitConfig) -> FitConfig:
     """The stored configuration of the run in `out`; what the caller set must not contradict it."""
-    stored = replace(checkpoints.load(config.out / "last.pt").config, out=config.out)
+    stored = checkpoints.load(config.out / "last.pt").config
+    stored = replace(stored, out=config.out, data=replace(stored.data, path=config.data.path or stored.data.path))
     asked = differences(stored, config)
     if asked and differences(FitConfig(), config):
         raise UsageError(f"{config.out} was begun with other settings ({'; '.join(asked)}); a resumed run keeps them")
@@ -262,8 +263,9 @@ class _Run:
         config = self.config
         value = self.method.gradient(self.network, self.loss, batch, draw, config, self.method_state).item()
         if not math.isfinite(value):
+            kept = ". last.pt holds the epoch before" if self.history else ""
             raise HardspikeError(f"{config.out}: loss became {value} in epoch {self.method_state['epoch']}; the run "
-                                 "diverged: lower lr, gain or rho. last.pt holds the epoch before")
+                                 f"diverged: lower lr, gain or rho{kept}")
         self.optimizer.step()
         for leak in self.leaks:  # outside [0, 1] it would get no gradient to come back
             leak.data.clamp_(0, 1)

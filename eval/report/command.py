@@ -25,7 +25,8 @@ def report(*models: Path, out: Path | None = None, compare: Path | None = None,
 
     Args:
         models: a run's folder, a checkpoint (.pt) or a graph (.nir); two are laid side by side
-        out: the .html file; default: report.html in the run's folder, or MODEL.report.html
+        out: the .html file; default: report.html (comparison.html of two models) in the run's folder, or
+            MODEL.report.html
         compare: a model to hold against; stands first
         targets: where the exported graph runs, joined by commas: reference, onnxruntime, loihi2, loihi1, lava;
             the first chip that holds it is judged
@@ -53,7 +54,7 @@ def report(*models: Path, out: Path | None = None, compare: Path | None = None,
     if len({subject.key["recordings"] for subject in subjects}) > 1:
         raise UsageError(f"{models[1]}: was made for other recordings than {models[0]}; give each a report of its own, "
                          "or --name for one source")
-    out = out or _default(models[0])
+    out = out or _default(models[0], len(models) > 1)
     if out.suffix != ".html":
         raise UsageError(f"{out}: is written as .html; name it {out.with_suffix('.html').name}")
     found = [collect(subject, label, effort)
@@ -97,8 +98,9 @@ def _options(values: dict) -> list[str]:
             and values[key] != defaults[key]]
 
 
-def _default(model: Path) -> Path:
-    return model / "report.html" if model.is_dir() else model.with_name(f"{model.name}.report.html")
+def _default(model: Path, pair: bool) -> Path:
+    kind = "comparison" if pair else "report"  # not over the model's own report
+    return model / f"{kind}.html" if model.is_dir() else model.with_name(f"{model.name}.{kind}.html")
 
 
 def _labels(models: tuple[Path, ...]) -> list[str]:

@@ -66,10 +66,10 @@ class A2sgConfig:
                 raise UsageError(f"{key} {getattr(self, key)}: must be positive and finite")
         if not 0.5 <= self.height < math.inf:
             raise UsageError(f"height {self.height}: 0.5 or more, or the gradient changes its sign within the window")
-        for key in ("every", "candidates", "observations", "evaluations", "recordings"):
+        for key, least in (("every", 1), ("candidates", 2), ("observations", 1), ("evaluations", 1), ("recordings", 1)):
             value = getattr(self, key)
-            if value is not None and value < 1:
-                raise UsageError(f"{key} {value}: must be 1 or more")
+            if value is not None and value < least:
+                raise UsageError(f"{key} {value}: must be {least} or more")
 
 
 def gradient(network, loss, batch, draw, config, state) -> Tensor:
@@ -77,8 +77,8 @@ def gradient(network, loss, batch, draw, config, state) -> Tensor:
 
     The very first step of a run keeps the initial width (alg. A1, line 7). What each layer's widths and metrics were
     goes to `state["measured"]`: layer -> {"sgv": float, "tgc": [T-1], "widths": [T], "empty": steps whose window held
-    no gradient}; NaN where empty. With `sam` the search sees the ascent pass, which is at the weights themselves.
-    See `trainer.methods.Method`.
+    no gradient}; NaN where empty. With `sam` the search sees the step's first pass: the ascent at the weights
+    themselves, where there is one. See `trainer.methods.Method`.
     """
     options: A2sgConfig = config.a2sg
     steps = len(batch[0])
