@@ -41,5 +41,13 @@ lava: $(STAMP)
 	$(BIN)/python -m eval parity runs/lava/best.pt --targets reference,loihi2,lava,onnxruntime --samples 100 --json runs/lava/parity.json
 	$(BIN)/python -m pytest tests/test_lava_parity.py -m lava
 
+# Speed, always as a ratio with both sides in one run; wants a quiet machine
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.neuron measure
+	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.sast
+	$(BIN)/python -m targets setup lava
+	$(BIN)/python -m benchmarks.simulator
+
 clean:
 	rm -rf $(VENV) runs
