@@ -239,7 +239,7 @@ def _write(out: Path, best: Calibration, data: Data) -> None:
             one, other = target.run(best.model, frames), target.run(written, frames)
             parities.require_same_output(out, one.output, other.output, 0.0)
             return parities.compare("the calibrated graph", name, one.spikes, other.spikes)
-        return parities.in_chunks(data.to_input(data.validation.frames[:CHECKED]), chunk)
+        return parities.in_chunks(data.to_input(data.validation.at(slice(CHECKED))), chunk)
 
     checked, report = write_graph(out, best.model, same)
     parities.announce(out, report, checked, None)

@@ -65,7 +65,7 @@ def gradients(run: Path, out: Path | None = None, samples: int = 32, path: Path 
     if data.shape != stored.shape:
         raise HardspikeError(f"{run}: takes frames {stored.shape}, {config.name} gives {data.shape}")
     index = torch.randperm(len(data.train.labels), generator=torch.Generator().manual_seed(0))[:samples]
-    frames, labels = data.to_input(data.train.frames[index]), data.train.labels[index]
+    frames, labels = data.to_input(data.train.at(index)), data.train.labels[index]
 
     logged = next((row["layers"] for row in stored.history if row["epoch"] == stored.epoch and "layers" in row), {})
     options = stored.config.a2sg
