@@ -3,6 +3,7 @@
 import _thread
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -129,9 +130,11 @@ def test_nothing_is_left_of_a_run_that_is_ended(end, tmp_path, monkeypatch):
         with pytest.raises(HardspikeError, match="ended after 3 s"):
             runner.run(tmp_path / "model.net", spikes, timeout=3)
     else:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
         threading.Timer(3, _thread.interrupt_main).start()
         with pytest.raises(KeyboardInterrupt):
             runner.run(tmp_path / "model.net", spikes)
+        signal.signal(signal.SIGINT, before)
     time.sleep(2)  # until init has collected the simulator's processes
     with pytest.raises(ProcessLookupError):
         os.killpg(started[0].pid, 0)
