@@ -4,12 +4,11 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
-from eval.models import calibrated, data_of, open_model, run_graph, same_data
+from eval.models import calibrated, open_on_same_data, run_graph
 from export.quantise_file import chip_of
 from hardspike import HardspikeError, UsageError, print_table
 from trainer.checkpoint import Checkpoint
 from trainer.data import Split
-from trainer.data import load as load_data
 from trainer.data.spikes_file import SPLITS
 from trainer.evaluate import Evaluation, evaluate
 
@@ -36,11 +35,7 @@ def accuracy(*models: Path, split: str = "test", name: str | None = None, path: 
     """
     if split not in SPLITS:
         raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
-    opened = [open_model(model) for model in models]
-    config = data_of(models, opened, name, path)
-    if name is None:
-        same_data(models, opened, config)
-    data = load_data(config)
+    opened, config, data = open_on_same_data(models, name, path)
     part: Split = getattr(data, split)
     rows = []
     for model, content in zip(models, opened, strict=True):

@@ -16,6 +16,7 @@ from targets.commands import load_target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, Split
+from trainer.data import load as load_data
 
 CHUNK = 64
 """Samples that a graph runs at once."""
@@ -91,6 +92,25 @@ def open_model(model: Path) -> Checkpoint | nir.NIRGraph:
     return load(model) if model.suffix == ".pt" else open_graph(model)
 
 
+def open_on_same_data(models: tuple[Path, ...], name: str | None,
+                      path: Path | None) -> tuple[list[Checkpoint | nir.NIRGraph], DataConfig, Data]:
+    """All models and the data that they run on side by side: that of the first model which says what it is for.
+
+    Args:
+        name: data source, where no model says it or another one is wanted for all.
+        path: folder of the recordings, where it is not the one of the training run.
+
+    Raises:
+        UsageError: no model says it and `name` is None; a model was made for other frames or another split.
+        HardspikeError: a model or the recordings cannot be read.
+    """
+    opened = [open_model(model) for model in models]
+    config = data_of(models, opened, name, path)
+    if name is None:
+        _same_data(models, opened, config)
+    return opened, config, load_data(config)
+
+
 def data_of(models: tuple[Path, ...], opened: list, name: str | None, path: Path | None) -> DataConfig:
     """What the first model that says so was trained on; `name` and `path` override it."""
     found = None
@@ -106,7 +126,7 @@ def data_of(models: tuple[Path, ...], opened: list, name: str | None, path: Path
     return replace(found, path=path or found.path)
 
 
-def same_data(models: tuple[Path, ...], opened: list, config: DataConfig) -> None:
+def _same_data(models: tuple[Path, ...], opened: list, config: DataConfig) -> None:
     """Refuse models that were trained on other frames or another split than `config`'s.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eval.cache import cached
 from eval.counts import Counts, NeuronCounts, SynapseCounts, Tally, count_graph, count_neurons, count_synapses
-from eval.models import CHUNK, calibrated, data_of, open_model, same_data
+from eval.models import CHUNK, calibrated, open_model, open_on_same_data
 from eval.parity import lava
 from eval.traffic import Traffic, count_traffic
 from export.freeze import convert
@@ -23,7 +23,6 @@ from targets.graph import plan
 from targets.layers import split
 from targets.mapping import map_graph
 from trainer.checkpoint import Checkpoint
-from trainer.data import load as load_data
 from trainer.data.spikes_file import SPLITS
 from trainer.networks import Network
 
@@ -89,11 +88,7 @@ def recordings(models: tuple[Path, ...], split: str, samples: int, name: str | N
         raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
     if samples < 0:
         raise UsageError(f"samples {samples}: must be 0 (all) or more")
-    opened = [open_model(model) for model in models]
-    config = data_of(models, opened, name, path)
-    if name is None:
-        same_data(models, opened, config)
-    data = load_data(config)
+    _, config, data = open_on_same_data(models, name, path)
     frames = data.to_input(getattr(data, split).spread(samples).frames)
     return frames, f"{config.name}, {split}: {frames.shape[1]} recordings, T={len(frames)}"
 

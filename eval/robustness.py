@@ -12,12 +12,11 @@ from torch import Tensor
 from eval.cache import cached, fingerprint
 from eval.corruptions import CORRUPTIONS, check_severity, corrupt
 from eval.faults import FAULTS, inject
-from eval.models import CHUNK, Mode, data_of, modes, open_model, same_data
+from eval.models import CHUNK, Mode, modes, open_on_same_data
 from hardspike import HardspikeError, UsageError, atomic_path, nearest, print_table, progress
 from targets.commands import load_target
 from trainer.checkpoint import Checkpoint
 from trainer.data import Data, Split
-from trainer.data import load as load_data
 from trainer.data.spikes_file import SPLITS
 
 KNOWN = {**CORRUPTIONS, **FAULTS}
@@ -64,11 +63,7 @@ def robustness(*models: Path, corruptions: str = "all", severities: str = "0,0.0
         raise UsageError(f"samples {samples}: must be 0 (all) or more")
     if plot and plot.suffix != ".svg":
         raise UsageError(f"{plot}: is written as .svg; name it {plot.with_suffix('.svg').name}")
-    opened = [open_model(model) for model in models]
-    config = data_of(models, opened, name, path)
-    if name is None:
-        same_data(models, opened, config)
-    data = load_data(config)
+    opened, config, data = open_on_same_data(models, name, path)
     part = getattr(data, split).spread(samples)
     runs = [(model, content, mode) for model, content in zip(models, opened, strict=True)
             for mode in modes(model, content, places)]
