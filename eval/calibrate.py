@@ -1,6 +1,5 @@
 """`python -m eval calibrate`: thresholds and biases set after training (controls of SAST, table III)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from trainer import checkpoint as checkpoints
 from trainer.checkpoint import Checkpoint
 from trainer.data import Data, Split
 from trainer.data import load as load_data
-from trainer.evaluate import evaluate
+from trainer.evaluate import evaluate, one_standard_error_below
 
 KINDS = ("global", "layers", "bias", "bias+layers")
 CHECKED = 256
@@ -135,14 +134,12 @@ def choose(content: Checkpoint | nir.NIRGraph, kind: str, data: Data, samples: i
 def best_of(chosen: list[Calibration], shares: list[float], samples: int) -> Calibration:
     """The calibration to keep: within one standard error of the best validation accuracy, the one with fewest searched
     values, since a search fits the validation part and the closed form does not; then with fewest values, then the
-    best (one-standard-error rule, Breiman et al. 1984, sec. 3.4.3).
+    best.
 
     Args:
         shares: validation accuracy of each, in [0, 1], on `samples` recordings.
     """
-    best = max(shares)
-    likely = (best * samples + 1) / (samples + 2)  # Laplace's estimate: no zero error at 100 %
-    enough = best - math.sqrt(likely * (1 - likely) / samples)
+    enough = one_standard_error_below(max(shares), samples)
     able = [(one, share) for one, share in zip(chosen, shares, strict=True) if share >= enough]
     return min(able, key=lambda pair: (pair[0].searched, pair[0].parameters, -pair[1]))[0]
 

@@ -18,7 +18,7 @@ from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import DataConfig
 from trainer.fit import fit
-from trainer.networks import NetworkConfig
+from trainer.networks import NetworkConfig, build
 
 QUICK = {"samples": 24, "corrupted": 8, "severities": "0,0.1", "bits": "8", "targets": "reference,loihi2"}
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -145,12 +145,16 @@ def test_a_foreign_graph_needs_its_data_named(tmp_path):
     assert model["verdict"]["state"] == "not ready" and "guessing" in model["verdict"]["headline"]
 
 
-def test_a_network_that_nir_cannot_hold_says_so_and_has_a_page(trained, tmp_path):
-    from trainer.networks import build
-    stored = checkpoint.load(trained / "best.pt")
-    stored.config.network = NetworkConfig(layers="4c5s2-mp2-16", reset="zero")
+def untrained(run, layers, path):
+    """A checkpoint like that of `run`, of another network with its initial weights."""
+    stored = checkpoint.load(run / "best.pt")
+    stored.config.network = NetworkConfig(layers=layers, reset="zero")
     stored.network = build(stored.config.network, stored.shape, stored.classes).eval()
-    checkpoint.save(stored, tmp_path / "pooled.pt")
+    checkpoint.save(stored, path)
+
+
+def test_a_network_that_nir_cannot_hold_says_so_and_has_a_page(trained, tmp_path):
+    untrained(trained, "4c5s2-mp2-16", tmp_path / "pooled.pt")
     model, = report(tmp_path / "pooled.pt", **QUICK)["models"]
     check((tmp_path / "pooled.pt.report.html").read_text())
     assert model["verdict"]["state"] == "not ready" and "Not ready for a chip" in model["verdict"]["headline"]
@@ -158,11 +162,7 @@ def test_a_network_that_nir_cannot_hold_says_so_and_has_a_page(trained, tmp_path
 
 
 def test_cores_are_those_of_the_integer_graph(trained, tmp_path):
-    from trainer.networks import build
-    stored = checkpoint.load(trained / "best.pt")
-    stored.config.network = NetworkConfig(layers="4c5s4-4r-ap2-16", reset="zero")
-    stored.network = build(stored.config.network, stored.shape, stored.classes).eval()
-    checkpoint.save(stored, tmp_path / "residual.pt")
+    untrained(trained, "4c5s4-4r-ap2-16", tmp_path / "residual.pt")
     model, = report(tmp_path / "residual.pt", **QUICK)["models"]
     assert model["cores"]["cores"] >= 1 and not any("Cores" in line for line in model["missing"])
 

@@ -1,5 +1,6 @@
 """What a network makes of a split of recordings."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,16 @@ class Evaluation:
     def loss(self) -> float:
         """Cross-entropy in nats."""
         return torch.nn.functional.cross_entropy(self.logits.double(), self.labels).item()
+
+
+def one_standard_error_below(accuracy: float, samples: int) -> float:
+    """The accuracy from which `samples` recordings cannot tell a network from one with `accuracy`, both in [0, 1].
+
+    Of many candidates the very best is mostly the luckiest; a choice among all those within one standard error of it
+    can go by something better than luck (the one-standard-error rule, Breiman et al. 1984, sec. 3.4.3).
+    """
+    share = (accuracy * samples + 1) / (samples + 2)  # Laplace's estimate: no zero error at 100 %
+    return accuracy - math.sqrt(share * (1 - share) / samples)
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig, differences, to_dict
 from trainer.data import Data, load
 from trainer.data.augment import augment
-from trainer.evaluate import evaluate
+from trainer.evaluate import evaluate, one_standard_error_below
 from trainer.methods import METHODS, a2sg, sast
 from trainer.networks import Network, build
 
@@ -146,12 +146,10 @@ def _warm_cosine(step: int, total: int) -> float:
 def is_best(history: list[dict], samples: int) -> bool:
     """Whether the last epoch is the one to keep: within one standard error of the best hard validation accuracy.
 
-    On a validation part of `samples` recordings the very best epoch is mostly the luckiest; among those that it cannot
-    tell apart, the latest has trained longest (the one-standard-error rule, Breiman et al. 1984, sec. 3.4.3).
+    Among epochs that a validation part of `samples` recordings cannot tell apart, the latest has trained longest.
     """
     best = max(row["hard_accuracy"] for row in history)
-    share = (best * samples + 1) / (samples + 2)  # Laplace's estimate: no zero error at 100 %
-    return history[-1]["hard_accuracy"] >= best - math.sqrt(share * (1 - share) / samples)
+    return history[-1]["hard_accuracy"] >= one_standard_error_below(best, samples)
 
 
 class _Run:
