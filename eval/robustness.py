@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import nir
@@ -25,6 +26,29 @@ Run = tuple[Path, Checkpoint | nir.NIRGraph, Mode]
 NETWORK_BATCH = 128
 """Recordings at a time, as `trainer.evaluate` takes them: float32 rounds alike, so that severity 0 is `eval accuracy`.
 """
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Accuracy over severity.
+
+    Args:
+        rows: what `robustness` returns.
+        left_out: what could not be run: corruption, model, mode and the reason, a dict each.
+        inputs: corruption -> severity -> SHA-256 of the recordings.
+        severities: ascending.
+        data: name of the source.
+        samples: recordings of the split.
+        steps: T.
+    """
+
+    rows: list[dict]
+    left_out: list[dict[str, str]]
+    inputs: dict[str, dict[str, str]]
+    severities: list[float]
+    data: str
+    samples: int
+    steps: int
 
 
 def robustness(*models: Path, corruptions: str = "all", severities: str = "0,0.05,0.1,0.2,0.3,0.5",
@@ -56,13 +80,40 @@ def robustness(*models: Path, corruptions: str = "all", severities: str = "0,0.0
         one row a corruption, model and mode: accuracy in % at each severity (keys as in `severities`), their mean, and
         the area under the curve over the range of severities, in [0, 1]; None for a single severity.
     """
+    if plot and plot.suffix != ".svg":
+        raise UsageError(f"{plot}: is written as .svg; name it {plot.with_suffix('.svg').name}")
+    found = curves(*models, corruptions=corruptions, severities=severities, split=split, targets=targets,
+                   samples=samples, seed=seed, name=name, path=path)
+    left_out = [_refusal(one) for one in found.left_out]
+    title = (f"{found.data}, {split}: accuracy % over severity; {found.samples} recordings, T={found.steps}, seed "
+             f"{seed}; mean and area over the severities")
+    shown = [{"corruption": corruption, **{severity: value[:8] for severity, value in hashes.items()}}
+             for corruption, hashes in found.inputs.items() if corruption in CORRUPTIONS]
+    print_table(found.rows, title, json, {"data": found.data, "split": split, "samples": found.samples, "seed": seed,
+                                          "inputs": found.inputs, "left_out": left_out}, csv)
+    if shown:
+        print_table(shown, "inputs, the same for every model and mode: SHA-256 (--json has it in full)")
+    for line in left_out:
+        print(line)
+    if plot:
+        _plot(found, plot, f"{found.data}, {split}, {found.samples} recordings")
+    return found.rows
+
+
+def curves(*models: Path, corruptions: str = "all", severities: str = "0,0.05,0.1,0.2,0.3,0.5", split: str = "test",
+           targets: str = "reference", samples: int = 0, seed: int = 0, name: str | None = None,
+           path: Path | None = None) -> Curves:
+    """What `robustness` prints; arguments as there.
+
+    Raises:
+        UsageError: an unknown name, or a number out of its range.
+        HardspikeError: a model or the recordings cannot be read, or nothing of what was asked for can be run.
+    """
     names, grid, places = _names(corruptions), _grid(severities), _targets(targets)
     if split not in SPLITS:
         raise UsageError(f"split '{split}' is unknown{nearest(split, SPLITS)} (known: {', '.join(SPLITS)})")
     if samples < 0:
         raise UsageError(f"samples {samples}: must be 0 (all) or more")
-    if plot and plot.suffix != ".svg":
-        raise UsageError(f"{plot}: is written as .svg; name it {plot.with_suffix('.svg').name}")
     opened, config, data = open_on_same_data(models, name, path)
     part = getattr(data, split).spread(samples)
     runs = [(model, content, mode) for model, content in zip(models, opened, strict=True)
@@ -73,24 +124,13 @@ def robustness(*models: Path, corruptions: str = "all", severities: str = "0,0.0
 
     possible, left_out = _possible(names, runs)
     if not possible:
-        raise HardspikeError("; ".join(left_out))
-    right, hashes = _curves(possible, names, grid, data, part, seed)
+        raise HardspikeError("; ".join(map(_refusal, left_out)))
+    right, hashes = _right_answers(possible, names, grid, data, part, seed)
     rows = [_row(mode, corruption, grid, [100 * right[corruption, model, mode.mode, severity] / len(part)
                                           for severity in grid]) for corruption, model, _, mode in possible]
-    title = (f"{config.name}, {split}: accuracy % over severity; {len(part)} recordings, T={data.steps}, seed {seed}; "
-             "mean and area over the severities")
-    shown = [{"corruption": corruption, **{_key(severity): hashes[corruption, severity][:8] for severity in grid}}
-             for corruption in names if corruption in CORRUPTIONS]
-    full = {corruption: {_key(severity): hashes[corruption, severity] for severity in grid} for corruption in names}
-    print_table(rows, title, json, {"data": config.name, "split": split, "samples": len(part), "seed": seed,
-                                    "inputs": full, "left_out": left_out}, csv)
-    if shown:
-        print_table(shown, "inputs, the same for every model and mode: SHA-256 (--json has it in full)")
-    for line in left_out:
-        print(line)
-    if plot:
-        _plot(rows, names, grid, plot, f"{config.name}, {split}, {len(part)} recordings")
-    return rows
+    inputs = {corruption: {severity_key(severity): hashes[corruption, severity] for severity in grid}
+              for corruption in names}
+    return Curves(rows, left_out, inputs, grid, config.name, len(part), data.steps)
 
 
 # ------------------------------------------------------------------------------------------- arguments
@@ -134,15 +174,16 @@ def _words(text: str) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
-def _key(severity: float) -> str:
+def severity_key(severity: float) -> str:
+    """What a severity is called in a row."""
     return f"{severity:.10g}"
 
 
 # ---------------------------------------------------------------------------------------------- curves
 
 
-def _possible(names: list[str], runs: list[Run]) -> tuple[list[tuple[str, *Run]], list[str]]:
-    """What can be run, and a line for each fault that a model or a target cannot have."""
+def _possible(names: list[str], runs: list[Run]) -> tuple[list[tuple[str, *Run]], list[dict[str, str]]]:
+    """What can be run, and each fault that a model or a target cannot have."""
     possible, left_out = [], []
     for name in names:
         for model, content, mode in runs:
@@ -151,12 +192,16 @@ def _possible(names: list[str], runs: list[Run]) -> tuple[list[tuple[str, *Run]]
                     inject(content, mode.mode, name, 0.0)
                 possible.append((name, model, content, mode))
             except HardspikeError as error:
-                left_out.append(f"{name} of {model} ({mode.mode}) is left out: {error}")
+                left_out.append({"corruption": name, "model": str(model), "mode": mode.mode, "reason": str(error)})
     return possible, left_out
 
 
-def _curves(possible: list[tuple[str, *Run]], names: list[str], grid: list[float], data: Data, part: Split,
-            seed: int) -> tuple[dict[tuple, int], dict[tuple, str]]:
+def _refusal(one: dict[str, str]) -> str:
+    return f"{one['corruption']} of {one['model']} ({one['mode']}) is left out: {one['reason']}"
+
+
+def _right_answers(possible: list[tuple[str, *Run]], names: list[str], grid: list[float], data: Data, part: Split,
+                   seed: int) -> tuple[dict[tuple, int], dict[tuple, str]]:
     """Right answers by (corruption, model, mode, severity), hashes of the inputs by (corruption, severity)."""
     clean, recordings = fingerprint(part.frames), fingerprint(part.ids, part.labels, data.scale)
     files = {model: fingerprint(model) for _, model, _, _ in possible}
@@ -205,15 +250,16 @@ def _count_right(content: Checkpoint | nir.NIRGraph, mode: Mode, fault: list | N
 def _row(mode: Mode, corruption: str, grid: list[float], curve: list[float]) -> dict:
     area = float(trapezoid(curve, grid)) / (grid[-1] - grid[0]) / 100 if len(grid) > 1 else None
     return {"corruption": corruption, "model": mode.model, "mode": mode.mode,
-            **{_key(severity): value for severity, value in zip(grid, curve, strict=True)},
+            **{severity_key(severity): value for severity, value in zip(grid, curve, strict=True)},
             "mean": sum(curve) / len(curve), "area": area}
 
 
-def _plot(rows: list[dict], names: list[str], grid: list[float], path: Path, title: str) -> None:
+def _plot(found: Curves, path: Path, title: str) -> None:
     """One panel a corruption, one line a model and mode."""
     import matplotlib
     from matplotlib.figure import Figure
 
+    rows, names, grid = found.rows, list(found.inputs), found.severities
     columns = min(4, len(names))
     figure = Figure(figsize=(3.2 * columns, 2.6 * math.ceil(len(names) / columns) + 0.8), layout="constrained")
     panels = figure.subplots(math.ceil(len(names) / columns), columns, sharey=True, squeeze=False).ravel()
@@ -224,7 +270,7 @@ def _plot(rows: list[dict], names: list[str], grid: list[float], path: Path, tit
         for row in rows:
             if row["corruption"] == corruption:
                 run = row["model"], row["mode"]
-                lines[run], = panel.plot(grid, [row[_key(severity)] for severity in grid], marker=".",
+                lines[run], = panel.plot(grid, [row[severity_key(severity)] for severity in grid], marker=".",
                                          color=f"C{series.index(run)}", label=", ".join(run),
                                          linestyle=("-", "--", ":", "-.")[places.index(row["mode"]) % 4])
         panel.set(title=corruption, xlabel=f"severity ({KNOWN[corruption].unit})", ylim=(0, 102),

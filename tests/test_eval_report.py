@@ -131,6 +131,29 @@ def test_two_models_stand_side_by_side(trained, tmp_path):
         "reference": (0, 0), "loihi2, 8 bits": (0, 0)}
 
 
+def test_a_fault_that_a_network_cannot_have_is_named_under_the_curves(trained, tmp_path):
+    """Spikes inside a loop cannot get lost; beside a network whose spikes can, its curves are drawn all the same."""
+    draw = np.random.default_rng(0)
+    weights = {"in": (12, 2 * 34 * 34), "loop": (12, 12), "out": (10, 12)}
+    nodes = {name: nir.Linear(draw.normal(0, 0.3, shape).astype(np.float32)) for name, shape in weights.items()}
+    nodes |= {"input": nir.Input(np.array([2, 34, 34])), "output": nir.Output(np.array([10])),
+              "flat": nir.Flatten({"input": np.array([2, 34, 34])}, 0, -1)}
+    nodes |= {name: nir.LIF(*(np.full(size, value, np.float32) for value in (1e-3, 10, 0, 1)))
+              for name, size in (("lif", 12), ("last", 10))}
+    edges = [("input", "flat"), ("flat", "in"), ("in", "lif"), ("lif", "loop"), ("loop", "lif"), ("lif", "out"),
+             ("out", "last"), ("last", "output")]
+    nir.write(tmp_path / "loop.nir", nir.NIRGraph(nodes, edges))
+    options = {**QUICK, "targets": "reference", "severities": "0,0.12345678", "name": "digits"}
+    found = report(trained, compare=tmp_path / "loop.nir", out=tmp_path / "pair.html", **options)
+    text = check((tmp_path / "pair.html").read_text()).sections["corruptions"]
+    reason = "reference: layer 'lif' is recurrent; spikes are only lost between layers"
+    assert f"Without spike deletion of {reason}" in text and f"Without stuck neurons of {reason}" in text
+    assert "Spike deletion" in text  # the panel of the network that can
+    loop, run = (model["corruptions"] for model in found["models"])
+    assert {one["corruption"] for one in loop["left_out"]} == {"spike_deletion", "stuck_neurons"}
+    assert not run["left_out"] and "0.12345678" in run["rows"][0]
+
+
 def test_a_foreign_graph_needs_its_data_named(tmp_path):
     weight = np.random.default_rng(0).normal(0, 0.3, (10, 2 * 34 * 34)).astype(np.float32)
     graph = nir.NIRGraph.from_list(nir.Input(np.array([2, 34, 34])), nir.Flatten(

@@ -16,7 +16,7 @@ from eval.report.runs import Run, accuracy_rows, all_runs, confusion, trained_ha
 from eval.report.sample import sample
 from eval.report.subject import Subject
 from eval.report.verdict import judge
-from eval.robustness import KNOWN, robustness
+from eval.robustness import KNOWN, curves
 from export.nir_file import open_graph
 from export.quantise_file import CHIPS, chip_of
 from hardspike import HardspikeError, progress
@@ -111,7 +111,7 @@ def _files(subject: Subject, runs: list[Run], effort: Effort) -> tuple[str | Non
     """The first chip that holds the model, and the files to measure by what to add to their modes: the model itself,
     and its graph in integers for that chip."""
     chip = next((chip for run in runs if (chip := run.graph.split(",")[0]) in CHIPS), None)
-    files = {"": subject.path}
+    files = {"": subject.measured}
     if chip and not subject.chip:
         files[f"{effort.bits[0]} bits"] = subject.integer(chip, effort.bits[0])
     return chip, files
@@ -122,16 +122,15 @@ def _mode(word: str, mode: str) -> str:
 
 
 def _corruptions(subject: Subject, files: dict[str, Path], effort: Effort) -> dict:
-    """Accuracy over severity: rows as `eval robustness` gives them."""
+    """Accuracy over severity and what is left out, with its reason: rows as `eval.robustness.curves` gives them."""
     names = {str(path): word for word, path in files.items()}
-    rows = _silent(robustness, *files.values(), samples=effort.corrupted, severities=effort.severities,
-                   name=subject.name, path=subject.folder)
-    rows = [{**row, "mode": _mode(names[row["model"]], row["mode"])} for row in rows]
-    for row in rows:
-        del row["model"]
-    severities = [float(key) for key in rows[0] if key not in ("corruption", "mode", "mean", "area")]
-    return {"rows": rows, "modes": list(dict.fromkeys(row["mode"] for row in rows)), "severities": severities,
-            "samples": min(effort.corrupted or len(subject.data.test), len(subject.data.test)),
+    found = curves(*files.values(), samples=effort.corrupted, severities=effort.severities,
+                   name=subject.config.name, path=subject.config.path)
+    rows, left_out = ([{key: value for key, value in row.items() if key != "model"}
+                       | {"mode": _mode(names[row["model"]], row["mode"])} for row in part]
+                      for part in (found.rows, found.left_out))
+    return {"rows": rows, "modes": list(dict.fromkeys(row["mode"] for row in rows)), "severities": found.severities,
+            "samples": found.samples, "left_out": left_out,
             "units": {row["corruption"]: KNOWN[row["corruption"]].unit for row in rows}}
 
 
@@ -140,8 +139,8 @@ def _operations(subject: Subject, files: dict[str, Path], effort: Effort) -> dic
     names = {str(path): word for word, path in files.items()}
     count = min(effort.counted, len(subject.data.test))
     rows = []
-    for row in _silent(operations, *files.values(), samples=effort.counted, name=subject.name,
-                       path=subject.folder):
+    for row in _silent(operations, *files.values(), samples=effort.counted, name=subject.config.name,
+                       path=subject.config.path):
         if row["layer"] != "total":
             share = 1 if row["layer"] == "per sample" else count
             rows.append({"mode": _mode(names[row["model"]], row["mode"]),
@@ -154,7 +153,7 @@ def _energy(subject: Subject, files: dict[str, Path], effort: Effort) -> dict:
     """Energy a recording, term by term: rows as `eval energy` gives them; the ANN once."""
     names = {str(path): word for word, path in files.items()}
     found = _silent(energy, *files.values(), prices=",".join(PRICES), ann=",".join(PRICES[1:]),
-                    samples=effort.counted, name=subject.name, path=subject.folder)
+                    samples=effort.counted, name=subject.config.name, path=subject.config.path)
     rows = []
     for row in found:
         run = row["run"] if row["run"].startswith("ANN") else _mode(names[row["model"]], row["run"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from eval.report.collect import Effort, collect
 from eval.report.page import render
 from eval.report.runs import check_targets
-from eval.report.subject import open_subject
+from eval.report.subject import open_subjects
 from eval.report.tables import write_csv
 from hardspike import UsageError, atomic_path, progress, versions
 
@@ -34,7 +34,7 @@ def report(*models: Path, out: Path | None = None, compare: Path | None = None,
         samples: test recordings, evenly spread; 0 for all
         corrupted: test recordings for the corruption curves; 0 for all
         severities: of the corruptions, joined by commas
-        name: data source, where the model does not say it
+        name: data source, where no model says it or another one is wanted
         path: folder of the recordings, where it is not the one of the training run
         csv: folder for every table as a .csv file
 
@@ -50,17 +50,14 @@ def report(*models: Path, out: Path | None = None, compare: Path | None = None,
         raise UsageError(f"{len(models)} models; a report is about one, or two side by side (`python -m eval accuracy` "
                          "takes any number)")
     effort = Effort(check_targets(targets), _bits(bits), _whole("corrupted", corrupted), severities)
-    subjects = [open_subject(model, _whole("samples", samples), name, path) for model in models]
-    if len({subject.key["recordings"] for subject in subjects}) > 1:
-        raise UsageError(f"{models[1]}: was made for other recordings than {models[0]}; give each a report of its own, "
-                         "or --name for one source")
+    subjects = open_subjects(models, _whole("samples", samples), name, path)
     out = out or _default(models[0], len(models) > 1)
     if out.suffix != ".html":
         raise UsageError(f"{out}: is written as .html; name it {out.with_suffix('.html').name}")
     found = [collect(subject, label, effort)
              for subject, label in progress(list(zip(subjects, _labels(models), strict=True)), "report")]
     words = " ".join(["python -m eval report", *map(str, models), *_options(locals())])
-    content = {"data": subjects[0].source, "made": datetime.date.today().isoformat(), "command": words,
+    content = {"data": subjects[0].config.name, "made": datetime.date.today().isoformat(), "command": words,
                "json": out.with_suffix(".json").name, "versions": versions(*LIBRARIES), "models": found}
     with atomic_path(out) as temporary:
         temporary.write_text(render(content))

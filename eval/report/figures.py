@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from eval.report.membranes import BINS, EDGE, ZONE
 from eval.report.svg import FAINT, INK, OFF, ON, SERIES, plot
+from eval.robustness import severity_key
 
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
 
@@ -61,16 +62,17 @@ def training(models: list[dict]) -> list[str]:
 def corruptions(models: list[dict]) -> list[str]:
     """One panel a corruption, one line a model and mode; the page has their legend."""
     found = []
-    first = models[0]["corruptions"]
-    for corruption in dict.fromkeys(row["corruption"] for row in first["rows"]):
-        def draw(axes: Axes, corruption=corruption) -> None:
+    severities = models[0]["corruptions"]["severities"]
+    units = {name: unit for model in models for name, unit in model["corruptions"]["units"].items()}
+    for corruption, unit in units.items():
+        def draw(axes: Axes, corruption=corruption, unit=unit) -> None:
             for number, model in enumerate(models):
                 rows = [row for row in model["corruptions"]["rows"] if row["corruption"] == corruption]
                 for row in rows:
                     place = model["corruptions"]["modes"].index(row["mode"])
-                    _line(axes, first["severities"], [row[f"{severity:g}"] for severity in first["severities"]],
+                    _line(axes, severities, [row[severity_key(severity)] for severity in severities],
                           number if len(models) > 1 else place, place, row["mode"])
-            axes.set(xlabel=f"severity ({first['units'][corruption]})", ylabel="accuracy (%)", ylim=(0, 103))
+            axes.set(xlabel=f"severity ({unit})", ylabel="accuracy (%)", ylim=(0, 103))
         title = corruption.replace("_", " ").capitalize()
         found.append(plot(f"corruption-{corruption}", title, f"Accuracy over the severity of {title}", draw))
     return found

@@ -12,6 +12,7 @@ from eval.report import figures
 from eval.report.membranes import EDGE, NEAR, ZONE
 from eval.report.tables import shown
 from eval.report.verdict import compare
+from eval.robustness import severity_key
 
 DASHES = ("", "6 3", "2 3", "7 2 2 2")
 """Of the legend's lines, as `eval.report.figures.DASHES` has them."""
@@ -168,8 +169,10 @@ def _corruptions(models: list[dict]) -> list[dict]:
     blocks = [{"legend": lines, "figures": [_svg(figure) for figure in figures.corruptions(with_curves)]}]
 
     def table(_: int, found: dict) -> list[dict]:
-        extra = {f"{severity:g}": (f"{severity:g}", "{:.1f}") for severity in found["severities"]}
-        return [{"summary": "All numbers: accuracy % over severity", "details": shown(
+        extra = {key: (key, "{:.1f}") for key in map(severity_key, found["severities"])}
+        left_out = [f"Without {one['corruption'].replace('_', ' ')} of {one['mode']}: {one['reason']}"
+                    for one in found["left_out"]]
+        return [{"points": left_out}, {"summary": "All numbers: accuracy % over severity", "details": shown(
             "corruptions", found["rows"], {**extra, "mean": ("mean", "{:.1f}"), "area": ("area", "{:.3f}")})}]
 
     samples = with_curves[0]["corruptions"]["samples"]

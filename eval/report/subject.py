@@ -13,10 +13,10 @@ from eval.cache import cached_file, fingerprint
 from eval.models import data_of, open_model
 from export.nir_file import frozen
 from export.quantise_file import chip_of, quantised
-from hardspike import HardspikeError
+from hardspike import HardspikeError, UsageError
 from targets.graph import read, write
 from trainer.checkpoint import Checkpoint
-from trainer.data import Data, Split
+from trainer.data import Data, DataConfig, Split
 from trainer.data import load as load_data
 
 SCALE_SAMPLES = 128
@@ -30,24 +30,22 @@ class Subject:
     Args:
         path: its file.
         content: what is in it.
+        measured: the file that other commands open: `path`, or a copy that says what data it is for.
         graph: the graph that is exported from it, or the graph itself; None where NIR cannot hold the network.
         refused: why there is no graph.
-        source: name of its data.
+        config: of its data,
         data: all of it.
         part: the test recordings that the report is about.
-        name: data source, where the caller chose it.
-        folder: folder of the recordings, where the caller chose it.
     """
 
     path: Path
     content: Checkpoint | nir.NIRGraph
     graph: nir.NIRGraph | None
     refused: str
-    source: str
+    measured: Path
+    config: DataConfig
     data: Data
     part: Split
-    name: str | None
-    folder: Path | None
 
     @property
     def chip(self) -> str | None:
@@ -101,18 +99,39 @@ def model_file(model: Path) -> Path:
     return model / "best.pt"
 
 
-def open_subject(model: Path, samples: int, name: str | None, folder: Path | None) -> Subject:
-    """Open a run, checkpoint or graph and the test recordings to look at it with, evenly spread; `samples` 0: all.
+def open_subjects(models: tuple[Path, ...], samples: int, name: str | None, folder: Path | None) -> list[Subject]:
+    """Open runs, checkpoints or graphs, and test recordings to look at all of them with, evenly spread.
+
+    A model that does not say what data it is for takes that of another one.
+
+    Args:
+        samples: recordings; 0 for all.
+        name: data source, where no model says it or another one is wanted.
+        folder: of the recordings, where it is not the one of the training run.
 
     Raises:
-        UsageError: the model does not say what data it is for, and `name` is not given.
-        HardspikeError: the model or the recordings cannot be read, or do not fit each other.
+        UsageError: no model says it, and `name` is not given; the models are for other recordings.
+        HardspikeError: a model or the recordings cannot be read, or do not fit each other.
     """
-    path = model_file(model)
-    content = open_model(path)
-    config = data_of((path,), [content], name, folder)
+    paths = tuple(map(model_file, models))
+    contents = [open_model(path) for path in paths]
+    configs = [data_of((path, *paths), [content, *contents], name, folder)
+               for path, content in zip(paths, contents, strict=True)]
+    subjects = [_subject(path, content, config, samples)
+                for path, content, config in zip(paths, contents, configs, strict=True)]
+    for model, subject in zip(models, subjects, strict=True):
+        if subject.key["recordings"] != subjects[0].key["recordings"]:
+            first = vars(configs[0])
+            different = [f"{key} {value} instead of {first[key]}" for key, value in vars(subject.config).items()
+                         if value != first[key]]
+            raise UsageError(f"{model}: is for other recordings than {models[0]} ({'; '.join(different)}); give each a "
+                             "report of its own")
+    return subjects
+
+
+def _subject(path: Path, content: Checkpoint | nir.NIRGraph, config: DataConfig, samples: int) -> Subject:
     data = load_data(config)
-    graph, refused = content, ""
+    graph, refused, measured = content, "", path
     if isinstance(content, Checkpoint):
         if content.shape != data.shape:
             raise HardspikeError(f"{path}: takes frames {content.shape}, {config.name} gives {data.shape}")
@@ -123,5 +142,9 @@ def open_subject(model: Path, samples: int, name: str | None, folder: Path | Non
     if graph:  # the passes look there for recordings
         values = {key: str(value) if isinstance(value, Path) else value
                   for key, value in dataclasses.asdict(config).items()}
+        silent = "data" not in graph.metadata
         graph.metadata["data"] = json.dumps(values)
-    return Subject(path, content, graph, refused, config.name, data, data.test.spread(samples), name, folder)
+        if graph is content and silent:
+            measured = cached_file({"command": "report graph", "model": path, "data": values}, ".nir",
+                                   lambda file: write(graph, file))
+    return Subject(path, content, graph, refused, measured, config, data, data.test.spread(samples))
