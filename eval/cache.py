@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,10 @@ def cached(key: dict, compute: Callable[[], Any]) -> Any:
         HardspikeError: a file in `key` cannot be read, or the cache cannot be written.
     """
     path = _path(key, ".json")
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):  # none yet, or a damaged one
+    if not _whole(path):
         text = json.dumps(compute())
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)
-    return json.loads(text)
+        _keep(path, lambda temporary: temporary.write_text(text))
+    return json.loads(path.read_text())
 
 
 def cached_file(key: dict, suffix: str, write: Callable[[Path], None]) -> Path:
@@ -53,14 +51,40 @@ def cached_file(key: dict, suffix: str, write: Callable[[Path], None]) -> Path:
         HardspikeError: a file in `key` cannot be read, or the cache cannot be written.
     """
     path = _path(key, suffix)
-    if not path.exists():
-        with atomic_path(path) as temporary:
-            write(temporary)
+    if not _whole(path):
+        _keep(path, write)
     return path
 
 
 def _path(key: dict, suffix: str) -> Path:
     return cache_folder() / "eval" / f"{fingerprint(key, _program())}{suffix}"
+
+
+def _whole(path: Path) -> bool:
+    """Whether the file is there and is what was written."""
+    checksum = _checksum_file(path)
+    if not checksum.exists():
+        return False
+    try:
+        if checksum.read_text() == fingerprint(path):
+            return True
+    except (OSError, ValueError, HardspikeError):
+        pass
+    print(f"{path}: damaged; made anew", file=sys.stderr)
+    return False
+
+
+def _keep(path: Path, write: Callable[[Path], None]) -> None:
+    """Write the file and, once it lies there, its checksum."""
+    with atomic_path(path) as temporary:
+        write(temporary)
+        found = fingerprint(temporary)
+    with atomic_path(_checksum_file(path)) as temporary:
+        temporary.write_text(found)
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_suffix(f"{path.suffix}.sha256")
 
 
 def fingerprint(*values: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eval import cache
-from eval.cache import cached, fingerprint
+from eval.cache import cached, cached_file, fingerprint
 from hardspike import HardspikeError
 
 
@@ -45,12 +45,27 @@ def test_same_key_is_computed_once_and_any_change_anew(calls, tmp_path, monkeypa
     assert run() == 7
 
 
-def test_damaged_files_are_computed_anew(calls, tmp_path):
-    cached({"a": 1}, lambda: result(calls))
-    file, = (tmp_path / "cache" / "eval").iterdir()
-    file.write_text(file.read_text()[:9])
-    assert cached({"a": 1}, lambda: result(calls)) == cached({"a": 1}, lambda: result(calls))
-    assert len(calls) == 2
+@pytest.mark.parametrize("ending", [".json", ".json.sha256"])
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda content: b"9\xff"])
+def test_damaged_files_are_computed_anew(calls, tmp_path, ending, damage):
+    def run() -> int:
+        calls.append(1)
+        return 1234  # `123` is JSON, too
+
+    cached({"a": 1}, run)
+    file, = (tmp_path / "cache" / "eval").glob(f"*{ending}")
+    file.write_bytes(damage(file.read_bytes()))
+    assert cached({"a": 1}, run) == cached({"a": 1}, run) == 1234 and len(calls) == 2
+    file.unlink()
+    assert cached({"a": 1}, run) == cached({"a": 1}, run) == 1234 and len(calls) == 3
+
+
+def test_a_damaged_file_is_written_anew(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HARDSPIKE_CACHE", str(tmp_path / "cache"))
+    file = cached_file({"a": 1}, ".nir", lambda path: path.write_bytes(b"graph"))
+    file.write_bytes(b"gra")
+    assert cached_file({"a": 1}, ".nir", lambda path: path.write_bytes(b"graph")) == file
+    assert file.read_bytes() == b"graph" and f"{file}: damaged; made anew" in capsys.readouterr().err
 
 
 def test_an_interrupted_compute_leaves_nothing(calls, tmp_path):

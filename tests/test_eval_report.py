@@ -12,7 +12,7 @@ from eval.__main__ import COMMANDS
 from eval.report.command import report
 from eval.report.verdict import compare, judge
 from export.nir_file import frozen
-from hardspike import HardspikeError, UsageError, run
+from hardspike import HardspikeError, UsageError, cache_folder, run
 from targets.graph import write
 from trainer import checkpoint
 from trainer.config import FitConfig
@@ -100,6 +100,14 @@ def test_a_run_gives_a_page_of_its_own_and_its_numbers(trained, tmp_path):
     assert {file.stem for file in (tmp_path / "csv").iterdir()} == {
         "accuracy", "membranes", "corruptions", "operations", "energy", "cores", "training", "parity", "confusion"}
     assert sum(map(sum, model["confusion"]["matrix"])) == 24
+
+
+def test_a_damaged_graph_in_the_cache_is_made_anew(trained, tmp_path, capsys):
+    found = report(trained, out=tmp_path / "a.html", **QUICK)
+    graph, = (cache_folder() / "eval").glob("*.nir")
+    graph.write_bytes(graph.read_bytes()[:-100])
+    again = report(trained, out=tmp_path / "a.html", **QUICK)
+    assert again == found and f"{graph}: damaged; made anew" in capsys.readouterr().err
 
 
 def test_numbers_are_those_of_the_other_commands(trained):
