@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from eval.models import open_model, weight_bits
 from eval.operations import Run, recordings, runs
 from eval.price_tables import PriceTable, load_table
 from eval.sana_fe import Simulation, simulate
@@ -153,8 +154,15 @@ def _simulated(model: str, found: Simulation) -> list[dict]:
                  found.joules.items(), key=lambda item: item[0] == "total")]
 
 
+def for_weights(model: Path, table: PriceTable) -> PriceTable:
+    """`table`, or that of the same source for integers where the weights of a graph have 8 bits or fewer."""
+    return load_table(table.int8) if table.int8 and (weight_bits(open_model(model)) or 32) <= 8 else table
+
+
 def _warn(model: Path, table: PriceTable) -> None:
-    """Say where a graph is priced on a chip that could not run it."""
+    """Say where a graph is priced on a chip that could not run it, or its integers at the price of floats."""
+    if (fitting := for_weights(model, table)) is not table:
+        print(f"{model}: has weights of 8 bits or fewer; {table.name} prices floats, --prices {fitting.name} integers")
     if table.chip:
         limits = CHIPS[table.chip].LIMITS
         broken = [v for v in rules.check(open_graph(model), limits) if v.severity == "error"]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from eval.corruptions import check_severity, choose, draws
-from eval.models import modes
+from eval.models import integer_grid, modes
 from export.passes.rewrite import Edit, flatten
 from export.quantise_file import chip_of
 from hardspike import HardspikeError
@@ -194,8 +194,6 @@ def _reweighted_network(network: Network, change: Callable) -> Network:
 
 def _grid(weights: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """Rounds to the integers m * step that hold `weights`, with m of as many bits as theirs."""
-    flat = np.concatenate([weight.ravel() for weight in weights] or [np.zeros(1)]).astype(np.int64)
-    step = max(int(np.gcd.reduce(flat)), 1)
-    levels = flat // step
-    end = 1 << int(np.where(levels < 0, -levels - 1, levels).max()).bit_length()  # two's complement: -end to end - 1
+    step, bits = integer_grid(weights)
+    end = 1 << bits - 1  # two's complement: -end to end - 1
     return lambda noisy: step * np.clip(np.round(noisy / step), -end, end - 1)

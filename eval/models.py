@@ -5,14 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nir
+import numpy as np
 import torch
 from torch import Tensor
 
 from export.nir_file import open_graph
+from export.passes.rewrite import flatten
 from export.quantise_file import chip_of
 from export.samples import data_config
 from hardspike import UsageError, progress
 from targets.commands import load_target
+from targets.layers import LINEAR
+from targets.shapes import array
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, Split
@@ -85,6 +89,24 @@ def _graph(graph: nir.NIRGraph, target: str) -> Callable:
         recording = module.run(graph, frames)
         return recording.output.sum(0).flatten(1), recording.spikes
     return run
+
+
+def integer_grid(weights: list[np.ndarray]) -> tuple[int, int]:
+    """The unit of integer weights, their greatest common divisor, and the bits (two's complement) of its multiples."""
+    flat = np.concatenate([weight.ravel() for weight in weights] or [np.zeros(1)]).astype(np.int64)
+    step = max(int(np.gcd.reduce(flat)), 1)
+    levels = flat // step
+    return step, 1 + int(np.where(levels < 0, -levels - 1, levels).max()).bit_length()
+
+
+def weight_bits(content: Checkpoint | nir.NIRGraph) -> int | None:
+    """Bits of the widest weight of a quantised graph; None where weights are floats."""
+    if isinstance(content, Checkpoint) or not chip_of(content):
+        return None
+    weights = [array(node.weight) for node in flatten(content).nodes.values() if isinstance(node, LINEAR)]
+    if any(not np.array_equal(weight, weight.round()) for weight in weights):
+        return None
+    return max((integer_grid([weight])[1] for weight in weights), default=None)
 
 
 def open_model(model: Path) -> Checkpoint | nir.NIRGraph:

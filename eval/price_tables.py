@@ -52,7 +52,8 @@ class Price:
 class PriceTable:
     """Prices by term, and the terms that are left out on purpose, with the reason.
 
-    `chip`: the graph is mapped to its cores, and messages and hops are counted as well.
+    `chip`: the graph is mapped to its cores, and messages and hops are counted as well. `int8`: the table of the same
+    source for weights of at most 8 bits.
     """
 
     name: str
@@ -60,6 +61,7 @@ class PriceTable:
     prices: dict[str, Price]
     excluded: dict[str, str]
     chip: str | None = None
+    int8: str | None = None
 
 
 def load_table(name: str) -> PriceTable:
@@ -78,10 +80,13 @@ def load_table(name: str) -> PriceTable:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise HardspikeError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
-    content = _mapping(path, "table", content, {"about", "chip", "prices", "excluded"})
+    content = _mapping(path, "table", content, {"about", "chip", "int8", "prices", "excluded"})
     chip = content.get("chip")
     if chip is not None and chip not in tuple(CHIPS):
         raise HardspikeError(f"{path}: chip '{chip}' is unknown; known: {', '.join(CHIPS)}")
+    int8 = content.get("int8")
+    if int8 is not None and not (FOLDER / f"{int8}.yaml").is_file():
+        raise HardspikeError(f"{path}: int8 '{int8}' is no table of {FOLDER}")
     prices = {term: _price(f"{path}: {term}", value)
               for term, value in _mapping(path, "prices", content.get("prices") or {}, set(TERMS)).items()}
     excluded = _mapping(path, "excluded", content.get("excluded") or {}, set(TERMS))
@@ -90,7 +95,7 @@ def load_table(name: str) -> PriceTable:
             raise HardspikeError(f"{path}: {term}: is priced and excluded; keep one")
         if not isinstance(reason, str) or not reason.strip():
             raise HardspikeError(f"{path}: {term}: is excluded without a reason; give one")
-    return PriceTable(path.stem, " ".join(str(content.get("about", "")).split()), prices, excluded, chip)
+    return PriceTable(path.stem, " ".join(str(content.get("about", "")).split()), prices, excluded, chip, int8)
 
 
 def _mapping(path: Path, label: str, value, known: set[str]) -> dict:

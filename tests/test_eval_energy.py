@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from eval.__main__ import COMMANDS
-from eval.energy import energy
+from eval.energy import energy, for_weights
 from eval.operations import operations
 from eval.price_tables import EVIDENCE, FOLDER, TERMS, load_table
 from eval.sana_fe import simulate
@@ -16,6 +16,7 @@ from export import quantise_file
 from export.freeze import freeze
 from export.lower import lower
 from hardspike import HardspikeError, run
+from targets.graph import read, write
 from targets.limits import LOIHI1
 from tests.networks import busy_checkpoint
 from trainer.data import DataConfig
@@ -39,11 +40,12 @@ def totals(rows):
 def own_table(folder, **changes):
     content = yaml.safe_load((FOLDER / "horowitz45nm.yaml").read_text())
     for path, value in changes.items():
-        part, key = path.split("__")
+        *part, key = path.split("__")
+        holder = content[part[0]] if part else content
         if value is None:
-            del content[part][key]
+            del holder[key]
         else:
-            content[part][key] = value
+            holder[key] = value
     (folder / "own.yaml").write_text(yaml.safe_dump(content))
     return str(folder / "own.yaml")
 
@@ -84,6 +86,19 @@ def test_a_missing_price_refuses_the_total_and_names_the_term(models, tmp_path, 
     assert totals(stored["rows"])["SNN, hard", "own"] is None and len(stored["refused"]) == 1
     own_table(tmp_path, prices__updates=None, excluded__updates="asked for")
     assert run("eval", COMMANDS, words) == 0
+
+
+def test_integers_priced_as_floats_are_named(models, tmp_path, capfd):
+    energy(models / "int.nir", samples=8)
+    assert "prices floats, --prices horowitz45nm_int8 integers" in capfd.readouterr().out
+    energy(models / "int.nir", prices="horowitz45nm_int8,synops_45nm", samples=8)
+    energy(models / "best.pt", samples=8)
+    graph = read(models / "int.nir")
+    graph.nodes["dense2"].weight[0, 0] = 255  # 9 bits beside others
+    write(graph, tmp_path / "wide.nir")
+    table = load_table("horowitz45nm")
+    assert for_weights(tmp_path / "wide.nir", table) is table
+    assert "prices floats" not in capfd.readouterr().out
 
 
 def test_sana_fe_fires_as_loihi1_and_gives_energy_and_time():
@@ -131,6 +146,7 @@ def test_loihi_1_prices_the_mapped_graph(models, capfd):
     ({"prices__acs": {"value": 1, "unit": ["pJ"], "source": "me", "evidence": "stated"}}, r"unit '\['pJ'\]' is"),
     ({"prices__acs": {"value": 1, "unit": "pJ", "source": "me", "evidence": {}}}, r"evidence '{}' is unknown"),
     ({"prices__acs": {"value": 10**400, "unit": "pJ", "source": "me", "evidence": "stated"}}, "is no finite number"),
+    ({"int8": "horowitz8"}, "int8 'horowitz8' is no table"),
     ({"excluded__acs": "why"}, "is priced and excluded"), ({"excluded__reads": ""}, "without a reason")])
 def test_bad_tables_are_refused(changes, message, tmp_path):
     with pytest.raises(HardspikeError, match=message):

@@ -100,6 +100,15 @@ def test_a_run_gives_a_page_of_its_own_and_its_numbers(trained, tmp_path):
     assert {file.stem for file in (tmp_path / "csv").iterdir()} == {
         "accuracy", "membranes", "corruptions", "operations", "energy", "cores", "training", "parity", "confusion"}
     assert sum(map(sum, model["confusion"]["matrix"])) == 24
+    tables = {}
+    for row in model["energy"]["rows"]:
+        tables.setdefault(row["run"], set()).add(row["prices"])
+    assert tables == {
+        "SNN, hard": {"synops_45nm", "horowitz45nm", "horowitz45nm_sram"},
+        "ANN, one pass": {"horowitz45nm", "horowitz45nm_sram"},
+        "SNN, loihi2, 8 bits": {"synops_45nm", "horowitz45nm_int8", "horowitz45nm_int8_sram"},
+        "ANN, one pass, 8 bits": {"horowitz45nm_int8", "horowitz45nm_int8_sram"}}
+    assert "horowitz45nm_int8:" in page.sections["energy"]
 
 
 def test_a_damaged_graph_in_the_cache_is_made_anew(trained, tmp_path, capsys):
@@ -241,11 +250,13 @@ def test_the_verdict_on_energy_names_data_movement_beside_arithmetic(memory, wor
     def total(run, table, value, term="total"):
         return {"run": run, "prices": table, "term": term, "energy nJ": value, "evidence": "estimated"}
 
-    rows = [total("SNN, hard", "a", 3300.0), total("SNN, hard", "b", 5.0, "reads"),
-            total("SNN, hard", "b", 1e4 * memory), total("ANN, one pass", "a", 1e4), total("ANN, one pass", "b", 1e4),
-            total("SNN, loihi2, 8 bits", "a", 1.0), total("ANN, one pass", "a", 2e4)]
+    rows = [total("SNN, hard", "float", 1.0), total("ANN, one pass", "float", 2e4),
+            total("SNN, loihi2, 8 bits", "a", 3300.0), total("SNN, loihi2, 8 bits", "b", 5.0, "reads"),
+            total("SNN, loihi2, 8 bits", "b", 1e4 * memory), total("ANN, one pass, 8 bits", "a", 1e4),
+            total("ANN, one pass, 8 bits", "b", 1e4)]
     points = judge({**numbers(98.5, 98.2), "energy": {"rows": rows}})["points"]
-    assert any(text.startswith("Energy against") and words in text for _, text in points)
+    assert any(text.startswith("Energy of loihi2, 8 bits against") and words in text and "float" not in text
+               for _, text in points)
 
 
 @pytest.mark.parametrize(("words", "message"), [

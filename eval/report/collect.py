@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.cache import cached
-from eval.energy import energy
+from eval.energy import energy, for_weights
 from eval.operations import operations
 from eval.price_tables import load_table
 from eval.report.membranes import membranes
@@ -27,7 +27,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.config import to_dict
 
 PRICES = ("synops_45nm", "horowitz45nm", "horowitz45nm_sram")
-"""Tables that price any network; those of chips are for `python -m eval energy`."""
+"""Tables that price any network, integers at the int8 ones; those of chips are for `python -m eval energy`."""
 
 
 @dataclass(frozen=True)
@@ -150,18 +150,20 @@ def _operations(subject: Subject, files: dict[str, Path], effort: Effort) -> dic
 
 
 def _energy(subject: Subject, files: dict[str, Path], effort: Effort) -> dict:
-    """Energy a recording, term by term: rows as `eval energy` gives them; the ANN once."""
-    names = {str(path): word for word, path in files.items()}
-    found = _silent(energy, *files.values(), prices=",".join(PRICES), ann=",".join(PRICES[1:]),
-                    samples=effort.counted, name=subject.config.name, path=subject.config.path)
-    rows = []
-    for row in found:
-        run = row["run"] if row["run"].startswith("ANN") else _mode(names[row["model"]], row["run"])
-        new = {"run": run, **{key: value for key, value in row.items() if key not in ("model", "run")}}
-        if new not in rows:
-            rows.append(new)
-    return {"rows": rows, "samples": min(effort.counted, len(subject.data.test)),
-            "about": {name: " ".join(load_table(name).about.split()) for name in PRICES}}
+    """Energy a recording, term by term: rows as `eval energy` gives them.
+
+    Each file is priced by the tables for its weights, and so is the ANN of its layers.
+    """
+    rows, about = [], {}
+    for word, file in files.items():
+        tables = [for_weights(file, load_table(name)) for name in PRICES]
+        about |= {table.name: table.about for table in tables}
+        found = _silent(energy, file, prices=",".join(table.name for table in tables),
+                        ann=",".join(table.name for table in tables[1:]), samples=effort.counted,
+                        name=subject.config.name, path=subject.config.path)
+        rows += [{**{key: value for key, value in row.items() if key != "model"}, "run": _mode(word, row["run"])}
+                 for row in found]
+    return {"rows": rows, "samples": min(effort.counted, len(subject.data.test)), "about": about}
 
 
 def _cores(subject: Subject, chip: str, file: Path) -> dict:

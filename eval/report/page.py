@@ -63,7 +63,8 @@ def _sections(content: dict) -> Iterator[dict]:
                    "their source's synapses; MACs and ACs leave out weights of 0.")
     yield _section("energy", "Energy", _split(models, "energy", _energy),
                    "Counts times published prices. Each price says what it rests on; none was measured on this "
-                   "network.")
+                   "network. Weights of 8 bits or fewer are priced by the tables for 8-bit integers where the source "
+                   "has one, the network's and its ANN's alike, so energies compare within a table only.")
     yield _section("cores", "Cores", _split(models, "cores", _cores))
     yield _section("parity", "Parity of targets", _split(models, "runs", _parity),
                    "Spikes that differ between two runs, over all layers and recordings. Integers and floats differ "

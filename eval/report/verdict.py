@@ -160,14 +160,18 @@ def _corruptions(model: dict) -> Iterator[tuple[str, str]]:
 
 
 def _energy(model: dict) -> Iterator[tuple[str, str]]:
-    """The network against the ANN of its layers, by every table that prices both: arithmetic alone says half of it."""
+    """The network against the ANN of its layers, by every table that prices both: arithmetic alone says half of it.
+
+    Of the last run, the one that is deployed: integers against integers, where there are any.
+    """
     if "energy" not in model:
         return
     rows, shares = model["energy"]["rows"], {}
     totals = [row for row in rows if row["term"] == "total" and row["energy nJ"]]
+    deployed = next((row["run"] for row in reversed(totals) if row["run"].startswith("SNN")), None)
     for ann in (row for row in totals if row["run"].startswith("ANN")):
         table = ann["prices"]
-        row = next((row for row in totals if row["prices"] == table and row["run"].startswith("SNN")), None)
+        row = next((row for row in totals if row["prices"] == table and row["run"] == deployed), None)
         if row and table not in shares:
             moved = any(each["term"] == "reads" and each["prices"] == table and each["energy nJ"] for each in rows)
             shares[table] = row["energy nJ"] / ann["energy nJ"], (
@@ -179,8 +183,8 @@ def _energy(model: dict) -> Iterator[tuple[str, str]]:
     end = (" So it saves energy by either count." if max(ratios) < 1 and len(ratios) > 1 else
            " So it saves energy by no count." if min(ratios) >= 1 else
            " So whether it saves energy hangs on what is counted." if max(ratios) >= 1 else "")
-    yield "note", (f"Energy against an ANN of the same layers, passed once: {'; '.join(t for _, t in shares.values())}."
-                   + end)
+    yield "note", (f"Energy of {deployed.removeprefix('SNN, ')} against an ANN of the same layers, passed once: "
+                   f"{'; '.join(text for _, text in shares.values())}.{end}")
 
 
 def compare(one: dict, other: dict) -> list[dict]:
