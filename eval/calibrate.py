@@ -52,6 +52,12 @@ class Calibration:
         return {"kind": self.kind, "parameters": self.parameters, "multipliers": self.multipliers,
                 "shifts": {layer: shift.tolist() for layer, shift in self.shifts.items()}}
 
+    @property
+    def changes(self) -> bool:
+        """Whether it gave another network than it was given."""
+        return any(factor != 1 for factor in self.multipliers.values()) or any(
+            bool(shift.any()) for shift in self.shifts.values())
+
     def summary(self) -> str:
         """What was chosen, in a few words."""
         shifts = [f"{layer} {shift.min():+.3f}..{shift.max():+.3f}" for layer, shift in self.shifts.items()]
@@ -75,7 +81,8 @@ def calibrate(model: Path, kind: str | None = None, out: Path | None = None, sam
             and layers, in its chip's integers where it is quantised
         kind: global, layers, bias or bias+layers: only this one; default: all
         out: file for the calibrated model, of the same kind as MODEL: of those that the validation part cannot tell
-            from the best (one standard error), the one with fewest searched, then fewest values
+            from the best (one standard error), the one with fewest searched, then fewest values; not written where
+            that one leaves the network as it is
         samples: training recordings for the closed form
         name: data source, where a graph does not say it
         path: folder of the recordings, where it is not the one of the training run
@@ -105,7 +112,11 @@ def calibrate(model: Path, kind: str | None = None, out: Path | None = None, sam
                                     "chosen": [calibration.values() for calibration in chosen]})
     if out:
         shares = {row["mode"]: row["validation %"] / 100 for row in rows}
-        _write(out, best_of(chosen, [shares[f"calibrated ({one.kind})"] for one in chosen], len(data.validation)), data)
+        best = best_of(chosen, [shares[f"calibrated ({one.kind})"] for one in chosen], len(data.validation))
+        if best.changes:
+            _write(out, best, data)
+        else:
+            print(f"{out}: not written: the best of kind {best.kind} is {model} as it is")
     return rows
 
 

@@ -96,7 +96,17 @@ def test_written_checkpoint_is_marked_and_its_graph_gives_the_same_spikes(table,
     assert hard["accuracy %"] == exported["accuracy %"] == row["test %"]
 
 
-def test_graphs_float_and_quantised(trained, tmp_path):
+def test_a_calibration_that_changes_nothing_is_not_written(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(calibration, "GRID", (1.0,))
+    nir_file.nir(trained, tmp_path / "f.nir", samples=8)
+    for model, out in ((trained, tmp_path / "c.pt"), (tmp_path / "f.nir", tmp_path / "c.nir")):
+        rows = calibrate(model, kind="layers", out=out)
+        assert rows[-1]["test %"] == rows[-2]["test %"] and not out.exists()
+        assert f"{out}: not written: the best of kind layers is {model} as it is" in capsys.readouterr().out
+
+
+def test_graphs_float_and_quantised(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "GRID", (0.9,))  # what leaves the graph as it is is not written
     nir_file.nir(trained, tmp_path / "f.nir", samples=30)
     rows = calibrate(tmp_path / "f.nir", kind="global", out=tmp_path / "c.nir")
     data = load(checkpoint.load(trained).config.data)
