@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import nir
@@ -9,14 +10,16 @@ import numpy as np
 import pytest
 
 from eval.__main__ import COMMANDS
+from eval.report import runs
 from eval.report.command import report
+from eval.report.subject import open_subjects
 from eval.report.verdict import compare, judge
 from export.nir_file import frozen
 from hardspike import HardspikeError, UsageError, cache_folder, run
 from targets.graph import write
 from trainer import checkpoint
 from trainer.config import FitConfig
-from trainer.data import DataConfig
+from trainer.data import DataConfig, Split
 from trainer.fit import fit
 from trainer.networks import NetworkConfig, build
 
@@ -117,6 +120,27 @@ def test_a_damaged_graph_in_the_cache_is_made_anew(trained, tmp_path, capsys):
     graph.write_bytes(graph.read_bytes()[:-100])
     again = report(trained, out=tmp_path / "a.html", **QUICK)
     assert again == found and f"{graph}: damaged; made anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize("change", [lambda split: Split(split.frames.flip(0), split.labels, split.ids),
+                                    lambda split: Split(split.frames, split.labels.flip(0), split.ids)])
+def test_other_training_or_validation_recordings_are_chosen_on_anew(trained, monkeypatch, part, change):
+    asked = []
+
+    def choose(stored, kind, data):
+        asked.append(kind)
+        raise HardspikeError("not now")
+
+    subject, = open_subjects((trained,), 8, None, None)
+    monkeypatch.setattr(runs, "choose", choose)
+    other = replace(subject, data=replace(subject.data, **{part: change(getattr(subject.data, part))}))
+    runs.all_runs(subject, ("reference",), (8,))
+    asked.clear()
+    runs.all_runs(subject, ("reference",), (8,))
+    assert not asked
+    runs.all_runs(other, ("reference",), (8,))
+    assert asked == [*runs.CALIBRATIONS]
 
 
 def test_numbers_are_those_of_the_other_commands(trained):

@@ -63,7 +63,7 @@ def all_runs(subject: Subject, targets: tuple[str, ...], bits: tuple[int, ...]) 
     A checkpoint runs with surrogate and hard spikes, its graph on the float `targets`, in integers of each of `bits`
     on the chips among them, and the integers of the first one on `onnxruntime` and `lava`, too.
     """
-    key = {"command": "report runs", **subject.key, "targets": targets, "bits": bits}
+    key = {"command": "report runs", **subject.key, "chosen on": subject.chosen_on, "targets": targets, "bits": bits}
 
     def compute() -> list:
         missing: list[str] = []

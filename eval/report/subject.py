@@ -67,7 +67,14 @@ class Subject:
     @functools.cached_property
     def key(self) -> dict:
         """What a result about this model on these recordings follows from, for `eval.cache`."""
-        return {"model": self.path, "recordings": fingerprint(self.part.frames, self.part.labels, self.data.scale)}
+        return {"model": self.path,
+                "recordings": fingerprint(self.part.frames, self.part.labels, self.part.ids, self.data.scale)}
+
+    @functools.cached_property
+    def chosen_on(self) -> str:
+        """Fingerprint of the recordings that scales and calibrations are chosen on."""
+        return fingerprint([[part.stored, part.labels] for part in (self.data.train, self.data.validation)],
+                           self.data.scale)
 
     def integer(self, target: str, bits: int) -> Path:
         """The file of its graph in integers for a chip.
@@ -76,7 +83,7 @@ class Subject:
             HardspikeError: the chip cannot hold it.
         """
         key = {"command": "report quantise", "target": target, "bits": bits, "scale": "searched",
-               "model": self.path, "training": fingerprint(self.data.train.frames)}
+               "model": self.path, "chosen on": self.chosen_on}
         return cached_file(key, ".nir", lambda path: write(
             quantised(self.graph, target, bits, samples=SCALE_SAMPLES)[0], path))
 
