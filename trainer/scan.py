@@ -15,15 +15,17 @@ Backward, with g = dL/ds (direct), d = phi'(u - theta), a = dL/du:
 The terms with d in c are the reset path. A detached reset (what `snntorch.Leaky` does) leaves them out. d is phi' of
 the surrogate or, in A2SG, a window whose width may change from step to step and be chosen on the way (A2SG alg. A1).
 
-Two implementations of the same values: torch code that runs everywhere (below), and C++ for the CPU (`scan_native`).
-`implementation` tells which one runs. Choosing windows on the way is torch only.
+Three implementations of the same values: torch code that runs everywhere (below), C++ for the CPU (`scan_native`) and
+Triton for CUDA GPUs (`scan_triton`). `implementation` tells which one runs. Choosing windows on the way is torch only.
 """
+
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainer import scan_native
+from trainer import scan_native, scan_triton
 from trainer.spikes import Surrogate
 from trainer.windows import Windows
 
@@ -113,15 +115,22 @@ def lif_backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, b
     return a, grad_beta if learned[0] else None, grad_threshold if learned[1] else None
 
 
+def _kernels(current: Tensor) -> ModuleType:
+    """The compiled code for the device of the current."""
+    return scan_triton if current.device.type == "cuda" else scan_native
+
+
 class _LIFScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, current, beta, threshold, surrogate, hard, reset, detach_reset, windows):
-        native = not scan_native.obstacle(current, beta, threshold)
-        spikes, membrane = (scan_native.forward if native else lif_forward)(current, beta, threshold, surrogate, hard,
-                                                                            reset)
+        kernels = _kernels(current)
+        if kernels.obstacle(current, beta, threshold):
+            kernels = None
+        spikes, membrane = (kernels.forward if kernels else lif_forward)(current, beta, threshold, surrogate, hard,
+                                                                         reset)
         ctx.save_for_backward(membrane, beta, threshold)
         ctx.settings = surrogate, hard, reset, detach_reset, windows
-        ctx.native = native
+        ctx.kernels = kernels
         ctx.set_materialize_grads(False)  # the membrane is rarely part of the loss
         return spikes, membrane
 
@@ -132,8 +141,8 @@ class _LIFScan(torch.autograd.Function):
         windows = ctx.settings[-1]
         if grad is None:
             grad = torch.zeros_like(membrane)
-        native = ctx.native and not (windows and windows.choose)
-        gradients = (scan_native.backward if native else lif_backward)(
+        kernels = None if windows and windows.choose else ctx.kernels
+        gradients = (kernels.backward if kernels else lif_backward)(
             grad, grad_membrane, membrane, beta, threshold, *ctx.settings, ctx.needs_input_grad[1:3])
         return *gradients, *(None,) * 5
 
@@ -150,9 +159,13 @@ def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrog
 
 
 def implementation(current: Tensor, beta: Tensor, threshold: Tensor) -> str:
-    """Which code `lif_scan` runs on these tensors and why: "native: library" or "torch: what stands against native".
+    """Which code `lif_scan` runs on these tensors and why: "native: library", "triton: version" or "torch: what stands
+    against the other two".
 
     HARDSPIKE_KERNEL=torch in the environment forces torch.
     """
-    reason = scan_native.obstacle(current, beta, threshold)
-    return f"torch: {reason}" if reason else f"native: {scan_native.library()[1]}"
+    kernels = _kernels(current)
+    if reason := kernels.obstacle(current, beta, threshold):
+        return f"torch: {reason}"
+    return f"triton: {scan_triton.version()}" if kernels is scan_triton else (
+        f"native: {scan_native.library()[1]}")
