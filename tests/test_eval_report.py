@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from eval.__main__ import COMMANDS
 from eval.report import runs
-from eval.report.command import report
+from eval.report.command import _labels, report
 from eval.report.subject import open_subjects
 from eval.report.verdict import compare, judge
 from export.nir_file import frozen
@@ -291,6 +292,25 @@ def test_errors_are_one_line(words, message, capfd):
     assert run("eval", COMMANDS, ["report", *words]) in (1, 2)
     error = capfd.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("models", "labels"), [
+    (["runs/sast"], ["sast"]), (["runs/sast/best.pt"], ["sast"]), (["runs/sast/last.pt"], ["sast/last.pt"]),
+    (["net.nir"], ["net.nir"]), (["study/plain/0", "study/sast/0"], ["plain/0", "sast/0"]),
+    (["study/plain/0"], ["plain/0"]), (["../0"], ["a/0"]), (["."], ["b"]), (["x/run", "y/run"], ["x/run", "y/run"])])
+def test_titles_say_which_run_it_is(models, labels, tmp_path, monkeypatch):
+    (tmp_path / "a/b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a/b")
+    assert _labels(tuple(map(Path, models))) == labels
+
+
+def test_two_models_of_other_data_are_refused_with_what_differs(trained, tmp_path):
+    stored = checkpoint.load(trained / "best.pt")
+    stored.config.data.steps = 7
+    checkpoint.save(stored, tmp_path / "long.pt")
+    for options in ({}, {"name": "digits"}):
+        with pytest.raises(UsageError, match=r"long\.pt: is for other recordings .* \(steps 7 instead of 4\)"):
+            report(trained, tmp_path / "long.pt", **options, **QUICK)
 
 
 def test_a_folder_without_a_run_and_a_wrong_ending_are_refused(trained, tmp_path):

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 from pathlib import Path
 
 from eval.report.collect import Effort, collect
@@ -101,12 +102,16 @@ def _default(model: Path, pair: bool) -> Path:
 
 
 def _labels(models: tuple[Path, ...]) -> list[str]:
-    """Short names: the run's folder or the file, with as many folders in front as tell two of them apart."""
-    parts = [model.parent.parts if model.name == "best.pt" else (*model.parent.parts, model.name) for model in models]
-    size = 1
+    """Short names: the run's folder or the file, with as many folders in front as tell two of them apart.
+
+    A study calls its runs 0, 1, ..., and every run has a last.pt: such a name has its folder in front.
+    """
+    places = [Path(os.path.abspath(model)) for model in models]
+    parts = [place.parent.parts if place.name == "best.pt" else place.parts for place in places]
+    size = 2 if any(part[-1].isdigit() or part[-1] == "last.pt" for part in parts) else 1
     while len(parts) > 1 and parts[0][-size:] == parts[1][-size:] and size < max(map(len, parts)):
         size += 1
-    return ["/".join(part[-size:]) or str(model) for part, model in zip(parts, models, strict=True)]
+    return ["/".join(part[-size:]) for part in parts]
 
 
 def _without_pictures(model: dict) -> dict:
