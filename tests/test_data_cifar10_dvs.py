@@ -153,6 +153,23 @@ def test_zips_extracted_into_folders_of_their_own_name(release):
     assert len(load(DataConfig("cifar10_dvs", release, steps=1)).test) == 20
 
 
+def test_what_was_extracted_twice_is_taken_once_and_said(release, capsys):
+    plain = load(DataConfig("cifar10_dvs", release, steps=1))
+    assert not capsys.readouterr().err
+    shutil.copytree(release / "dog", release / "dog/dog")
+    (release / "cat/copy_of_cifar10_cat_2.aedat").write_bytes((release / "cat/cifar10_cat_2.aedat").read_bytes())
+    write_npz(release / "bird/cifar10_bird_0.npz", recording(2, 0))
+    again = load(DataConfig("cifar10_dvs", release, steps=1))
+    assert sorted([*again.train.ids, *again.validation.ids]) == sorted([*plain.train.ids, *plain.validation.ids])
+    assert again.test.ids == plain.test.ids
+    kinds, twins = capsys.readouterr().err.splitlines()
+    assert f"{release}: holds recordings *.aedat, *.npz; those *.aedat are taken" == kinds
+    assert f"{release}: {len(NUMBERS) + 1} recordings lie there twice" in twins
+    (release / "dog/dog/cifar10_dog_899.aedat").write_bytes(b"another")
+    with pytest.raises(HardspikeError, match=r"dog/dog/cifar10_dog_899\.aedat: has the number of .*another content"):
+        load(DataConfig("cifar10_dvs", release, steps=1))
+
+
 @pytest.mark.parametrize(("content", "message"), [
     (b"", "not an AEDAT 2.0 recording"),
     (b"#!AER-DAT3.1\r\n", "not an AEDAT 2.0 recording"),

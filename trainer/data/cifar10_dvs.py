@@ -18,7 +18,9 @@ is 0, as in both. `.aedat4` files are taken as they are and may lie otherwise: t
 Time begins at a recording's first event, as in `dat2mat.m`.
 """
 
+import filecmp
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,31 +60,59 @@ def source(config: DataConfig) -> Source:
         events["t"] -= events["t"][0]
         return events
 
-    train, test = [], []
+    train, test, twins = [], [], []
     for label, name in enumerate(CLASSES):
-        numbered = sorted((_number(file), file) for file in _files(place, name, suffix))
+        files = _files(place, name, suffix)
+        numbered = _numbered(files)
+        twins += [file for file in files if numbered[_number(file)] is not file]
         for wanted, part, numbers in (("training", train, range(TEST_FROM)), ("test", test, range(TEST_FROM, 1000))):
-            found = [file for number, file in numbered if number in numbers]
+            found = [numbered[number] for number in numbers if number in numbered]
             if not found:
                 raise HardspikeError(f"{place / name}: no {wanted} recordings *{suffix}, which are numbered "
                                      f"{numbers[0]} to {numbers[-1]}; copy the class again")
             part += [Sample(f"{name}/{file.stem}", label, f"{name}/{file.stem}", file) for file in found]
+    if twins:
+        print(f"{place}: {len(twins)} recordings lie there twice, such as {twins[0]}; each is taken once",
+              file=sys.stderr)
     return Source(read, len(CLASSES), SENSOR, DURATION, train, test)
 
 
 def _layout(folder: Path) -> tuple[Path, str]:
     """The folder of the class folders, and the kind of file in them."""
     for place in (folder / part for part in _PLACES):
-        for suffix in _READERS:
-            if any(_files(place, name, suffix) for name in CLASSES):
-                return place, suffix
+        kinds = [suffix for suffix in _READERS if any(_files(place, name, suffix) for name in CLASSES)]
+        if kinds[1:]:
+            print(f"{place}: holds recordings *{', *'.join(kinds)}; those *{kinds[0]} are taken", file=sys.stderr)
+        if kinds:
+            return place, kinds[0]
     raise HardspikeError(f"{folder}: no CIFAR10-DVS here: <class>/cifar10_<class>_<number> with the ending "
                          f"{', '.join(_READERS)} is expected, the ten zips extracted; check --path")
 
 
 def _files(place: Path, name: str, suffix: str) -> list[Path]:
     """Recordings of one class; a zip extracted into a folder of its own name gives two such folders in one another."""
-    return [file for folder in (place / name, place / name / name) for file in folder.glob(f"[!.]*{suffix}")]
+    return [file for folder in (place / name, place / name / name) for file in sorted(folder.glob(f"[!.]*{suffix}"))]
+
+
+def _numbered(files: list[Path]) -> dict[int, Path]:
+    """The recordings of a class by their number; the first of two where a zip was extracted twice.
+
+    Raises:
+        HardspikeError: a name without a number, or two files of one number that are not the same recording.
+    """
+    found: dict[int, Path] = {}
+    for file in files:
+        first = found.setdefault(_number(file), file)
+        if first is not file and not _same(first, file):
+            raise HardspikeError(f"{file}: has the number of {first}, and another content; remove the wrong one")
+    return found
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError as error:
+        raise HardspikeError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
 def _number(file: Path) -> int:
