@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainer import native as native_code
 from trainer import scan_native
 from trainer.networks import NetworkConfig, build
 from trainer.neurons import Leaky
@@ -23,17 +24,17 @@ STEPS = 6
 
 @pytest.fixture
 def native():
-    if scan_native.library()[0] is None:
-        pytest.skip(f"no C++ library: {scan_native.library()[1]}")
+    if native_code.library('scan_native')[0] is None:
+        pytest.skip(f"no C++ library: {native_code.library('scan_native')[1]}")
 
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     """An empty cache and a process that has not looked for a compiler yet."""
     monkeypatch.setenv("HARDSPIKE_CACHE", str(tmp_path))
-    scan_native.library.cache_clear()
+    native_code.library.cache_clear()
     yield tmp_path
-    scan_native.library.cache_clear()
+    native_code.library.cache_clear()
 
 
 def layer(shape=(3, 700), dtype=torch.float64, each=True):
@@ -223,7 +224,7 @@ def test_torch_runs_on_what_the_library_cannot_take(native):
 
 
 def test_two_processes_that_compile_at_once_leave_one_good_library(native, tmp_path):
-    code = ("from trainer import scan_native; scan_native.FLAGS += ('-O0',); library, path = scan_native.library(); "
+    code = ("from trainer import native; native.FLAGS += ('-O0',); library, path = native.library('scan_native'); "
             "assert library is not None, path; print(path)")
     both = [subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              cwd=Path(__file__).parents[1], env={**os.environ, "HARDSPIKE_CACHE": str(tmp_path)})

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from hardspike import UsageError, nearest
 from trainer.neurons import Leaky
+from trainer.sparse import linear
 from trainer.spikes import Surrogate
 
 PRESETS = {
@@ -95,6 +97,9 @@ class Network(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self.readout = readout
         self.sums = sums or {}
+        # `linear` reads pictures as they lie in memory
+        self.flattened = {name for (name, layer), after in pairwise(layers.items())
+                          if isinstance(layer, nn.Flatten) and isinstance(after[1], nn.Linear)}
 
     def forward(self, frames: Tensor, record: dict[str, Tensor] | None = None,
                 membranes: dict[str, Tensor] | None = None) -> Tensor:
@@ -117,8 +122,10 @@ class Network(nn.Module):
                     membranes[name] = membrane
             elif self.readout == "linear" and name == "readout":
                 return layer(x.mean(0))
+            elif name in self.flattened:
+                continue
             else:
-                x = layer(x.flatten(0, 1)).unflatten(0, (steps, -1))
+                x = linear(layer, x.flatten(0, 1)).unflatten(0, (steps, -1))
             if name in summands:
                 outputs[name] = x
         return x.sum(0)

@@ -168,4 +168,4 @@ def implementation(current: Tensor, beta: Tensor, threshold: Tensor) -> str:
     if reason := kernels.obstacle(current, beta, threshold):
         return f"torch: {reason}"
     return f"triton: {scan_triton.version()}" if kernels is scan_triton else (
-        f"native: {scan_native.library()[1]}")
+        f"native: {native.library('scan_native')[1]}")

@@ -5,14 +5,12 @@
 // turns into vector instructions; blocks are shared out to threads. Membranes in hard mode take scan.py's operations in
 // scan.py's order: the spikes are the same bit for bit. That needs -ffp-contract=off and rules out -ffast-math.
 
+#include "native.h"
+
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 namespace {
 
@@ -215,28 +213,15 @@ template <class real> void window(const Scan &scan, int64_t t, int64_t count, co
 
 int64_t blocks_of(int64_t neurons) { return (neurons + BLOCK - 1) / BLOCK; }
 
-// `body(first, count, block)` for every block of neurons; its results do not depend on who takes which block.
-template <class Body> void share(const Scan &scan, Body body) {
-    const int64_t blocks = blocks_of(scan.neurons);
-    std::atomic<int64_t> next{0};
-    const auto work = [&] {
-        for (int64_t block; (block = next.fetch_add(1)) < blocks;)
-            body(block * BLOCK, std::min(BLOCK, scan.neurons - block * BLOCK), block);
-    };
-    std::vector<std::thread> others;
-    try {
-        for (int64_t i = 1; i < std::min(scan.threads, blocks); i++)
-            others.emplace_back(work);
-    } catch (const std::system_error &) {
-        // no more threads to be had: those there are do all blocks
-    }
-    work();
-    for (auto &other : others)
-        other.join();
+// `body(first, count, block)` for every block of neurons.
+template <class Body> void share_blocks(const Scan &scan, Body body) {
+    share(scan.threads, blocks_of(scan.neurons), [&](int64_t block) {
+        body(block * BLOCK, std::min(BLOCK, scan.neurons - block * BLOCK), block);
+    });
 }
 
 template <class real> void forward(const Scan &scan, const real *current, real *spikes, real *membrane) {
-    share(scan, [&](int64_t first, int64_t count, int64_t) {
+    share_blocks(scan, [&](int64_t first, int64_t count, int64_t) {
         alignas(64) Values<real> beta, threshold, rest;
         load(scan.beta, first, count, beta);
         load(scan.threshold, first, count, threshold);
@@ -292,7 +277,7 @@ template <class real> void threshold_slope(const Scan &scan, int64_t count, cons
 template <class real> void backward(const Scan &scan, const real *membrane, const real *grad,
                                     const real *grad_membrane, real *grad_current, double *grad_beta,
                                     double *grad_threshold) {
-    share(scan, [&](int64_t first, int64_t count, int64_t block) {
+    share_blocks(scan, [&](int64_t first, int64_t count, int64_t block) {
         alignas(64) Values<real> beta, threshold, rest, rest_slope, d, d_threshold, s;
         alignas(64) Values<double> sum_beta, sum_threshold;
         load(scan.beta, first, count, beta);

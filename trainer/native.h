@@ -1,0 +1,46 @@
+// What the libraries of native.py have in common: sharing work out to threads.
+
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+// GOMP_parallel of torch's own OpenMP library: `work(data)` in each of `threads` threads. May be null.
+using Pool = void (*)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
+
+namespace {
+
+Pool pool = nullptr;
+
+// `body(item)` for every item; its results must not depend on who takes which.
+template <class Body> void share(int64_t threads, int64_t items, Body body) {
+    std::atomic<int64_t> next{0};
+    auto work = [&] {
+        for (int64_t item; (item = next.fetch_add(1)) < items;)
+            body(item);
+    };
+    threads = std::min(threads, items);
+    if (threads <= 1)
+        return work();
+    if (pool)
+        return pool([](void *data) { (*static_cast<decltype(work) *>(data))(); }, &work,
+                    static_cast<unsigned>(threads), 0);
+    std::vector<std::thread> others;
+    try {
+        for (int64_t i = 1; i < threads; i++)
+            others.emplace_back(work);
+    } catch (const std::system_error &) {
+        // no more threads to be had: those there are do everything
+    }
+    work();
+    for (auto &other : others)
+        other.join();
+}
+
+}  // namespace
+
+extern "C" void use_pool(Pool given) { pool = given; }

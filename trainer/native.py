@@ -1,0 +1,123 @@
+"""C++ for the CPU, compiled on the machine that runs it, on first use.
+
+Nothing is compiled at install and nothing depends on it: where `library` finds a reason against, torch code runs. A
+library lies in `hardspike.cache_folder()/kernels`, named by a hash of source, compiler, flags and processor.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hardspike import HardspikeError, atomic_path, cache_folder
+
+FOLDER = Path(__file__).parent
+HEADER = FOLDER / "native.h"
+# contracted or reordered operations would move spikes; what is left out here (errno, traps) changes no value
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-math-errno",
+         "-fno-trapping-math")
+C_TYPES = {torch.float32: "float", torch.float64: "double"}
+
+
+@cache
+def library(name: str) -> tuple[ctypes.CDLL | None, str]:
+    """`trainer/{name}.cpp` compiled, and its path; or None and the reason why it is not. Asked once a process."""
+    reason = "no C++ compiler (c++, g++, clang++, or what $CXX names)"
+    for compiler in [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]:
+        command = shlex.split(compiler)
+        if not shutil.which(command[0]):
+            continue
+        for flags in (("-march=native", *FLAGS), FLAGS):
+            try:
+                path = _compile(FOLDER / f"{name}.cpp", command, flags)
+                compiled = ctypes.CDLL(str(path))
+            except subprocess.CalledProcessError as error:
+                reason = f"{compiler} failed: {(error.stderr.strip().splitlines() or ['no message'])[0]}"
+            except (OSError, HardspikeError, subprocess.TimeoutExpired) as error:
+                reason = f"{compiler}: {error}"
+            else:
+                compiled.use_pool(_torch_pool())
+                _keep_freed_memory()
+                return compiled, str(path)
+    return None, reason
+
+
+def refusal(name: str, *tensors: Tensor) -> str | None:
+    """Why the library `name` cannot take these, of which the first has the type of all; or None."""
+    first = tensors[0]
+    if os.environ.get("HARDSPIKE_KERNEL") == "torch":
+        return "HARDSPIKE_KERNEL=torch"
+    if first.device.type != "cpu":
+        return f"tensors on {first.device.type}"
+    if first.dtype not in C_TYPES:
+        return f"tensors of {first.dtype}"
+    if any(other.dtype != first.dtype or other.device != first.device for other in tensors):
+        return "parameters of another type or device than the input"
+    if type(first) is not Tensor or torch.compiler.is_compiling():
+        return "tensors without memory of their own"
+    if first.numel() == 0:
+        return "no elements"
+    return None if library(name)[0] else library(name)[1]
+
+
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Where the elements of a tensor begin; null for None."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def _torch_pool() -> ctypes.c_void_p:
+    """`GOMP_parallel` of the OpenMP library that torch runs on; null where torch has none that we know.
+
+    After an operation torch's threads wait for the next one in a busy loop. Threads of our own would have to share the
+    cores with them.
+    """
+    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
+        try:
+            return ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, ctypes.c_void_p)
+        except (OSError, AttributeError):
+            continue
+    return ctypes.c_void_p(None)
+
+
+def _keep_freed_memory() -> None:
+    """Let the process keep up to 1 GiB that tensors gave back, on glibc.
+
+    Otherwise every training step gives its memory back to the system and takes it again page by page, which costs more
+    than the scan.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+            libc.mallopt(option, 1 << 30)
+
+
+def _compile(source: Path, command: list[str], flags: tuple[str, ...]) -> Path:
+    """The library, from the cache where it has it."""
+    def run(*arguments: str) -> str:
+        return subprocess.run([*command, *arguments], check=True, capture_output=True, text=True, timeout=300).stdout
+
+    content = "\n".join((source.read_text(), HEADER.read_text(), run("--version"), *command, *flags, _processor()))
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    path = cache_folder() / "kernels" / f"{source.stem}-{digest}.so"
+    if not path.is_file():
+        with atomic_path(path) as temporary:  # two processes may compile at once
+            run(*flags, str(source), "-o", str(temporary))
+    return path
+
+
+def _processor() -> str:
+    """What -march=native depends on; a cache may be shared by several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(line for line in lines if line.startswith(("vendor", "cpu family", "model", "flags", "Features",
+                                                                "CPU ")))
