@@ -52,7 +52,7 @@ def gradients(run: Path, out: Path | None = None, samples: int = 32, path: Path 
         json: file for the table
 
     Returns:
-        one row a layer.
+        one row a layer; None where a quantity is not defined.
     """
     if samples < 1:
         raise UsageError(f"samples {samples}: must be 1 or more")
@@ -82,6 +82,8 @@ def gradients(run: Path, out: Path | None = None, samples: int = 32, path: Path 
     print_table(rows, title, json, {"figure": str(out)})
     if not windows:
         print(f"SGV, TGC and widths left out: {stored.config.method} has no windows; a2sg has")
+    elif data.steps == 1:
+        print("TGC and the width at T-1 left out: a single step has no neighbour in time")
     if not any("fisher" in values for row in stored.history for values in row.get("layers", {}).values()):
         print("membranes over epochs left out: the run logged none; `python -m trainer fit --diagnose 1` does")
     _draw([panel for panel in panels if panel.lines], list(layers), title, out)
@@ -99,7 +101,7 @@ def _row(stored: Checkpoint, name: str, values: dict) -> dict:
         asy, tri = (window_variation(window, sum(widths) / len(widths), values["membrane_mean"], sigma, theta)
                     for window in ("asy", "tri"))
         ratio = asy / tri
-    return {
+    row = {
         "layer": name, "SGV": values.get("sgv"), "TGC": _mean(values["tgc"]) if "tgc" in values else None,
         "width T": widths and widths[-1], "width T-1": widths[-2] if widths and len(widths) > 1 else None,
         "fisher": values["fisher"], "mu": values.get("membrane_mean"), "sigma^2": sigma and sigma**2,
@@ -107,6 +109,7 @@ def _row(stored: Checkpoint, name: str, values: dict) -> dict:
         "RMD of weights": values.get("rmd_weights"), "silent %": silent,
         "mu_w": values["weight_mean"], "sigma_w": values["weight_deviation"],
     }
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
 def _mean(values: list[float]) -> float:
@@ -157,7 +160,7 @@ def _over_epochs(stored: Checkpoint, layers: dict[str, dict]) -> list[Panel]:
                       if key in row.get("layers", {}).get(name, {})]
             if not points and key in values:
                 points = [(stored.epoch, pick(values[key]))]
-            if points:
+            if not all(math.isnan(value) for _, value in points):
                 found[name] = tuple(map(list, zip(*points, strict=True)))
         return found
 

@@ -29,8 +29,8 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer.fit, "load", load)
     monkeypatch.setattr(eval.gradients, "load_data", load)
 
-    def make(**options):
-        return fit(FitConfig(out=tmp_path / "run", epochs=2, batch_size=32, threads=1, data=DataConfig(steps=4),
+    def make(steps=4, **options):
+        return fit(FitConfig(out=tmp_path / "run", epochs=2, batch_size=32, threads=1, data=DataConfig(steps=steps),
                              network=NetworkConfig(layers="4c5s4-16", batch_norm=True), **options)).folder
     return make
 
@@ -79,6 +79,17 @@ def test_a_layer_that_nothing_reaches_has_a_row(small, tmp_path):
     assert gradients(folder / "dead.pt", "--json", tmp_path / "t.json") == 0
     rows = json.loads((tmp_path / "t.json").read_text())["rows"]
     assert [(row["CV asy/tri"], row["silent %"]) for row in rows[:2]] == [(None, 100), (None, 100)]
+
+
+def test_a_single_step_has_no_neighbour_in_time(small, tmp_path, capsys):
+    folder = small(steps=1, method="a2sg")
+    assert gradients(folder, "--json", tmp_path / "t.json") == 0
+    out = capsys.readouterr().out
+    assert "nan" not in out and "TGC and the width at T-1 left out: a single step" in out
+    for row in json.loads((tmp_path / "t.json").read_text())["rows"][:2]:
+        assert row["TGC"] is None and row["width T-1"] is None and row["SGV"] > 0
+    picture = (folder / "gradients.svg").read_text()
+    assert "fig. 5a" in picture and "fig. 5b" not in picture and "fig. 5e" not in picture
 
 
 def test_bad_calls_are_one_line(tmp_path, capsys):
