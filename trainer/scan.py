@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainer import scan_native, scan_triton
+from trainer import native, scan_native, scan_triton
 from trainer.spikes import Surrogate
 from trainer.windows import Windows
 
