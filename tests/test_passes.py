@@ -9,6 +9,7 @@ import torch
 
 from export.freeze import freeze
 from export.passes.fold_pooling import fold_pooling
+from export.passes.weigh import weigh
 from hardspike import HardspikeError
 from targets import reference
 from tests.networks import SHAPE, busy_network, frames
@@ -71,3 +72,15 @@ def test_a_network_with_pooling_keeps_its_spikes():
     assert len(folded.nodes) == len(graph.nodes) - 2
     before, after = reference.run(graph, x).spikes, reference.run(folded, x).spikes
     assert all(torch.equal(before[name], after[name]) and before[name].sum() > 100 for name in before)
+
+
+def test_an_identity_matrix_beyond_memory_is_refused_by_name():
+    """A picture of as many values takes a weight a channel instead."""
+    def straight(*shape: int) -> nir.NIRGraph:
+        nodes = {"input": nir.Input(np.array(shape)), "fire": nir.Threshold(np.ones(shape)),
+                 "output": nir.Output(np.array(shape))}
+        return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), type_check=False)
+
+    with pytest.raises(HardspikeError, match="layer 'fire': 300000 values of 'input' reach it without weights"):
+        weigh(straight(300_000))
+    assert weigh(straight(3, 100, 1000)).nodes["input_to_fire"].weight.size == 3

@@ -8,14 +8,21 @@ import nir
 import numpy as np
 
 from export.passes.rewrite import Edit
+from hardspike import HardspikeError
 from targets.graph import NEURONS, SPIKING, plan
 from targets.layers import LINEAR
+
+LARGEST = 16384
+"""An identity matrix of so many rows takes 2 GB."""
 
 
 def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
     """A graph in which a linear node lies on every way from spikes or the Input to a neuron; the same spikes.
 
     Loops are left alone: a reset may be written as one.
+
+    Raises:
+        HardspikeError: so many values in a row that their identity matrix, which NIR holds dense, is too large.
     """
     edit, layout = Edit(graph), plan(graph)
     group_of = {name: index for index, group in enumerate(layout.groups) for name in group}
@@ -23,7 +30,12 @@ def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
         inside = group_of[source] == group_of[target]
         if isinstance(edit.nodes[target], NEURONS) and not inside and _weightless(edit, source):
             name = f"{source}_to_{target}"
-            edit.nodes[name] = _identity(layout.output_shape[source])
+            shape = layout.output_shape[source]
+            if len(shape) == 1 and shape[0] > LARGEST:
+                raise HardspikeError(f"layer '{target}': {shape[0]} values of '{source}' reach it without weights; the "
+                                     f"identity matrix that hands them on is dense and made for at most {LARGEST}; "
+                                     "keep them a picture (C, H, W), or give them weights")
+            edit.nodes[name] = _identity(shape)
             edit.edges.remove((source, target))
             edit.edges += [(source, name), (name, target)]
     return edit.graph()
