@@ -1,11 +1,15 @@
-"""A training step of the conv net: the snnTorch idiom, this project's neuron, and no neurons at all.
+"""A training step: the snnTorch idiom, its peers, this project's neurons, and no neurons at all.
 
-    python -m benchmarks.neuron measure              # minutes; --help for time steps, batch, threads, rounds
+    python -m benchmarks.neuron measure              # one size, all modes; --help for time steps, batch, network
+    python -m benchmarks.neuron sizes                # several sizes, minutes
 
-A step is forward, cross-entropy and backward, without optimizer, in float32, on random frames of N-MNIST's size and
-density. All variants take turns in one process; a row gives the median over rounds of its time and of its speed against
-the snnTorch loop of the same round. "no neurons" is the same network with identities in their place: what no neuron
-can beat.
+A step is forward, cross-entropy and backward, without optimizer, on random frames of N-MNIST's size and density. All
+variants have the same weights, take turns in one process, and compute in float32 but for the row that says bf16. A row
+gives the median over rounds of its time and of its speed against the snnTorch loop of the same round. "no neurons" is
+the same network with identities in their place.
+
+The weights are scaled until every layer fires as in a trained network, as this project's layers are faster on few
+spikes; the others' time does not depend on it.
 
 The snnTorch idiom is a loop over time around `snntorch.Leaky`, reset detached as it always is there. In smooth mode its
 `spike_grad` is phi itself. spikingjelly (multi-step) and norse (its lifted cell) take part in hard mode where they are
@@ -18,6 +22,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import snntorch as snn
@@ -25,27 +30,49 @@ import torch
 from torch import Tensor, nn
 
 from hardspike import print_table, progress, run
-from trainer.networks import NetworkConfig, build
+from trainer.networks import Network, NetworkConfig, build
 from trainer.neurons import Leaky
 from trainer.scan import implementation
 from trainer.spikes import Surrogate
 
-SHAPE, CLASSES, DENSITY = (2, 34, 34), 10, 0.03
+SHAPE, CLASSES = (2, 34, 34), 10
+DENSITY, RATE = 0.08, 0.09
+"""Of binary N-MNIST frames at T=10; of the convolutional layers of networks trained on them (0.07 to 0.11)."""
 SLOPE = Surrogate().slope
+SIZES = (("conv", 16, 64, 20), ("conv", 16, 16, 20), ("conv", 64, 16, 20), ("conv", 256, 4, 20), ("vgg", 16, 2, 4))
+"""Network, time steps, batch, rounds."""
+NONE = "no neurons"
+SNNTORCH = "snnTorch loop"
 
 
-def layers(neuron: Callable[[], nn.Module]) -> nn.ModuleList:
-    """The layers of the preset `conv`, one neuron after each but the last."""
-    network = build(NetworkConfig(), SHAPE, CLASSES)
-    return nn.ModuleList(neuron() if isinstance(layer, Leaky) else layer for layer in network.layers.values())
+def reference(layers: str, frames: Tensor) -> Network:
+    """The network whose weights all variants have, scaled to RATE on these frames."""
+    torch.manual_seed(0)
+    network = build(NetworkConfig(layers), SHAPE, CLASSES)
+    network.set_mode(hard=True)
+    x, scaled = frames, None
+    with torch.no_grad():
+        for layer in network.layers.values():
+            if isinstance(layer, Leaky):
+                low, high = 0.0, 1e3  # bisection: spikes grow with the scale
+                for _ in range(40):
+                    scale = (low + high) / 2
+                    low, high = (low, scale) if layer(x * scale)[0].mean() > RATE else (scale, high)
+                for parameter in scaled.parameters():
+                    parameter *= scale
+                x, _ = layer(x * scale)
+            elif layer is not network.layers["readout"]:
+                scaled = layer if isinstance(layer, nn.Conv2d | nn.Linear) else scaled
+                x = layer(x.flatten(0, 1)).unflatten(0, (len(frames), -1))
+    return network
 
 
 class Loop(nn.Module):
     """snnTorch's idiom: every time step goes through the whole network."""
 
-    def __init__(self, spike_grad: Callable[[Tensor], Tensor]):
+    def __init__(self, network: Network, spike_grad: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.layers = layers(lambda: snn.Leaky(beta=0.9, spike_grad=spike_grad))
+        self.layers = _with(network, lambda: snn.Leaky(beta=0.9, spike_grad=spike_grad))
 
     def forward(self, frames: Tensor) -> Tensor:
         states = {layer: layer.init_leaky() for layer in self.layers if isinstance(layer, snn.Leaky)}
@@ -63,9 +90,10 @@ class Loop(nn.Module):
 class Sequence(nn.Module):
     """All time steps through one layer after the other; neurons take (T, B, ...)."""
 
-    def __init__(self, neuron: Callable[[], nn.Module], before: Callable[[nn.Module], None] = lambda network: None):
+    def __init__(self, network: Network, neuron: Callable[[], nn.Module],
+                 before: Callable[[nn.Module], None] = lambda network: None):
         super().__init__()
-        self.layers = layers(neuron)
+        self.layers = _with(network, neuron)
         self.kind = type(neuron())
         self.before = before
 
@@ -81,20 +109,34 @@ class Sequence(nn.Module):
         return self.layers[-1](x.mean(0))
 
 
-def spikingjelly() -> nn.Module:
+def _with(network: Network, neuron: Callable[[], nn.Module]) -> nn.ModuleList:
+    """Copies of the network's layers, its neurons replaced."""
+    return nn.ModuleList(neuron() if isinstance(layer, Leaky) else deepcopy(layer)
+                         for layer in network.layers.values())
+
+
+def spikingjelly(network: Network) -> nn.Module:
     """Multi-step LIF with the same recurrence (beta = 1 - 1/tau, soft reset, reset detached)."""
     neuron = importlib.import_module("spikingjelly.activation_based.neuron")
     surrogate = importlib.import_module("spikingjelly.activation_based.surrogate")
     functional = importlib.import_module("spikingjelly.activation_based.functional")
-    return Sequence(lambda: neuron.LIFNode(tau=10.0, decay_input=False, v_reset=None, detach_reset=True, step_mode="m",
-                                           surrogate_function=surrogate.ATan(2 * SLOPE)), functional.reset_net)
+    return Sequence(network, lambda: neuron.LIFNode(tau=10.0, decay_input=False, v_reset=None, detach_reset=True,
+                                                    step_mode="m", surrogate_function=surrogate.ATan(2 * SLOPE)),
+                    functional.reset_net)
 
 
-def norse() -> nn.Module:
+def norse(network: Network) -> nn.Module:
     """`LIFBox` (no synaptic current) lifted over time, with a leak of 0.9 a step; its reset is to zero."""
     library = importlib.import_module("norse.torch")
     parameters = library.LIFBoxParameters(tau_mem_inv=torch.tensor(100.0), v_th=torch.tensor(1.0))
-    return Sequence(lambda: library.Lift(library.LIFBoxCell(parameters)))
+    return Sequence(network, lambda: library.Lift(library.LIFBoxCell(parameters)))
+
+
+def ours(network: Network, mode: str) -> Network:
+    """This project's network with the default neurons."""
+    network = deepcopy(network)
+    network.set_mode(mode == "hard", Surrogate("arctan" if mode == "hard" else mode))
+    return network
 
 
 @contextmanager
@@ -110,38 +152,51 @@ def kernel(name: str):
             os.environ["HARDSPIKE_KERNEL"] = before
 
 
-def measure(steps: int, batch: int, rounds: int) -> tuple[list[dict], list[str]]:
-    """One row a variant, and what was left out and why."""
-    phi = {"hard": snn.surrogate.atan(alpha=2 * SLOPE), "arctan": lambda z: torch.atan(torch.pi * SLOPE * z) / torch.pi
-           + 0.5, "sigmoid": lambda z: torch.sigmoid(4 * SLOPE * z)}
-    variants: dict[tuple[str, str], tuple[nn.Module, str]] = {("-", "no neurons"): (Sequence(nn.Identity), "")}
-    for mode in phi:
-        surrogate = Surrogate("arctan" if mode == "hard" else mode)
-        ours = build(NetworkConfig(surrogate=surrogate), SHAPE, CLASSES)
-        ours.set_mode(hard=mode == "hard")
-        variants |= {(mode, "snnTorch loop"): (Loop(phi[mode]), ""), (mode, "ours, torch"): (ours, "torch"),
-                     (mode, "ours"): (ours, "")}
+PHI = {"hard": snn.surrogate.atan(alpha=2 * SLOPE),
+       "arctan": lambda z: torch.atan(torch.pi * SLOPE * z) / torch.pi + 0.5,
+       "sigmoid": lambda z: torch.sigmoid(4 * SLOPE * z)}
+
+
+def variants(network: Network, modes: tuple[str, ...]) -> tuple[dict[tuple[str, str], tuple[nn.Module, str, bool]],
+                                                                list[str]]:
+    """(mode, name) -> network, HARDSPIKE_KERNEL, whether in bf16; and what was left out and why."""
+    found = {("-", NONE): (Sequence(network, nn.Identity), "", False)}
+    for mode in modes:
+        mine = ours(network, mode)
+        found |= {(mode, SNNTORCH): (Loop(network, PHI[mode]), "", False), (mode, "ours"): (mine, "", False),
+                  (mode, "ours, torch"): (mine, "torch", False), (mode, "ours, bf16"): (mine, "", True)}
     absent = []
     for peer in (spikingjelly, norse):
         try:
-            variants["hard", peer.__name__] = peer(), ""
+            found["hard", peer.__name__] = peer(network), "", False
         except ImportError as error:
             absent.append(f"{peer.__name__} left out: {error}")
+    return found, absent
+
+
+def measure(layers: str, steps: int, batch: int, rounds: int,
+            modes: tuple[str, ...] = tuple(PHI)) -> tuple[list[dict], list[str]]:
+    """One row a variant, and what was left out and why."""
+    torch.manual_seed(0)
     frames = (torch.rand(steps, batch, *SHAPE) < DENSITY).float()
     labels = torch.randint(CLASSES, (batch,))
+    candidates, absent = variants(reference(layers, frames), modes)
 
-    def step(network: nn.Module, name: str) -> float:
+    def step(network: nn.Module, name: str, low: bool) -> float:
         network.zero_grad(set_to_none=True)
         with kernel(name):
             began = time.perf_counter()
-            nn.functional.cross_entropy(network(frames), labels).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                logits = network(frames)
+            nn.functional.cross_entropy(logits.float(), labels).backward()
             return time.perf_counter() - began
 
-    times = {key: [] for key in variants}
-    for _ in progress(range(rounds + 2), "rounds"):
-        for key, variant in variants.items():
+    times = {key: [] for key in candidates}
+    warm = min(2, rounds)
+    for _ in progress(range(rounds + warm), f"{layers}, T={steps}, B={batch}"):
+        for key, variant in candidates.items():
             times[key].append(step(*variant))
-    times = {key: found[2:] for key, found in times.items()}  # the first rounds warm up
+    times = {key: found[warm:] for key, found in times.items()}
 
     def ratio(slow: tuple[str, str], fast: tuple[str, str]) -> list[float]:
         return sorted(a / b for a, b in zip(times[slow], times[fast], strict=True))
@@ -149,33 +204,51 @@ def measure(steps: int, batch: int, rounds: int) -> tuple[list[dict], list[str]]
     rows = []
     for key, found in times.items():
         mode, name = key
-        against = ratio((mode if mode != "-" else "hard", "snnTorch loop"), key)
-        rows.append({"mode": mode, "variant": name, "ms": 1e3 * statistics.median(found),
-                     "fastest ms": 1e3 * min(found),
-                     "speed / snnTorch": statistics.median(against), "10 %": against[len(against) // 10],
-                     "90 %": against[len(against) * 9 // 10],
-                     "time / no neurons": statistics.median(ratio(key, ("-", "no neurons")))})
+        against = ratio((mode if mode != "-" else "hard", SNNTORCH), key)
+        rows.append({"network": layers, "T": steps, "B": batch, "mode": mode, "variant": name,
+                     "ms": 1e3 * statistics.median(found), "speed / snnTorch": statistics.median(against),
+                     "10 %": against[len(against) // 10], "90 %": against[len(against) * 9 // 10],
+                     "time / no neurons": statistics.median(ratio(key, ("-", NONE)))})
     return rows, absent
 
 
-def neuron(steps: int = 16, batch: int = 64, threads: int = 2, rounds: int = 30, json: Path | None = None) -> None:
-    """Time a training step of each variant.
+def neuron(layers: str = "conv", steps: int = 16, batch: int = 64, threads: int = 2, rounds: int = 30,
+           json: Path | None = None) -> None:
+    """Time a training step of each variant in hard and smooth modes.
 
     Args:
+        layers: the network, as in `trainer fit --network.layers`
         steps: time steps T
         batch: recordings B
         threads: threads of torch
         rounds: rounds that are timed
         json: file for the table's values
     """
+    _table([(layers, steps, batch, rounds)], threads, tuple(PHI), json)
+
+
+def sizes(threads: int = 2, json: Path | None = None) -> None:
+    """Time a training step in hard mode at several sizes, up to a VGG.
+
+    Args:
+        threads: threads of torch
+        json: file for the table's values
+    """
+    _table(list(SIZES), threads, ("hard",), json)
+
+
+def _table(configurations: list[tuple[str, int, int, int]], threads: int, modes: tuple[str, ...],
+           json: Path | None) -> None:
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    rows, absent = measure(steps, batch, rounds)
+    rows, left_out = [], []
+    for configuration in configurations:
+        found, left_out = measure(*configuration, modes)
+        rows += found
     example = torch.zeros(1, 1), torch.tensor(0.9), torch.tensor(1.0)
-    print_table(rows, f"training step, 12c5s2-32c3s2-128, T={steps}, B={batch}, {threads} threads, {rounds} rounds; "
-                f"ours: {implementation(*example)}", json_file=json)
-    print(*absent, sep="\n", end="\n" * bool(absent))
+    print_table(rows, f"training step, {threads} threads; {DENSITY:.0%} of the input and {RATE:.0%} of each layer's "
+                f"neurons active in hard mode; ours: {implementation(*example)}", json_file=json)
+    print(*left_out, sep="\n", end="\n" * bool(left_out))
 
 
 if __name__ == "__main__":
-    run("benchmarks.neuron", {"measure": neuron})
+    run("benchmarks.neuron", {"measure": neuron, "sizes": sizes})

@@ -33,7 +33,7 @@ def by_events(y) -> bool:
 @pytest.fixture
 def always(monkeypatch):
     """Events whatever they cost."""
-    monkeypatch.setattr("trainer.sparse._limit", lambda needed, done: 1.0)
+    monkeypatch.setattr("trainer.sparse._limit", lambda *_: 1.0)
 
 
 def compare(layer, x, plain, tolerance=1e-12):

@@ -50,12 +50,18 @@ def library(name: str) -> tuple[ctypes.CDLL | None, str]:
     return None, reason
 
 
-def refusal(name: str, *tensors: Tensor) -> str | None:
-    """Why the library `name` cannot take these, of which the first has the type of all; or None."""
+def missing(name: str) -> str | None:
+    """Why the library is not there, or None."""
+    compiled, reason = library(name)
+    return None if compiled else reason
+
+
+def refusal(device: str, *tensors: Tensor) -> str | None:
+    """Why compiled code for `device` cannot take these, of which the first has the type of all; or None."""
     first = tensors[0]
     if os.environ.get("HARDSPIKE_KERNEL") == "torch":
         return "HARDSPIKE_KERNEL=torch"
-    if first.device.type != "cpu":
+    if first.device.type != device:
         return f"tensors on {first.device.type}"
     if first.dtype not in C_TYPES:
         return f"tensors of {first.dtype}"
@@ -63,9 +69,7 @@ def refusal(name: str, *tensors: Tensor) -> str | None:
         return "parameters of another type or device than the input"
     if type(first) is not Tensor or torch.compiler.is_compiling():
         return "tensors without memory of their own"
-    if first.numel() == 0:
-        return "no elements"
-    return None if library(name)[0] else library(name)[1]
+    return None if first.numel() else "no elements"
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -30,13 +30,13 @@ class _Scan(ctypes.Structure):
 
 def obstacle(current: Tensor, beta: Tensor, threshold: Tensor) -> str | None:
     """Why the library cannot take these, or None."""
-    return native.refusal("scan_native", current, beta, threshold)
+    return native.refusal("cpu", current, beta, threshold) or native.missing("scan_native")
 
 
 def forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
             reset: str) -> tuple[Tensor, Tensor]:
     """As `trainer.scan.lif_forward`."""
-    current = _dense(current.detach())
+    current = dense(current.detach())
     spikes, membrane = torch.empty_like(current), torch.empty_like(current)
     scan, _kept = _describe(current, beta, threshold, surrogate, hard, reset)
     _call("forward", current, scan, current, spikes, membrane)
@@ -58,7 +58,7 @@ def backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta:
     sums = [None if not needed else torch.empty_like(membrane[0], dtype=torch.float64) if value.numel() > 1 else
             torch.empty(_library().lif_blocks(ctypes.c_int64(scan.neurons)), dtype=torch.float64)
             for value, needed in zip((beta, threshold), learned, strict=True)]
-    _call("backward", membrane, scan, membrane, _laid_out_as(membrane, grad), _laid_out_as(membrane, grad_membrane),
+    _call("backward", membrane, scan, membrane, laid_out_as(membrane, grad), laid_out_as(membrane, grad_membrane),
           grad_current, *sums)
     return grad_current, *(None if found is None else
                            (found.sum_to_size(value.shape) if value.numel() > 1 else found.sum().reshape(value.shape))
@@ -94,12 +94,12 @@ def _call(name: str, like: Tensor, scan: _Scan, *tensors: Tensor | None) -> None
     getattr(_library(), f"lif_{name}_{native.C_TYPES[like.dtype]}")(ctypes.byref(scan), *map(native.pointer, tensors))
 
 
-def _dense(x: Tensor) -> Tensor:
+def dense(x: Tensor) -> Tensor:
     """x, copied unless its time steps follow each other in memory without gaps, in whatever order of other axes:
     `channels_last` stays what it is."""
     order = sorted(range(1, x.dim()), key=lambda axis: -x.stride(axis))
     return x if x.permute(0, *order).is_contiguous() else x.contiguous()
 
 
-def _laid_out_as(like: Tensor, x: Tensor | None) -> Tensor | None:
+def laid_out_as(like: Tensor, x: Tensor | None) -> Tensor | None:
     return x if x is None or x.stride() == like.stride() else torch.empty_like(like).copy_(x)

@@ -9,14 +9,14 @@ tests/test_scan_triton.py runs the same tests on it.
 """
 
 import math
-import os
 import sys
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from trainer.scan_native import _dense, _laid_out_as
+from trainer import native
+from trainer.scan_native import dense, laid_out_as
 from trainer.spikes import Surrogate
 from trainer.windows import Windows
 
@@ -26,19 +26,7 @@ BLOCK, WARPS = 256, 2
 
 def obstacle(current: Tensor, beta: Tensor, threshold: Tensor) -> str | None:
     """Why the kernels cannot take these, or None."""
-    if os.environ.get("HARDSPIKE_KERNEL") == "torch":
-        return "HARDSPIKE_KERNEL=torch"
-    if current.device.type != "cuda":
-        return f"tensors on {current.device.type}"
-    if current.dtype not in (torch.float32, torch.float64):
-        return f"tensors of {current.dtype}"
-    if any(other.dtype != current.dtype or other.device != current.device for other in (beta, threshold)):
-        return "parameters of another type or device than the input"
-    if type(current) is not Tensor or torch.compiler.is_compiling():
-        return "tensors without memory of their own"
-    if current.numel() == 0:
-        return "no elements"
-    return _trial(current.device)
+    return native.refusal("cuda", current, beta, threshold) or _trial(current.device)
 
 
 @cache
@@ -85,7 +73,7 @@ def version() -> str:
 def forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
             reset: str) -> tuple[Tensor, Tensor]:
     """As `trainer.scan.lif_forward`."""
-    current = _dense(current.detach())
+    current = dense(current.detach())
     spikes, membrane = torch.empty_like(current), torch.empty_like(current)
     _launch("forward", current, (current, spikes, membrane), (beta, threshold), surrogate, hard=hard, reset=reset)
     return spikes, membrane
@@ -99,7 +87,7 @@ def backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta:
     sums = [None if not needed else torch.empty_like(membrane[0], dtype=torch.float64) if value.numel() > 1 else
             torch.empty(_programs(membrane), dtype=torch.float64, device=membrane.device)
             for value, needed in zip((beta, threshold), learned, strict=True)]
-    _launch("backward", membrane, (membrane, _laid_out_as(membrane, grad), _laid_out_as(membrane, grad_membrane),
+    _launch("backward", membrane, (membrane, laid_out_as(membrane, grad), laid_out_as(membrane, grad_membrane),
                                    grad_current, *sums), (beta, threshold), surrogate,
             windows and _window_constants(windows).to(membrane.dtype).to(membrane.device, non_blocking=True),
             hard=hard, reset=reset, through_reset=not detach_reset and reset != "none",

@@ -29,7 +29,9 @@ PARTS, PART_BYTES = 16, 1 << 25
 threads, so that the sum does not depend on their number."""
 
 OVERHEAD = 64
-"""Of one event, in multiplications; measured as are the other numbers here."""
+"""Of one event, in multiplications."""
+CACHED = 1 << 18
+"""Weights that a core keeps at hand: 1 MiB of float32."""
 
 Listed = tuple[Tensor, Tensor, Tensor]
 """Events: where those of each sample begin, and the end; their places within the sample in memory; their values."""
@@ -61,7 +63,7 @@ class _Shape:
     def limit(self) -> float:
         """Share of nonzeros up to which events are faster."""
         needed = self.out * math.prod(self.kernel) / math.prod(self.stride)
-        return _limit(needed, self.lanes * math.prod(self.taps))
+        return _limit(needed, self.lanes * math.prod(self.taps), math.prod(_packed_size(self)) > CACHED)
 
     @property
     def out_size(self) -> tuple[int, int]:
@@ -117,23 +119,29 @@ def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def _trains_here(x: Tensor) -> bool:
-    return torch.is_grad_enabled() and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return torch.is_grad_enabled() and x.device.type == "cpu"
 
 
-def _limit(needed: float, done: int) -> float:
-    """Share of nonzeros up to which events are faster: a fifth, times the share of their work that is needed.
+def _precision(x: Tensor) -> torch.dtype:
+    """Of the input's gradient, the one product that stays dense. Sums over events are in float32 with autocast, too."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def _limit(needed: float, done: int, large: bool = False) -> float:
+    """Share of nonzeros up to which events are faster, as measured: 0.3, less where less of their work is needed.
 
     Args:
         needed: multiplications for an event, on average over its places.
         done: those that are done, with the filling of lanes and taps; what else an event costs is worth OVERHEAD more.
+        large: the weights that an event may choose from do not fit a core's own cache.
     """
-    return 0.2 * needed / (done + OVERHEAD)
+    return (0.18 if large else 0.3) * needed / (done + OVERHEAD)
 
 
 def _events(x: Tensor, weight: Tensor, limit: float) -> Listed | None:
     """The events of x (N, ...), dense in memory; None where more than `limit` of it is not zero, or where the library
     cannot take it."""
-    if native.refusal("sparse_native", x, weight):
+    if native.refusal("cpu", x, weight) or native.missing("sparse_native"):
         return None
     some = x[::max(1, len(x) // SAMPLED)]
     if torch.count_nonzero(some) > 2 * limit * some.numel():
@@ -159,7 +167,7 @@ class _Conv2d(torch.autograd.Function):
         out = x.new_empty(len(x), *shape.out_size, shape.out)
         _call("forward", x, _described(events, x[0].numel()), described, _packed(weight, shape), offset, out)
         ctx.save_for_backward(weight, *events)
-        ctx.shape, ctx.size = shape, x.shape
+        ctx.shape, ctx.size, ctx.precision = shape, x.shape, _precision(x)
         return out.permute(0, 3, 1, 2)
 
     @staticmethod
@@ -171,10 +179,10 @@ class _Conv2d(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             # of the input only its size is read, but an expanded scalar would be copied
-            like = torch.empty(ctx.size, dtype=grad.dtype, memory_format=torch.channels_last)
+            like = torch.empty(ctx.size, dtype=ctx.precision, memory_format=torch.channels_last)
             grad_x = torch.ops.aten.convolution_backward(
-                grad, like, weight.contiguous(memory_format=torch.channels_last), None, shape.stride, shape.padding,
-                (1, 1), False, (0, 0), 1, (True, False, False))[0]
+                grad.to(ctx.precision), like, weight.to(ctx.precision, memory_format=torch.channels_last), None,
+                shape.stride, shape.padding, (1, 1), False, (0, 0), 1, (True, False, False))[0].to(grad.dtype)
         described, _kept = _convolution(shape)
         parts = max(1, min(PARTS, len(grad), PART_BYTES // (described.weights * grad.element_size())))
         sums = grad.new_empty(parts, described.weights + shape.lanes)
@@ -193,13 +201,16 @@ class _Linear(torch.autograd.Function):
         packed = nn.functional.pad(weight.detach().t(), (0, out.shape[1] - len(weight))).contiguous()
         _call("dense_forward", x, _described(events, x.shape[1]), ctypes.c_int64(out.shape[1]), packed, out)
         ctx.save_for_backward(weight, *events)
+        ctx.precision = _precision(x)
         return out[:, :len(weight)]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         weight, *events = ctx.saved_tensors
-        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad.to(ctx.precision) @ weight.to(ctx.precision)).to(grad.dtype)
         lanes = _lanes(len(weight))
         rows = nn.functional.pad(grad, (0, lanes - len(weight))).contiguous()
         sums = grad.new_empty(weight.shape[1], lanes)
