@@ -112,6 +112,10 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path, monkeypatch):
     (["--network.layers", "4c3s0-8"], "are 1 or more"),
     (["--threads", "-1"], "must be 1 or more"),
     (["--augment.shift", "-1"], "must be at least 0"),
+    (["--lr", "1e300"], "lr 1e+300: must be at most 3.4e+38"),
+    (["--network.threshold", "1e300"], "network.threshold 1e+300: must be at most"),
+    (["--batch_size", "100000000000000000000"], "must be at most 9.22337e+18"),
+    (["--seed", "10000000000000"], "seed 10000000000000: must be at most"),
 ])
 def test_usage_errors_are_one_line_with_status_2(words, message, tmp_path, capfd):
     try:
@@ -156,9 +160,11 @@ def test_the_kept_epoch_is_the_latest_that_the_validation_part_cannot_tell_from_
     assert kept([0.9, 1.0, 0.9], samples=100) == 2
 
 
-def test_divergence_is_named(small):
-    with pytest.raises(HardspikeError, match=r"loss became .* in epoch 1"):
-        fit(replace(small, lr=1e30, method="surrogate", network=NetworkConfig(layers="4c5s4-16")))
+@pytest.mark.parametrize(("lr", "message"), [
+    (1e30, "loss became "), (3e38, "the optimizer's step failed .value cannot be converted")])
+def test_divergence_is_named(small, lr, message):
+    with pytest.raises(HardspikeError, match=rf"{message}.* in epoch 1; the run diverged: lower lr, gain or rho$"):
+        fit(replace(small, lr=lr, method="surrogate", network=NetworkConfig(layers="4c5s4-16")))
 
 
 # ------------------------------------------------------------------------------------------------ methods

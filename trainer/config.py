@@ -17,6 +17,10 @@ from trainer.spikes import Surrogate
 
 DEVICES = (None, "cpu", "cuda")
 PRECISIONS = ("float32", "bf16")
+LARGEST = 3.4e38
+"""Where float32 ends."""
+LARGEST_SEED = 2**39
+"""Every epoch and purpose has a generator, whose own seed is a multiple of it and takes 63 bits."""
 
 
 @dataclass
@@ -98,6 +102,10 @@ class FitConfig:
         if self.diagnose < 0:
             raise UsageError(f"diagnose {self.diagnose}: must be 0 (none) or more")
         check_augment(self.augment, self.data.steps)
+        for key, value in _flat(dataclasses.asdict(self)).items():
+            largest = {float: LARGEST, int: LARGEST_SEED if key == "seed" else 2**63 - 1}.get(type(value))
+            if largest is not None and abs(value) > largest:
+                raise UsageError(f"{key} {value}: must be at most {largest:.6g}; torch computes with no larger ones")
         for key in ("average", "label_smoothing"):
             if not 0 <= getattr(self, key) < 1:
                 raise UsageError(f"{key} {getattr(self, key)}: must lie in [0, 1)")
@@ -133,11 +141,13 @@ def from_dict(values: dict, source: str) -> FitConfig:
 
 def differences(one: FitConfig, other: FitConfig) -> list[str]:
     """`key: a -> b` for every value that differs; where the results and the recordings lie is no difference."""
-    def flat(values: dict, prefix: str = "") -> dict:
-        out = {}
-        for key, value in values.items():
-            out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        return out
-
-    a, b = flat(to_dict(one)), flat(to_dict(other))
+    a, b = _flat(to_dict(one)), _flat(to_dict(other))
     return [f"{key}: {a[key]} -> {b[key]}" for key in a if a[key] != b[key] and key not in ("out", "data.path")]
+
+
+def _flat(values: dict, prefix: str = "") -> dict:
+    """Nested keys joined by dots."""
+    out = {}
+    for key, value in values.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return out

@@ -261,16 +261,24 @@ class _Run:
         config = self.config
         value = self.method.gradient(self.network, self.loss, batch, draw, config, self.method_state).item()
         if not math.isfinite(value):
-            kept = ". last.pt holds the epoch before" if self.history else ""
-            raise HardspikeError(f"{config.out}: loss became {value} in epoch {self.method_state['epoch']}; the run "
-                                 f"diverged: lower lr, gain or rho{kept}")
-        self.optimizer.step()
+            raise self._diverged(f"loss became {value}")
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if "without overflow" not in str(error):  # torch's words where a factor of the step is beyond float32
+                raise
+            raise self._diverged(f"the optimizer's step failed ({error})") from error
         for leak in self.leaks:  # outside [0, 1] it would get no gradient to come back
             leak.data.clamp_(0, 1)
         self.schedule.step()
         if self.average:
             self.average.update_parameters(self.network)
         return value
+
+    def _diverged(self, what: str) -> HardspikeError:
+        kept = ". last.pt holds the epoch before" if self.history else ""
+        return HardspikeError(f"{self.config.out}: {what} in epoch {self.method_state['epoch']}; the run diverged: lower "
+                              f"lr, gain or rho{kept}")
 
     def loss(self, batch: Batch, precision: str | None = None) -> Tensor:
         """Cross-entropy, and the RMP loss where it is asked for; in `precision`, without it the configuration's."""
