@@ -1,8 +1,8 @@
 """One training run in several processes that `torchrun` started, each with its shard of every minibatch.
 
 What is promised is the run of one process with the joint minibatch, to rounding. So all that one process would compute
-over the minibatch is computed over all shards: gradients (`average`), BatchNorm's statistics (`join_statistics`), and
-what A2SG's search looks at (`gather`). Every process takes the same step from the same gradient; process 0 alone
+over the minibatch is computed over all shards: gradients (`average`), BatchNorm's statistics (`trainer.norm`), and what
+A2SG's search looks at (`gather`). Every process takes the same step from the same gradient; process 0 alone
 evaluates, prints and writes.
 
 Gradients are averaged here, explicitly, and not by wrapping the network in DistributedDataParallel. Its hooks fire in
@@ -20,9 +20,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from hardspike import HardspikeError
 
@@ -108,81 +106,3 @@ def check_same(tensors: Sequence[Tensor], where: str) -> None:
     if not (found == found[0]).all():
         raise HardspikeError(f"{where}: the weights of the {size()} processes have come apart; all have to be "
                              "of the same hardware, versions and number of threads")
-
-
-# ---------------------------------------------------------------------------------------------- BatchNorm
-
-
-def join_statistics(network: nn.Module) -> None:
-    """Give the BatchNorm layers in `network.layers` the statistics of the joint minibatch, in training."""
-    if size() > 1:
-        for name, layer in network.layers.items():
-            if isinstance(layer, _BatchNorm):
-                network.layers[name] = _JointBatchNorm(layer)
-
-
-class _JointBatchNorm(_BatchNorm):
-    """BatchNorm over the shards of all processes; parameters and buffers are those of `norm`.
-
-    torch.nn.SyncBatchNorm does the same, on GPUs only.
-    """
-
-    def __init__(self, norm: _BatchNorm):
-        nn.Module.__init__(self)
-        for key in ("num_features", "eps", "momentum", "affine", "track_running_stats", "training"):
-            setattr(self, key, getattr(norm, key))
-        for key, value in (*norm.named_parameters(), *norm.named_buffers()):
-            (self.register_parameter if isinstance(value, nn.Parameter) else self.register_buffer)(key, value)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            statistics = self.running_mean, self.running_var
-            return nn.functional.batch_norm(x, *statistics, self.weight, self.bias, eps=self.eps)
-        y, mean, variance = _JointNorm.apply(x, self.weight, self.bias, self.eps)
-        count = x.numel() // x.shape[1] * size()
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-        return y
-
-
-class _JointNorm(torch.autograd.Function):
-    """(x - mean)/sqrt(variance + eps)*weight + bias, with mean and variance over all processes.
-
-    Backward, of the sum of the losses of all processes, with g = dL/dy, n the joint number of values of a channel and
-    sums over all processes:
-
-        dL/dx = weight/sqrt(variance + eps) * (g - sum(g)/n - x_hat*sum(g*x_hat)/n)
-
-    The gradients of weight and bias are those of this process; `average` joins them.
-    """
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, eps):
-        axes = [0, *range(2, x.dim())]
-        variances, means = torch.var_mean(x.to(weight.dtype), axes, correction=0)  # x is bf16 in mixed precision
-        found = gather(torch.stack([means, variances])[None])
-        # of equally large shards: mean of the variances and variance of the means
-        mean, variance = found[:, 0].mean(0), found[:, 1].mean(0) + found[:, 0].var(0, correction=0)
-        ctx.save_for_backward(x, weight, mean, variance)
-        ctx.eps = eps
-        ctx.mark_non_differentiable(mean, variance)
-        return nn.functional.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps), mean, variance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, _mean, _variance):
-        x, weight, mean, variance = ctx.saved_tensors
-        inverse = (variance + ctx.eps).rsqrt()
-        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, mean, variance, mean, inverse, False, ctx.eps, [True, True, True])
-        sums = torch.stack([grad_bias, grad_weight])
-        average([sums])
-        # the mean over processes, of as many values each
-        along, across = sums / (x.numel() // x.shape[1])
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        scale = weight * inverse
-        slope = -scale * inverse * across
-        grad_x = grad_x + (x - mean.view(shape)) * slope.view(shape) - (scale * along).view(shape)
-        return grad_x.to(x.dtype), grad_weight, grad_bias, None

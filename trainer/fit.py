@@ -165,7 +165,6 @@ class _Run:
         self.theory = theory.report(network, self.method.hard)
         network.set_mode(self.method.hard, config.network.surrogate)
         network.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
-        distributed.join_statistics(network)
         self.leaks = [neuron.beta for neuron in network.neurons().values() if neuron.beta.requires_grad]
         weights = [p for p in network.parameters() if not any(p is leak for leak in self.leaks)]
         # decay would pull a learned leak towards forgetting

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hardspike import HardspikeError, atomic_path, cache_folder
 
@@ -70,6 +70,11 @@ def refusal(device: str, *tensors: Tensor) -> str | None:
     if type(first) is not Tensor or torch.compiler.is_compiling():
         return "tensors without memory of their own"
     return None if first.numel() else "no elements"
+
+
+def hooked(layer: nn.Module) -> bool:
+    """Whether somebody listens to calls of the layer, which compiled code in its place would not make."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -10,9 +10,11 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hardspike import UsageError, nearest
 from trainer.neurons import Leaky
+from trainer.norm import batch_norm
 from trainer.sparse import linear
 from trainer.spikes import Surrogate
 
@@ -121,9 +123,11 @@ class Network(nn.Module):
                 if membranes is not None:
                     membranes[name] = membrane
             elif self.readout == "linear" and name == "readout":
-                return layer(x.mean(0))
+                return linear(layer, x.mean(0))
             elif name in self.flattened:
                 continue
+            elif isinstance(layer, _BatchNorm):
+                x = batch_norm(layer, x.flatten(0, 1)).unflatten(0, (steps, -1))
             else:
                 x = linear(layer, x.flatten(0, 1)).unflatten(0, (steps, -1))
             if name in summands:

@@ -90,7 +90,7 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
     """
     if type(layer) is nn.Linear:
         return _dense(layer, x)
-    if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or not _trains_here(x):
+    if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or not _trains_here(layer, x):
         return layer(x)
     last = x.is_contiguous(memory_format=torch.channels_last)
     x = x if last else x.contiguous()
@@ -106,7 +106,7 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
-    if not _trains_here(x):
+    if not _trains_here(layer, x):
         return layer(x.flatten(1))
     weight = layer.weight
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
@@ -118,8 +118,8 @@ def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
     return _Linear.apply(x, weight, layer.bias, *events) if events else nn.functional.linear(x, weight, layer.bias)
 
 
-def _trains_here(x: Tensor) -> bool:
-    return torch.is_grad_enabled() and x.device.type == "cpu"
+def _trains_here(layer: nn.Module, x: Tensor) -> bool:
+    return torch.is_grad_enabled() and x.device.type == "cpu" and not native.hooked(layer)
 
 
 def _precision(x: Tensor) -> torch.dtype:
