@@ -276,8 +276,8 @@ class _Run:
 
     def _diverged(self, what: str) -> HardspikeError:
         kept = ". last.pt holds the epoch before" if self.history else ""
-        return HardspikeError(f"{self.config.out}: {what} in epoch {self.method_state['epoch']}; the run diverged: lower "
-                              f"lr, gain or rho{kept}")
+        return HardspikeError(f"{self.config.out}: {what} in epoch {self.method_state['epoch']}; the run diverged: "
+                              f"lower lr, gain or rho{kept}")
 
     def loss(self, batch: Batch, precision: str | None = None) -> Tensor:
         """Cross-entropy, and the RMP loss where it is asked for; in `precision`, without it the configuration's."""
