@@ -41,11 +41,15 @@ lava: $(STAMP)
 	$(BIN)/python -m eval parity runs/lava/best.pt --targets reference,loihi2,lava,onnxruntime --samples 100 --json runs/lava/parity.json
 	$(BIN)/python -m pytest tests/test_lava_parity.py -m lava
 
-# Speed, always as a ratio with both sides in one run; wants a quiet machine
+# Speed, always as a ratio with both sides in one run; wants a quiet machine. About ten minutes.
+# The peers come without what they ask for: that is a torchvision and a torchaudio, which they do not need here.
 bench: $(STAMP)
+	$(BIN)/pip install --quiet --no-deps spikingjelly==2.0.0 norse==1.1.0 loguru==0.7.3 || echo "peers left out"
 	$(BIN)/python -m benchmarks.neuron measure
+	$(BIN)/python -m benchmarks.neuron sizes
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.sast
+	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m targets setup lava
 	$(BIN)/python -m benchmarks.simulator
 

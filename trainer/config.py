@@ -44,8 +44,8 @@ class FitConfig:
         device: cpu or cuda; null takes cuda where there is one
         precision: float32, or bf16 for convolutions and linear layers in training (neurons, normalisation statistics,
             weights and all evaluation stay float32); checked against float32 before the first step
-        channels_last: keep pictures with their channels innermost, which is faster in most networks of convolutions;
-            the same results to rounding
+        channels_last: keep pictures with their channels innermost on a GPU, too, which is faster with bf16; training on
+            the CPU always does; the same results to rounding
         threads: CPU threads; null leaves torch's own choice
         diagnose: epochs between diagnostics of every layer (trainer.diagnostics), which go to the history and to
             TensorBoard; 0 for none
