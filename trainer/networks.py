@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hardspike import UsageError, nearest
+from trainer.native import hooked
 from trainer.neurons import Leaky
 from trainer.norm import batch_norm
 from trainer.sparse import linear
@@ -124,7 +125,7 @@ class Network(nn.Module):
                     membranes[name] = membrane
             elif self.readout == "linear" and name == "readout":
                 return linear(layer, x.mean(0))
-            elif name in self.flattened:
+            elif name in self.flattened and not hooked(layer):
                 continue
             elif isinstance(layer, _BatchNorm):
                 x = batch_norm(layer, x.flatten(0, 1)).unflatten(0, (steps, -1))
