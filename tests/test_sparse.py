@@ -100,6 +100,70 @@ def test_where_torchs_own_layers_run(monkeypatch):
     assert not by_events(linear(layer, few))
 
 
+@pytest.mark.parametrize(("layer", "shape"), [
+    (nn.Conv2d(2, 32, 3), (16, 3, 8, 8)), (nn.Conv2d(2, 32, 3), (16, 1, 8, 8)), (nn.Conv2d(2, 8, 6), (4, 2, 5, 5)),
+    (nn.Linear(300, 64), (64, 310)), (nn.Linear(300, 64), (64, 290)), (nn.Linear(300, 64), (64, 3, 10, 11))], ids=str)
+def test_what_does_not_fit_is_refused_by_torch(always, layer, shape):
+    with pytest.raises(RuntimeError):
+        linear(layer, sparse(*shape, dtype=torch.float32))
+
+
+def test_one_picture_without_a_batch_is_torchs(always):
+    layer, x = nn.Conv2d(2, 8, 3), sparse(2, 8, 8, dtype=torch.float32)
+    assert torch.equal(linear(layer, x), layer(x))
+
+
+@pytest.mark.parametrize("trained", [(False, False), (True, False), (False, True)])
+def test_frozen_parameters_get_no_gradient(always, trained):
+    for layer, x in ((nn.Conv2d(3, 17, 3), sparse(6, 3, 7, 7)), (nn.Linear(30, 17), sparse(9, 30))):
+        layer.double().weight.requires_grad_(trained[0])
+        layer.bias.requires_grad_(trained[1])
+        x.requires_grad_()
+        gradients = []
+        for y in (linear(layer, x), layer(x)):
+            wanted = [x, *(p for p in layer.parameters() if p.requires_grad)]
+            gradients.append(torch.autograd.grad(y.square().sum(), wanted))
+        for one, two in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+
+
+def test_outputs_may_be_changed_in_place(always):
+    for layer, x in ((nn.Conv2d(3, 17, 3), sparse(6, 3, 7, 7)), (nn.Linear(30, 17), sparse(9, 30))):
+        layer.double()
+        torch.testing.assert_close(linear(layer, x).relu_(), layer(x).relu(), rtol=1e-12, atol=1e-12)
+
+
+def test_mixed_precision_lowers_the_input_s_gradient_alone(always):
+    layer, x = nn.Conv2d(8, 32, 3), sparse(20, 8, 9, 9, share=0.05, dtype=torch.float32).requires_grad_()
+    grads = []
+    for low in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            y = linear(layer, x)
+        assert by_events(y) and y.dtype == torch.float32
+        grads.append(torch.autograd.grad(y.square().sum(), [x, layer.weight]))
+    (x_full, w_full), (x_low, w_low) = grads
+    assert torch.equal(w_full, w_low) and not torch.equal(x_full, x_low)
+    torch.testing.assert_close(x_full, x_low, rtol=0, atol=0.02 * x_full.abs().max().item())
+
+
+class Shifted(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def test_a_flatten_is_left_to_the_dense_layer_only_where_that_reads_pictures():
+    frames = (torch.rand(3, 4, 2, 12, 12) < 0.1).float()
+    network = build(NetworkConfig("4c3-20"), (2, 12, 12), 5)
+    network.layers["dense2"] = nn.utils.parametrizations.weight_norm(network.layers["dense2"])
+    assert network(frames).shape == (4, 5)
+    readout = build(NetworkConfig("4c3"), (2, 12, 12), 5)
+    plain = readout(frames)
+    shifted = Shifted(4 * 144, 5)
+    shifted.load_state_dict(readout.layers["readout"].state_dict())
+    readout.layers["readout"] = shifted
+    torch.testing.assert_close(readout(frames), plain + 1)
+
+
 def test_few_samples_do_not_decide_for_all():
     x = torch.zeros(64, 4, 6, 6)
     x[1::2] = 1  # what is looked at first is empty

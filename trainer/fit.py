@@ -231,6 +231,8 @@ class _Run:
                 total += self.step(next(first), lambda: next(second))
         seconds = time.perf_counter() - began
         self.method_state.pop("previous", None)
+        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
+            raise self._diverged("weights became infinite or no numbers")
         distributed.check_same(list(self.network.parameters()), f"{config.out}: epoch {epoch}")
         smooth, hard = (evaluate(self.kept, self.data, self.data.validation, mode) for mode in (False, True))
         row = {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -16,29 +17,45 @@ namespace {
 
 Pool pool = nullptr;
 
-// `body(item)` for every item; its results must not depend on who takes which.
+// `body(item)` for every item; its results must not depend on who takes which. Throws what any of them threw.
 template <class Body> void share(int64_t threads, int64_t items, Body body) {
     std::atomic<int64_t> next{0};
+    std::atomic<bool> failed{false};
     auto work = [&] {
-        for (int64_t item; (item = next.fetch_add(1)) < items;)
-            body(item);
+        try {
+            for (int64_t item; (item = next.fetch_add(1)) < items;)
+                body(item);
+        } catch (const std::bad_alloc &) {
+            failed = true;
+        }
     };
     threads = std::min(threads, items);
-    if (threads <= 1)
-        return work();
-    if (pool)
-        return pool([](void *data) { (*static_cast<decltype(work) *>(data))(); }, &work,
-                    static_cast<unsigned>(threads), 0);
     std::vector<std::thread> others;
-    try {
-        for (int64_t i = 1; i < threads; i++)
-            others.emplace_back(work);
-    } catch (const std::system_error &) {
-        // no more threads to be had: those there are do everything
+    if (pool && threads > 1)
+        pool([](void *data) { (*static_cast<decltype(work) *>(data))(); }, &work, static_cast<unsigned>(threads), 0);
+    else {
+        try {
+            for (int64_t i = 1; i < threads; i++)
+                others.emplace_back(work);
+        } catch (const std::system_error &) {
+            // no more threads to be had: those there are do everything
+        }
+        work();
+        for (auto &other : others)
+            other.join();
     }
-    work();
-    for (auto &other : others)
-        other.join();
+    if (failed)
+        throw std::bad_alloc();
+}
+
+// 0, or 1 where memory did not suffice: no exception may leave a library.
+template <class Body> int guarded(Body body) {
+    try {
+        body();
+    } catch (const std::bad_alloc &) {
+        return 1;
+    }
+    return 0;
 }
 
 }  // namespace

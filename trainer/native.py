@@ -50,12 +50,6 @@ def library(name: str) -> tuple[ctypes.CDLL | None, str]:
     return None, reason
 
 
-def missing(name: str) -> str | None:
-    """Why the library is not there, or None."""
-    compiled, reason = library(name)
-    return None if compiled else reason
-
-
 def refusal(device: str, *tensors: Tensor) -> str | None:
     """Why compiled code for `device` cannot take these, of which the first has the type of all; or None."""
     first = tensors[0]
@@ -67,19 +61,34 @@ def refusal(device: str, *tensors: Tensor) -> str | None:
         return f"tensors of {first.dtype}"
     if any(other.dtype != first.dtype or other.device != first.device for other in tensors):
         return "parameters of another type or device than the input"
-    if type(first) is not Tensor or torch.compiler.is_compiling():
+    if type(first) is not Tensor or torch.compiler.is_compiling() or any(other.is_neg() for other in tensors):
         return "tensors without memory of their own"
     return None if first.numel() else "no elements"
+
+
+def obstacle(name: str, *tensors: Tensor) -> str | None:
+    """Why the library `name` cannot take these, of which the first has the type of all; or None."""
+    return refusal("cpu", *tensors) or (None if library(name)[0] else library(name)[1])
+
+
+def call(name: str, function: str, *arguments: Tensor | ctypes.Structure | int | None) -> None:
+    """`function` of the library `name`; tensors as pointers to their elements, structures by reference.
+
+    Raises:
+        MemoryError: what it needs for itself is not to be had.
+    """
+    def given(argument):
+        if argument is None or isinstance(argument, Tensor):
+            return ctypes.c_void_p(None if argument is None else argument.data_ptr())
+        return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else ctypes.c_int64(argument)
+
+    if getattr(library(name)[0], function)(*map(given, arguments)):
+        raise MemoryError(f"{function}: out of memory")
 
 
 def hooked(layer: nn.Module) -> bool:
     """Whether somebody listens to calls of the layer, which compiled code in its place would not make."""
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
-
-
-def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Where the elements of a tensor begin; null for None."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 def _torch_pool() -> ctypes.c_void_p:

@@ -100,9 +100,7 @@ class Network(nn.Module):
         self.layers = nn.ModuleDict(layers)
         self.readout = readout
         self.sums = sums or {}
-        # `linear` reads pictures as they lie in memory
-        self.flattened = {name for (name, layer), after in pairwise(layers.items())
-                          if isinstance(layer, nn.Flatten) and isinstance(after[1], nn.Linear)}
+        self.after = dict(pairwise(layers))
 
     def forward(self, frames: Tensor, record: dict[str, Tensor] | None = None,
                 membranes: dict[str, Tensor] | None = None) -> Tensor:
@@ -125,7 +123,7 @@ class Network(nn.Module):
                     membranes[name] = membrane
             elif self.readout == "linear" and name == "readout":
                 return linear(layer, x.mean(0))
-            elif name in self.flattened and not hooked(layer):
+            elif self._read_as_it_lies(name) and name not in summands:
                 continue
             elif isinstance(layer, _BatchNorm):
                 x = batch_norm(layer, x.flatten(0, 1)).unflatten(0, (steps, -1))
@@ -134,6 +132,12 @@ class Network(nn.Module):
             if name in summands:
                 outputs[name] = x
         return x.sum(0)
+
+    def _read_as_it_lies(self, name: str) -> bool:
+        """Whether the layer flattens pictures for a dense layer, as `linear` does by itself at less cost."""
+        layer = self.layers[name]
+        return (type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1) and not hooked(layer)
+                and name in self.after and type(self.layers[self.after[name]]) is nn.Linear)
 
     def neurons(self) -> dict[str, Leaky]:
         """The spiking layers by name, in order."""

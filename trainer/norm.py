@@ -3,10 +3,11 @@
 import ctypes
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hardspike import HardspikeError
 from trainer import distributed, native
 
 
@@ -19,12 +20,26 @@ def batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
     the same size.
 
     torch.nn.SyncBatchNorm does this on GPUs only.
+
+    Raises:
+        HardspikeError: in training a channel has one value only, or several processes run a layer that is not as
+            `trainer.networks` makes it.
     """
-    if not layer.training or (distributed.size() == 1 and (
-            native.hooked(layer) or _obstacle(x, layer.weight))):
+    if not layer.training:
         return layer(x)
-    y, mean, variance = _Norm.apply(x, layer.weight, layer.bias, layer.eps)
+    usual = (type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d) and x.dim() in (2, 4) and layer.affine
+             and layer.track_running_stats and layer.momentum is not None)
+    several = distributed.size() > 1
+    if not several and (not usual or native.hooked(layer) or _obstacle(x, layer.weight)):
+        return layer(x)
+    if not usual:
+        raise HardspikeError(f"{layer}: several processes train BatchNorm1d and BatchNorm2d with weights and running "
+                             "statistics only; train it in one")
     count = x.numel() // x.shape[1] * distributed.size()
+    if count < 2:
+        raise HardspikeError(f"{layer}: one value a channel in a minibatch has no variance; take more recordings or "
+                             "time steps")
+    y, mean, variance = _Norm.apply(x, layer.weight, layer.bias, layer.eps)
     with torch.no_grad():
         layer.num_batches_tracked += 1
         layer.running_mean.lerp_(mean, layer.momentum)
@@ -34,7 +49,7 @@ def batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
 
 def _obstacle(x: Tensor, weight: Tensor) -> str | None:
     """Why the library cannot take these, or None."""
-    return native.refusal("cpu", x, weight) or native.missing("norm_native")
+    return native.obstacle("norm_native", x, weight)
 
 
 class _Norm(torch.autograd.Function):
@@ -78,7 +93,7 @@ class _Norm(torch.autograd.Function):
         grad = _rows_inside(grad)
         inverse = (variance + ctx.eps).rsqrt()
         if ctx.native:
-            sums = torch.empty(2, len(mean), dtype=torch.float64)
+            sums = x.new_empty(2, len(mean), dtype=torch.float64)
             _call("gradient_sums", x, x, grad, mean.double(), sums)
         else:
             axes = [0, *range(2, x.dim())]
@@ -112,7 +127,7 @@ def _beside(values: Tensor, x: Tensor) -> Tensor:
 def _moments(x: Tensor, compiled: bool) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel, float64 from the library."""
     if compiled:
-        found = torch.empty(2, x.shape[1], dtype=torch.float64)
+        found = x.new_empty(2, x.shape[1], dtype=torch.float64)
         _call("moments", x, x, *found)
         return found[0], found[1]
     variance, mean = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
@@ -121,5 +136,4 @@ def _moments(x: Tensor, compiled: bool) -> tuple[Tensor, Tensor]:
 
 def _call(name: str, x: Tensor, *tensors: Tensor) -> None:
     rows = _Rows(x.numel() // x.shape[1], x.shape[1], torch.get_num_threads())
-    library, _ = native.library("norm_native")
-    getattr(library, f"norm_{name}_{native.C_TYPES[x.dtype]}")(ctypes.byref(rows), *map(native.pointer, tensors))
+    native.call("norm_native", f"norm_{name}_{native.C_TYPES[x.dtype]}", rows, *tensors)

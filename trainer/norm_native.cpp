@@ -44,7 +44,7 @@ template <class real> std::vector<real> tiled(const Cut &cut, int64_t channels, 
     return found;
 }
 
-// `row(at, place)` for elements `at` of rows first .. last, `place` within the tile; vectors as far as rows allow.
+// `element(at, place)` for elements `at` of rows first .. last, `place` within the tile; whole tiles as far as they go.
 template <class Element> inline void each(const Cut &cut, int64_t channels, int64_t first, int64_t last,
                                           Element element) {
     int64_t r = first;
@@ -95,16 +95,13 @@ template <class real> void moments(const Rows &r, const real *x, double *mean, d
             sum[j] += away * away;
         });
         fold(cut, channels, sum, mine + channels);
-        for (int64_t c = 0; c < channels; c++) {
-            // about the mean that was rounded to `real`, seen from the exact one
-            const double exact = mine[c] / (last - first), off = exact - centre[c];
-            mine[channels + c] -= off * off * (last - first);
-            mine[2 * channels + c] = exact * mine[c];
-        }
+        for (int64_t c = 0; c < channels; c++)
+            mine[2 * channels + c] = mine[c] * mine[c] / (last - first);
     });
     for (int64_t c = 0; c < channels; c++) {
         mean[c] = sums[c] / r.rows;
-        variance[c] = std::max(0.0, (sums[channels + c] + sums[2 * channels + c] - mean[c] * sums[c]) / r.rows);
+        const double found = (sums[channels + c] + sums[2 * channels + c] - mean[c] * sums[c]) / r.rows;
+        variance[c] = found < 0 ? 0 : found;  // NaN stays NaN
     }
 }
 
@@ -156,18 +153,18 @@ template <class real> void gradient(const Rows &r, const real *x, const real *g,
 }  // namespace
 
 #define FOR_TYPE(real)                                                                                                 \
-    void norm_moments_##real(const Rows *r, const real *x, double *mean, double *variance) {                           \
-        moments(*r, x, mean, variance);                                                                                \
+    int norm_moments_##real(const Rows *r, const real *x, double *mean, double *variance) {                            \
+        return guarded([&] { moments(*r, x, mean, variance); });                                                       \
     }                                                                                                                  \
-    void norm_normalise_##real(const Rows *r, const real *x, const double *scale, const double *shift, real *y) {      \
-        normalise(*r, x, scale, shift, y);                                                                             \
+    int norm_normalise_##real(const Rows *r, const real *x, const double *scale, const double *shift, real *y) {       \
+        return guarded([&] { normalise(*r, x, scale, shift, y); });                                                    \
     }                                                                                                                  \
-    void norm_gradient_sums_##real(const Rows *r, const real *x, const real *g, const double *mean, double *sums) {    \
-        gradient_sums(*r, x, g, mean, sums);                                                                           \
+    int norm_gradient_sums_##real(const Rows *r, const real *x, const real *g, const double *mean, double *sums) {     \
+        return guarded([&] { gradient_sums(*r, x, g, mean, sums); });                                                  \
     }                                                                                                                  \
-    void norm_gradient_##real(const Rows *r, const real *x, const real *g, const double *mean, const double *a,        \
+    int norm_gradient_##real(const Rows *r, const real *x, const real *g, const double *mean, const double *a,         \
                               const double *b, const double *c, real *grad) {                                          \
-        gradient(*r, x, g, mean, a, b, c, grad);                                                                       \
+        return guarded([&] { gradient(*r, x, g, mean, a, b, c, grad); });                                              \
     }
 
 extern "C" {

@@ -351,21 +351,21 @@ extern "C" {
 
 int64_t lif_blocks(int64_t neurons) { return blocks_of(neurons); }
 
-void lif_forward_float(const Scan *scan, const float *current, float *spikes, float *membrane) {
-    forward(*scan, current, spikes, membrane);
+int lif_forward_float(const Scan *scan, const float *current, float *spikes, float *membrane) {
+    return guarded([&] { forward(*scan, current, spikes, membrane); });
 }
 
-void lif_forward_double(const Scan *scan, const double *current, double *spikes, double *membrane) {
-    forward(*scan, current, spikes, membrane);
+int lif_forward_double(const Scan *scan, const double *current, double *spikes, double *membrane) {
+    return guarded([&] { forward(*scan, current, spikes, membrane); });
 }
 
-void lif_backward_float(const Scan *scan, const float *membrane, const float *grad, const float *grad_membrane,
+int lif_backward_float(const Scan *scan, const float *membrane, const float *grad, const float *grad_membrane,
                         float *grad_current, double *grad_beta, double *grad_threshold) {
-    backward(*scan, membrane, grad, grad_membrane, grad_current, grad_beta, grad_threshold);
+    return guarded([&] { backward(*scan, membrane, grad, grad_membrane, grad_current, grad_beta, grad_threshold); });
 }
 
-void lif_backward_double(const Scan *scan, const double *membrane, const double *grad, const double *grad_membrane,
+int lif_backward_double(const Scan *scan, const double *membrane, const double *grad, const double *grad_membrane,
                          double *grad_current, double *grad_beta, double *grad_threshold) {
-    backward(*scan, membrane, grad, grad_membrane, grad_current, grad_beta, grad_threshold);
+    return guarded([&] { backward(*scan, membrane, grad, grad_membrane, grad_current, grad_beta, grad_threshold); });
 }
 }

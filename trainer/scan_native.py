@@ -30,7 +30,7 @@ class _Scan(ctypes.Structure):
 
 def obstacle(current: Tensor, beta: Tensor, threshold: Tensor) -> str | None:
     """Why the library cannot take these, or None."""
-    return native.refusal("cpu", current, beta, threshold) or native.missing("scan_native")
+    return native.obstacle("scan_native", current, beta, threshold)
 
 
 def forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
@@ -56,7 +56,7 @@ def backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta:
         scan.widths = widths.data_ptr()
     grad_current = torch.empty_like(membrane)
     sums = [None if not needed else torch.empty_like(membrane[0], dtype=torch.float64) if value.numel() > 1 else
-            torch.empty(_library().lif_blocks(ctypes.c_int64(scan.neurons)), dtype=torch.float64)
+            torch.empty(native.library("scan_native")[0].lif_blocks(ctypes.c_int64(scan.neurons)), dtype=torch.float64)
             for value, needed in zip((beta, threshold), learned, strict=True)]
     _call("backward", membrane, scan, membrane, laid_out_as(membrane, grad), laid_out_as(membrane, grad_membrane),
           grad_current, *sums)
@@ -86,12 +86,8 @@ def _describe(like: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogat
     return scan, kept
 
 
-def _library() -> ctypes.CDLL:
-    return native.library("scan_native")[0]
-
-
 def _call(name: str, like: Tensor, scan: _Scan, *tensors: Tensor | None) -> None:
-    getattr(_library(), f"lif_{name}_{native.C_TYPES[like.dtype]}")(ctypes.byref(scan), *map(native.pointer, tensors))
+    native.call("scan_native", f"lif_{name}_{native.C_TYPES[like.dtype]}", scan, *tensors)
 
 
 def dense(x: Tensor) -> Tensor:

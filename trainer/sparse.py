@@ -3,7 +3,8 @@
 Spikes are: a layer whose input is nonzero in one place of twenty needs a twentieth of the multiplications of its output
 and of its weights' gradient (its input's gradient stays dense). `linear` lists what is not zero, the events, and adds
 up the weights that they choose, in C++ (sparse_native.cpp, compiled by `trainer.native`). These are the sums of torch's
-layer in another order, so they differ by rounding. Without gradients, in evaluation and export, the layers themselves
+layer in another order, so they differ by rounding (and a weight that is not finite is not multiplied by zeros: the
+trainer checks the weights themselves). Where no gradient is asked for, in evaluation and export, the layers themselves
 are called: what is compared spike for spike with an exported graph is torch's own.
 
 For the backward the events are saved, not the input.
@@ -60,6 +61,12 @@ class _Shape:
         return tuple(-(-k // s) for k, s in zip(self.kernel, self.stride, strict=True))
 
     @property
+    def fits(self) -> bool:
+        """Whether there is an output, and all places have 32 bits."""
+        grid = math.prod(n + 2 * (p + k) for n, p, k in zip(self.size, self.padding, self.kernel, strict=True))
+        return min(self.out_size) > 0 and max(grid * self.lanes, math.prod(_packed_size(self))) < 1 << 31
+
+    @property
     def limit(self) -> float:
         """Share of nonzeros up to which events are faster."""
         needed = self.out * math.prod(self.kernel) / math.prod(self.stride)
@@ -88,15 +95,18 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
 
     nn.Linear also takes a picture (N, C, H, W), which it reads as if nn.Flatten had been there.
     """
-    if type(layer) is nn.Linear:
+    if type(layer) is nn.Linear and x.dim() in (2, 4):
         return _dense(layer, x)
     if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or not _trains_here(layer, x):
         return layer(x)
     last = x.is_contiguous(memory_format=torch.channels_last)
     x = x if last else x.contiguous()
-    plain = layer.groups == 1 and layer.dilation == (1, 1) and not isinstance(layer.padding, str)
-    shape = _Shape(*layer.weight.shape[:2], tuple(x.shape[2:]), layer.kernel_size, layer.stride, layer.padding, last)
-    events = _events(x, layer.weight, shape.limit) if plain else None
+    events = None
+    if layer.groups == 1 and layer.dilation == (1, 1) and not isinstance(layer.padding, str) and (
+            x.dim() == 4 and x.shape[1] == layer.in_channels):
+        shape = _Shape(*layer.weight.shape[:2], tuple(x.shape[2:]), layer.kernel_size, layer.stride, layer.padding,
+                       last)
+        events = _events(x, layer.weight, shape.limit) if shape.fits else None
     if events:
         return _Conv2d.apply(x, layer.weight, layer.bias, shape, *events)
     # on CPUs torch's convolutions are faster in this layout, backward by a factor of two
@@ -114,7 +124,9 @@ def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
         weight = weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
         x = x.permute(0, 2, 3, 1)
     x = x.flatten(1).contiguous()
-    events = _events(x, weight, _limit(len(weight), _lanes(len(weight))))
+    events = None
+    if x.shape[1] == weight.shape[1]:
+        events = _events(x, weight, _limit(len(weight), _lanes(len(weight))))
     return _Linear.apply(x, weight, layer.bias, *events) if events else nn.functional.linear(x, weight, layer.bias)
 
 
@@ -124,7 +136,8 @@ def _trains_here(layer: nn.Module, x: Tensor) -> bool:
 
 def _precision(x: Tensor) -> torch.dtype:
     """Of the input's gradient, the one product that stays dense. Sums over events are in float32 with autocast, too."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    low = torch.is_autocast_enabled("cpu") and x.dtype == torch.float32
+    return torch.get_autocast_dtype("cpu") if low else x.dtype
 
 
 def _limit(needed: float, done: int, large: bool = False) -> float:
@@ -141,18 +154,18 @@ def _limit(needed: float, done: int, large: bool = False) -> float:
 def _events(x: Tensor, weight: Tensor, limit: float) -> Listed | None:
     """The events of x (N, ...), dense in memory; None where more than `limit` of it is not zero, or where the library
     cannot take it."""
-    if native.refusal("cpu", x, weight) or native.missing("sparse_native"):
+    if native.obstacle("sparse_native", x, weight):
         return None
     some = x[::max(1, len(x) // SAMPLED)]
     if torch.count_nonzero(some) > 2 * limit * some.numel():
         return None
-    found = torch.empty(len(x), dtype=torch.int64)
+    found = x.new_empty(len(x), dtype=torch.int64)
     _call("count", x, _Events(len(x), x[0].numel(), torch.get_num_threads()), x, found)
     first = nn.functional.pad(found.cumsum(0), (1, 0))
     total = int(first[-1])
     if total > limit * x.numel():
         return None
-    index, value = torch.empty(total, dtype=torch.int32), x.new_empty(total)
+    index, value = x.new_empty(total, dtype=torch.int32), x.new_empty(total)
     _call("list", x, _described((first, index, value), x[0].numel()), x, index, value)
     return first, index, value
 
@@ -164,11 +177,12 @@ class _Conv2d(torch.autograd.Function):
         offset = weight.new_zeros(shape.lanes)
         if bias is not None:
             offset[:shape.out] = bias.detach()
-        out = x.new_empty(len(x), *shape.out_size, shape.out)
+        out = torch.empty((len(x), shape.out, *shape.out_size), dtype=x.dtype, device=x.device,
+                          memory_format=torch.channels_last)
         _call("forward", x, _described(events, x[0].numel()), described, _packed(weight, shape), offset, out)
         ctx.save_for_backward(weight, *events)
         ctx.shape, ctx.size, ctx.precision = shape, x.shape, _precision(x)
-        return out.permute(0, 3, 1, 2)
+        return out
 
     @staticmethod
     @once_differentiable
@@ -179,14 +193,16 @@ class _Conv2d(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             # of the input only its size is read, but an expanded scalar would be copied
-            like = torch.empty(ctx.size, dtype=ctx.precision, memory_format=torch.channels_last)
+            like = torch.empty(ctx.size, dtype=ctx.precision, device=grad.device, memory_format=torch.channels_last)
             grad_x = torch.ops.aten.convolution_backward(
                 grad.to(ctx.precision), like, weight.to(ctx.precision, memory_format=torch.channels_last), None,
                 shape.stride, shape.padding, (1, 1), False, (0, 0), 1, (True, False, False))[0].to(grad.dtype)
+        if not any(ctx.needs_input_grad[1:3]):
+            return grad_x, *(None,) * (3 + len(events))
         described, _kept = _convolution(shape)
         parts = max(1, min(PARTS, len(grad), PART_BYTES // (described.weights * grad.element_size())))
         sums = grad.new_empty(parts, described.weights + shape.lanes)
-        _call("gradient", grad, _described(events, ctx.size[1:].numel()), described, grad, ctypes.c_int64(parts), sums)
+        _call("gradient", grad, _described(events, ctx.size[1:].numel()), described, grad, parts, sums)
         weights, bias = sums[0].split((described.weights, shape.lanes))
         grad_bias = bias[:shape.out].clone() if ctx.needs_input_grad[2] else None
         return grad_x, _unpacked(weights, shape), grad_bias, None, *(None,) * len(events)
@@ -199,10 +215,10 @@ class _Linear(torch.autograd.Function):
         if bias is not None:
             out[:, :len(weight)] = bias.detach()
         packed = nn.functional.pad(weight.detach().t(), (0, out.shape[1] - len(weight))).contiguous()
-        _call("dense_forward", x, _described(events, x.shape[1]), ctypes.c_int64(out.shape[1]), packed, out)
+        _call("dense_forward", x, _described(events, x.shape[1]), out.shape[1], packed, out)
         ctx.save_for_backward(weight, *events)
         ctx.precision = _precision(x)
-        return out[:, :len(weight)]
+        return out if out.shape[1] == len(weight) else out[:, :len(weight)].clone()
 
     @staticmethod
     @once_differentiable
@@ -211,10 +227,12 @@ class _Linear(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = (grad.to(ctx.precision) @ weight.to(ctx.precision)).to(grad.dtype)
+        if not any(ctx.needs_input_grad[1:3]):
+            return grad_x, *(None,) * (2 + len(events))
         lanes = _lanes(len(weight))
         rows = nn.functional.pad(grad, (0, lanes - len(weight))).contiguous()
         sums = grad.new_empty(weight.shape[1], lanes)
-        _call("dense_gradient", grad, _described(events, weight.shape[1]), ctypes.c_int64(lanes), rows, sums)
+        _call("dense_gradient", grad, _described(events, weight.shape[1]), lanes, rows, sums)
         grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
         return grad_x, sums[:, :len(weight)].t(), grad_bias, *(None,) * len(events)
 
@@ -248,14 +266,15 @@ def _tables(shape: _Shape) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """
     grid, firsts, phases = [], [], []
     for n, out, k, s, p in zip(shape.size, shape.out_size, shape.taps, shape.stride, shape.padding, strict=True):
-        last = (torch.arange(n) + p) // s  # with a margin of taps - 1 in front, this is where the first one is
+        seen = torch.arange(n, device="cpu") + p
+        last = seen // s  # with a margin of taps - 1 in front, this is where the first one is
         grid.append(max(out + k - 1, int(last[-1]) + k))
         firsts.append(last)
-        phases.append((torch.arange(n) + p) % s)
+        phases.append(seen % s)
     place = firsts[0][:, None] * grid[1] + firsts[1]
     block = phases[0][:, None] * shape.stride[1] + phases[1]
     place = place.expand(shape.channels, *shape.size)
-    block = block * shape.channels + torch.arange(shape.channels)[:, None, None]
+    block = block * shape.channels + torch.arange(shape.channels, device="cpu")[:, None, None]
     if shape.channels_last:
         place, block = place.permute(1, 2, 0), block.permute(1, 2, 0)
     place, block = (place.flatten() * shape.lanes).int(), (block.flatten() * math.prod(shape.taps) * shape.lanes).int()
@@ -280,11 +299,5 @@ def _unpacked(packed: Tensor, shape: _Shape) -> Tensor:
     return weight.reshape(shape.lanes, shape.channels, ty * sy, tx * sx)[:shape.out, :, :ky, :kx].contiguous()
 
 
-def _call(name: str, like: Tensor, events: _Events, *arguments: Tensor | ctypes.Structure | ctypes.c_int64) -> None:
-    def given(argument):
-        if isinstance(argument, Tensor):
-            return native.pointer(argument)
-        return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else argument
-
-    library, _ = native.library("sparse_native")
-    getattr(library, f"sparse_{name}_{native.C_TYPES[like.dtype]}")(ctypes.byref(events), *map(given, arguments))
+def _call(name: str, like: Tensor, *arguments: Tensor | ctypes.Structure | int) -> None:
+    native.call("sparse_native", f"sparse_{name}_{native.C_TYPES[like.dtype]}", *arguments)

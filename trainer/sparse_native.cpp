@@ -195,23 +195,25 @@ template <class real> void dense_gradient(int64_t lanes, const Events &events, c
 }  // namespace
 
 #define FOR_TYPE(real)                                                                                                 \
-    void sparse_count_##real(const Events *events, const real *x, int64_t *found) { count(*events, x, found); }        \
-    void sparse_list_##real(const Events *events, const real *x, int32_t *index, real *value) {                        \
-        list(*events, x, index, value);                                                                                \
+    int sparse_count_##real(const Events *events, const real *x, int64_t *found) {                                     \
+        return guarded([&] { count(*events, x, found); });                                                             \
     }                                                                                                                  \
-    void sparse_forward_##real(const Events *events, const Convolution *c, const real *weight, const real *bias,       \
+    int sparse_list_##real(const Events *events, const real *x, int32_t *index, real *value) {                         \
+        return guarded([&] { list(*events, x, index, value); });                                                       \
+    }                                                                                                                  \
+    int sparse_forward_##real(const Events *events, const Convolution *c, const real *weight, const real *bias,        \
                                real *out) {                                                                            \
-        forward(*c, *events, weight, bias, out);                                                                       \
+        return guarded([&] { forward(*c, *events, weight, bias, out); });                                              \
     }                                                                                                                  \
-    void sparse_gradient_##real(const Events *events, const Convolution *c, const real *grad, int64_t parts,           \
+    int sparse_gradient_##real(const Events *events, const Convolution *c, const real *grad, int64_t parts,            \
                                 real *sums) {                                                                          \
-        gradient(*c, *events, grad, parts, sums);                                                                      \
+        return guarded([&] { gradient(*c, *events, grad, parts, sums); });                                             \
     }                                                                                                                  \
-    void sparse_dense_forward_##real(const Events *events, int64_t lanes, const real *weight, real *out) {             \
-        dense_forward(lanes, *events, weight, out);                                                                    \
+    int sparse_dense_forward_##real(const Events *events, int64_t lanes, const real *weight, real *out) {              \
+        return guarded([&] { dense_forward(lanes, *events, weight, out); });                                           \
     }                                                                                                                  \
-    void sparse_dense_gradient_##real(const Events *events, int64_t lanes, const real *grad, real *sums) {             \
-        dense_gradient(lanes, *events, grad, sums);                                                                    \
+    int sparse_dense_gradient_##real(const Events *events, int64_t lanes, const real *grad, real *sums) {              \
+        return guarded([&] { dense_gradient(lanes, *events, grad, sums); });                                           \
     }
 
 extern "C" {
