@@ -41,9 +41,13 @@ def compare(layer, x, plain, tolerance=1e-12):
     x.requires_grad_()
     ours, theirs = linear(layer, x), plain(x)
     assert by_events(ours)
+    compare_gradients(ours, theirs, [x, *layer.parameters()], tolerance)
+
+
+def compare_gradients(ours, theirs, wanted, tolerance=1e-12):
+    """And the outputs themselves."""
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
     grad = torch.randn_like(theirs)
-    wanted = [x, *layer.parameters()]
     gradients = (torch.autograd.grad(y, wanted, grad) for y in (ours, theirs))
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance)
@@ -69,7 +73,7 @@ def test_a_dense_layer_equals_torchs(always, inputs, out, bias):
 def test_a_dense_layer_reads_a_picture_as_flatten_does(layout, share):
     layer = nn.Linear(6 * 5 * 4, 40).double()
     x = sparse(20, 6, 5, 4, share=share).contiguous(memory_format=layout)
-    torch.testing.assert_close(linear(layer, x), layer(x.flatten(1)), rtol=1e-12, atol=1e-12)
+    compare_gradients(linear(layer, x.requires_grad_()), layer(x.flatten(1)), [x, *layer.parameters()])
 
 
 def test_float32_differs_by_rounding_only():

@@ -118,16 +118,19 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
 def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
     if not _trains_here(layer, x):
         return layer(x.flatten(1))
-    weight = layer.weight
+    weight, order = layer.weight, None
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        # to turn the weights costs less than to turn the pictures
-        weight = weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
-        x = x.permute(0, 2, 3, 1)
+        order, x = x.shape[1:], x.permute(0, 2, 3, 1)
     x = x.flatten(1).contiguous()
     events = None
     if x.shape[1] == weight.shape[1]:
         events = _events(x, weight, _limit(len(weight), _lanes(len(weight))))
-    return _Linear.apply(x, weight, layer.bias, *events) if events else nn.functional.linear(x, weight, layer.bias)
+    if events:
+        return _Linear.apply(x, weight, layer.bias, order, *events)
+    if order is not None:
+        # to turn the weights costs less than to turn the pictures
+        weight = weight.unflatten(1, order).permute(0, 2, 3, 1).flatten(1)
+    return nn.functional.linear(x, weight, layer.bias)
 
 
 def _trains_here(layer: nn.Module, x: Tensor) -> bool:
@@ -209,32 +212,42 @@ class _Conv2d(torch.autograd.Function):
 
 
 class _Linear(torch.autograd.Function):
+    """`order`: x are pictures (N, H, W, C), flattened, of this (C, H, W), by which the weights go; None for vectors."""
+
     @staticmethod
-    def forward(ctx, x, weight, bias, *events):
-        out = x.new_zeros(len(x), _lanes(len(weight)))
+    def forward(ctx, x, weight, bias, order, *events):
+        count = len(weight)
+        out = x.new_zeros(len(x), _lanes(count))
         if bias is not None:
-            out[:, :len(weight)] = bias.detach()
-        packed = nn.functional.pad(weight.detach().t(), (0, out.shape[1] - len(weight))).contiguous()
-        _call("dense_forward", x, _described(events, x.shape[1]), out.shape[1], packed, out)
-        ctx.save_for_backward(weight, *events)
-        ctx.precision = _precision(x)
-        return out if out.shape[1] == len(weight) else out[:, :len(weight)].clone()
+            out[:, :count] = bias.detach()
+        rows = weight.detach().t()
+        if order is not None:
+            rows = rows.unflatten(0, order).permute(1, 2, 0, 3).flatten(0, 2)
+        rows = nn.functional.pad(rows, (0, out.shape[1] - count)).contiguous()
+        _call("dense_forward", x, _described(events, x.shape[1]), out.shape[1], rows, out)
+        ctx.save_for_backward(weight, rows, *events)
+        ctx.order, ctx.precision = order, _precision(x)
+        return out if out.shape[1] == count else out[:, :count].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        weight, *events = ctx.saved_tensors
-        grad_x = None
+        weight, rows, *events = ctx.saved_tensors
+        count, lanes = len(weight), rows.shape[1]
+        grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad.to(ctx.precision) @ weight.to(ctx.precision)).to(grad.dtype)
-        if not any(ctx.needs_input_grad[1:3]):
-            return grad_x, *(None,) * (2 + len(events))
-        lanes = _lanes(len(weight))
-        rows = nn.functional.pad(grad, (0, lanes - len(weight))).contiguous()
-        sums = grad.new_empty(weight.shape[1], lanes)
-        _call("dense_gradient", grad, _described(events, weight.shape[1]), lanes, rows, sums)
-        grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
-        return grad_x, sums[:, :len(weight)].t(), grad_bias, *(None,) * len(events)
+            grad_x = (grad.to(ctx.precision) @ rows[:, :count].t().to(ctx.precision)).to(grad.dtype)
+        if ctx.needs_input_grad[1]:
+            padded = nn.functional.pad(grad, (0, lanes - count)).contiguous()
+            sums = torch.empty_like(rows)
+            _call("dense_gradient", grad, _described(events, len(rows)), lanes, padded, sums)
+            grad_weight = sums[:, :count].t()
+            if ctx.order is not None:
+                channels, *size = ctx.order
+                grad_weight = grad_weight.unflatten(1, (*size, channels)).permute(0, 3, 1, 2).flatten(1)
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.sum(0)
+        return grad_x, grad_weight, grad_bias, None, *(None,) * len(events)
 
 
 # ------------------------------------------------------------------------------------------- what the library is told
