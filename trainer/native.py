@@ -40,7 +40,8 @@ def library(name: str) -> tuple[ctypes.CDLL | None, str]:
                 path = _compile(FOLDER / f"{name}.cpp", command, flags)
                 compiled = ctypes.CDLL(str(path))
             except subprocess.CalledProcessError as error:
-                reason = f"{compiler} failed: {(error.stderr.strip().splitlines() or ['no message'])[0]}"
+                lines = error.stderr.strip().splitlines() or ["no message"]
+                reason = f"{compiler} failed: {next((line for line in lines if 'error' in line), lines[0])}"
             except (OSError, HardspikeError, subprocess.TimeoutExpired) as error:
                 reason = f"{compiler}: {error}"
             else:

@@ -23,8 +23,6 @@ from trainer import native
 
 VECTOR = 16
 """Output channels are filled up to a multiple of this, as in sparse_native.cpp."""
-SAMPLED = 32
-"""So many samples are looked at before all of them are."""
 PARTS, PART_BYTES = 16, 1 << 25
 """A convolution's weights' gradient is summed in PARTS parts, in fewer where those would take more memory; not by
 threads, so that the sum does not depend on their number."""
@@ -34,8 +32,8 @@ OVERHEAD = 64
 CACHED = 1 << 18
 """Weights that a core keeps at hand: 1 MiB of float32."""
 
-Listed = tuple[Tensor, Tensor, Tensor]
-"""Events: where those of each sample begin, and the end; their places within the sample in memory; their values."""
+Listed = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Events: where those of each sample begin and end; their places within the sample in memory; their values."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class _Shape:
 
 class _Events(ctypes.Structure):
     _fields_ = (*((name, ctypes.c_int64) for name in ("samples", "inputs", "threads")),
-                *((name, ctypes.c_void_p) for name in ("first", "index", "value")))
+                *((name, ctypes.c_void_p) for name in ("first", "last", "index", "value")))
 
 
 class _Convolution(ctypes.Structure):
@@ -159,18 +157,17 @@ def _events(x: Tensor, weight: Tensor, limit: float) -> Listed | None:
     cannot take it."""
     if native.obstacle("sparse_native", x, weight):
         return None
-    some = x[::max(1, len(x) // SAMPLED)]
-    if torch.count_nonzero(some) > 2 * limit * some.numel():
+    most = int(limit * x.numel())
+    first, last = x.new_empty(2, len(x), dtype=torch.int64)
+    index, value = x.new_empty(most, dtype=torch.int32), x.new_empty(most)
+    total = x.new_empty(1, dtype=torch.int64)
+    _call("list", x, _described((first, last, index, value), x[0].numel()), x, most, total)
+    count = int(total)
+    if count > most:
         return None
-    found = x.new_empty(len(x), dtype=torch.int64)
-    _call("count", x, _Events(len(x), x[0].numel(), torch.get_num_threads()), x, found)
-    first = nn.functional.pad(found.cumsum(0), (1, 0))
-    total = int(first[-1])
-    if total > limit * x.numel():
-        return None
-    index, value = x.new_empty(total, dtype=torch.int32), x.new_empty(total)
-    _call("list", x, _described((first, index, value), x[0].numel()), x, index, value)
-    return first, index, value
+    if count < most // 2:  # they are kept until the backward pass
+        index, value = index[:count].clone(), value[:count].clone()
+    return first, last, index, value
 
 
 class _Conv2d(torch.autograd.Function):
@@ -258,7 +255,7 @@ def _lanes(channels: int) -> int:
 
 
 def _described(events: Listed, inputs: int) -> _Events:
-    return _Events(len(events[0]) - 1, inputs, torch.get_num_threads(), *(e.data_ptr() for e in events))
+    return _Events(len(events[0]), inputs, torch.get_num_threads(), *(e.data_ptr() for e in events))
 
 
 def _convolution(shape: _Shape) -> tuple[_Convolution, tuple[Tensor, Tensor]]:

@@ -8,6 +8,7 @@
 #include "native.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -15,9 +16,9 @@ extern "C" {
 
 struct Events {
     int64_t samples, inputs, threads;      // inputs: elements of a sample
-    const int64_t *first;                  // events first[n] .. first[n + 1] are of sample n, in order
-    const int32_t *index;                  // which element
-    const void *value;
+    int64_t *first, *last;                 // events first[n] .. last[n] are of sample n, in order
+    int32_t *index;                        // which element
+    void *value;
 };
 
 // All events take the same number of taps, with weights of zero beyond the kernel and a margin around the output, so
@@ -49,35 +50,37 @@ template <class real> inline void add(int64_t count, real a, const real *__restr
 
 // ---------------------------------------------------------------------------------------------------------- events
 
-template <class real> void count(const Events &events, const real *x, int64_t *found) {
+// Lists the events of x; returns how many there are, or more than `most` where there are more than that.
+template <class real> void list(const Events &events, const real *x, int64_t most, int64_t *total) {
+    std::atomic<int64_t> used{0};
     share(events.threads, events.samples, [&](int64_t n) {
-        int32_t sum = 0;
-        for (int64_t i = 0; i < events.inputs; i++)
-            sum += x[n * events.inputs + i] != 0;
-        found[n] = sum;
-    });
-}
-
-template <class real> void list(const Events &events, const real *x, int32_t *index, real *value) {
-    share(events.threads, events.samples, [&](int64_t n) {
+        if (used > most)
+            return;
         const real *sample = x + n * events.inputs;
-        int64_t at = events.first[n];
-        const auto append = [&](int64_t i) {
-            index[at] = static_cast<int32_t>(i);
-            value[at++] = sample[i];
-        };
-        int64_t begin = 0;
+        const auto index = room<int32_t>(events.inputs);
+        int64_t count = 0, begin = 0;
         for (; begin + 64 <= events.inputs; begin += 64) {
             uint64_t mask = 0;
             for (int64_t i = 0; i < 64; i++)
                 mask |= static_cast<uint64_t>(sample[begin + i] != 0) << i;
             for (; mask; mask &= mask - 1)
-                append(begin + __builtin_ctzll(mask));
+                index[count++] = static_cast<int32_t>(begin + __builtin_ctzll(mask));
         }
         for (; begin < events.inputs; begin++)
             if (sample[begin] != 0)
-                append(begin);
+                index[count++] = static_cast<int32_t>(begin);
+        // samples lie in whatever order threads come by; within each, order is that of memory
+        const int64_t at = used.fetch_add(count);
+        if (at + count > most)
+            return;
+        events.first[n] = at;
+        events.last[n] = at + count;
+        std::copy_n(index.get(), count, events.index + at);
+        real *value = static_cast<real *>(events.value) + at;
+        for (int64_t i = 0; i < count; i++)
+            value[i] = sample[index[i]];
     });
+    *total = used;
 }
 
 // ----------------------------------------------------------------------------------------------------- convolution
@@ -85,7 +88,7 @@ template <class real> void list(const Events &events, const real *x, int32_t *in
 // `step(value, weights, output)` for each event of sample n and each row of its taps.
 template <class real, class Step> void visit(const Convolution &c, const Events &events, int64_t n, Step step) {
     const real *value = static_cast<const real *>(events.value);
-    for (int64_t e = events.first[n]; e < events.first[n + 1]; e++) {
+    for (int64_t e = events.first[n]; e < events.last[n]; e++) {
         const int64_t place = c.place[events.index[e]], block = c.block[events.index[e]];
         for (int64_t row = 0; row < c.rows; row++)
             step(value[e], block + row * c.length, place + row * c.row_step);
@@ -163,7 +166,7 @@ template <class Step> void visit_dense(const Events &events, int64_t first_sampl
     std::copy(events.first + first_sample, events.first + last_sample, at.get());
     for (int64_t end = FEATURES; end < events.inputs + FEATURES; end += FEATURES)
         for (int64_t n = first_sample; n < last_sample; n++)
-            for (int64_t &e = at[n - first_sample]; e < events.first[n + 1] && events.index[e] < end; e++)
+            for (int64_t &e = at[n - first_sample]; e < events.last[n] && events.index[e] < end; e++)
                 step(e, n);
 }
 
@@ -184,8 +187,8 @@ template <class real> void dense_gradient(int64_t lanes, const Events &events, c
         const int64_t begin = block * FEATURES, end = std::min(begin + FEATURES, events.inputs);
         std::fill_n(sums + begin * lanes, (end - begin) * lanes, real(0));
         for (int64_t n = 0; n < events.samples; n++) {
-            const int32_t *last = events.index + events.first[n + 1];
-            const int32_t *at = std::lower_bound(events.index + events.first[n], last, static_cast<int32_t>(begin));
+            const int32_t *at = events.index + events.first[n], *last = events.index + events.last[n];
+            at = std::lower_bound(at, last, static_cast<int32_t>(begin));
             for (; at < last && *at < end; at++)
                 add(lanes, value[at - events.index], grad + n * lanes, sums + *at * lanes);
         }
@@ -195,11 +198,8 @@ template <class real> void dense_gradient(int64_t lanes, const Events &events, c
 }  // namespace
 
 #define FOR_TYPE(real)                                                                                                 \
-    int sparse_count_##real(const Events *events, const real *x, int64_t *found) {                                     \
-        return guarded([&] { count(*events, x, found); });                                                             \
-    }                                                                                                                  \
-    int sparse_list_##real(const Events *events, const real *x, int32_t *index, real *value) {                         \
-        return guarded([&] { list(*events, x, index, value); });                                                       \
+    int sparse_list_##real(const Events *events, const real *x, int64_t most, int64_t *total) {                        \
+        return guarded([&] { list(*events, x, most, total); });                                                        \
     }                                                                                                                  \
     int sparse_forward_##real(const Events *events, const Convolution *c, const real *weight, const real *bias,        \
                                real *out) {                                                                            \
