@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainer import native
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -16,3 +18,11 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+def compiled(library: str) -> None:
+    """Skip the test where no compiler is to be had; fail where there is one and it does not compile the library."""
+    reason = native.obstacle(library, torch.ones(1))
+    if reason and reason.startswith(("no C++ compiler", "HARDSPIKE_KERNEL")):
+        pytest.skip(reason)
+    assert not reason

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hardspike import HardspikeError
-from trainer import native
+from tests.conftest import compiled
 from trainer.norm import batch_norm
 
 SHAPES = [(40, 12, 17, 17), (33, 5, 3, 4), (50, 128), (7, 64, 4, 4), (3, 1, 5, 5), (3000, 3), (2, 500, 2, 3)]
@@ -16,9 +16,7 @@ SHAPES = [(40, 12, 17, 17), (33, 5, 3, 4), (50, 128), (7, 64, 4, 4), (3, 1, 5, 5
 
 @pytest.fixture(autouse=True)
 def library():
-    if (reason := native.obstacle("norm_native", torch.ones(1))) and reason.startswith(("no C++ compiler", "HARDSPIKE_KERNEL")):
-        pytest.skip(reason)
-    assert not reason
+    compiled("norm_native")
 
 
 def layers(channels, pictures, dtype, count=2):

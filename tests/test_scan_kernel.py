@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import compiled
 from trainer import native as native_code
 from trainer import scan_native
 from trainer.networks import NetworkConfig, build
@@ -24,9 +25,7 @@ STEPS = 6
 
 @pytest.fixture
 def native():
-    if (reason := native_code.obstacle("scan_native", torch.ones(1))) and reason.startswith(("no C++ compiler", "HARDSPIKE_KERNEL")):
-        pytest.skip(reason)
-    assert not reason
+    compiled("scan_native")
 
 
 @pytest.fixture

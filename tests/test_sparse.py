@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer import native
+from tests.conftest import compiled
 from trainer.networks import NetworkConfig, build
 from trainer.sparse import linear
 
@@ -16,9 +16,7 @@ CONVOLUTIONS = [(2, (34, 34), 12, 5, 2, 2), (12, (17, 17), 32, 3, 2, 1), (3, (7,
 
 @pytest.fixture(autouse=True)
 def library():
-    if (reason := native.obstacle("sparse_native", torch.ones(1))) and reason.startswith(("no C++ compiler", "HARDSPIKE_KERNEL")):
-        pytest.skip(reason)
-    assert not reason
+    compiled("sparse_native")
 
 
 def sparse(*shape, share=0.03, dtype=torch.float64):
