@@ -27,6 +27,10 @@ def batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
     """
     if not layer.training:
         return layer(x)
+    count = x.numel() // x.shape[1] * distributed.size()
+    if count < 2:
+        raise HardspikeError(f"{layer}: one value a channel in a minibatch has no variance; take more recordings or "
+                             "time steps")
     usual = (type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d) and x.dim() in (2, 4) and layer.affine
              and layer.track_running_stats and layer.momentum is not None)
     several = distributed.size() > 1
@@ -35,10 +39,6 @@ def batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
     if not usual:
         raise HardspikeError(f"{layer}: several processes train BatchNorm1d and BatchNorm2d with weights and running "
                              "statistics only; train it in one")
-    count = x.numel() // x.shape[1] * distributed.size()
-    if count < 2:
-        raise HardspikeError(f"{layer}: one value a channel in a minibatch has no variance; take more recordings or "
-                             "time steps")
     y, mean, variance = _Norm.apply(x, layer.weight, layer.bias, layer.eps)
     with torch.no_grad():
         layer.num_batches_tracked += 1

@@ -60,9 +60,15 @@ def backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta:
             for value, needed in zip((beta, threshold), learned, strict=True)]
     _call("backward", membrane, scan, membrane, laid_out_as(membrane, grad), laid_out_as(membrane, grad_membrane),
           grad_current, *sums)
-    return grad_current, *(None if found is None else
-                           (found.sum_to_size(value.shape) if value.numel() > 1 else found.sum().reshape(value.shape))
-                           .to(value.dtype) for value, found in zip((beta, threshold), sums, strict=True))
+    return grad_current, *(summed(value, found) for value, found in zip((beta, threshold), sums, strict=True))
+
+
+def summed(parameter: Tensor, sums: Tensor | None) -> Tensor | None:
+    """The gradient of a parameter from sums of it, one a neuron or, where all neurons share it, one a block."""
+    if sums is None:
+        return None
+    shape = parameter.shape
+    return (sums.sum_to_size(shape) if parameter.numel() > 1 else sums.sum().reshape(shape)).to(parameter.dtype)
 
 
 def _describe(like: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,

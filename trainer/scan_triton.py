@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainer import native
-from trainer.scan_native import dense, laid_out_as
+from trainer.scan_native import dense, laid_out_as, summed
 from trainer.spikes import Surrogate
 from trainer.windows import Windows
 
@@ -92,9 +92,7 @@ def backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta:
             windows and _window_constants(windows).to(membrane.dtype).to(membrane.device, non_blocking=True),
             hard=hard, reset=reset, through_reset=not detach_reset and reset != "none",
             window=windows.name if windows else "")
-    return grad_current, *(None if found is None else
-                           (found.sum_to_size(value.shape) if value.numel() > 1 else found.sum().reshape(value.shape))
-                           .to(value.dtype) for value, found in zip((beta, threshold), sums, strict=True))
+    return grad_current, *(summed(value, found) for value, found in zip((beta, threshold), sums, strict=True))
 
 
 def _programs(like: Tensor) -> int:
