@@ -39,7 +39,7 @@ lava: $(STAMP)
 	$(BIN)/python -m targets setup lava
 	test -f runs/lava/best.pt || $(BIN)/python -m trainer fit $(LAVA_DATA) --out runs/lava
 	$(BIN)/python -m eval parity runs/lava/best.pt --targets reference,loihi2,lava,onnxruntime --samples 100 --json runs/lava/parity.json
-	$(BIN)/python -m pytest tests/test_lava_parity.py -m lava
+	$(BIN)/python -m pytest tests/eval/test_lava_parity.py -m lava
 
 # Speed, always as a ratio with both sides in one run; wants a quiet machine. About ten minutes.
 # The peers come without what they ask for: that is a torchvision and a torchaudio, which they do not need here.

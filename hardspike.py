@@ -23,8 +23,20 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-__all__ = ["HardspikeError", "UsageError", "atomic_path", "cache_folder", "nearest", "print_table", "progress", "run",
-           "versions"]
+__all__ = [
+    "HardspikeError",
+    "UsageError",
+    "atomic_path",
+    "cache_folder",
+    "choice",
+    "nearest",
+    "one_line",
+    "print_table",
+    "progress",
+    "run",
+    "versions",
+    "words",
+]
 
 
 class HardspikeError(Exception):
@@ -130,6 +142,28 @@ def progress(items: Iterable, description: str, **options) -> tqdm:
 
 
 # ---------------------------------------------------------------------------------------- command line
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception of somebody else says, in one line; its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def words(text: str) -> list[str]:
+    """The words of a comma-separated option, each once, in order."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def choice(kind: str, word: str, known: Iterable[str]) -> str:
+    """`word`, if it is one of `known`.
+
+    Raises:
+        UsageError: it is not; names the nearest and all.
+    """
+    known = list(known)
+    if word not in known:
+        raise UsageError(f"{kind} '{word}' is unknown{nearest(word, known)}; known: {', '.join(known)}")
+    return word
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from hardspike import print_table, progress, run
 from trainer.networks import Network, NetworkConfig, build
-from trainer.neurons import Leaky
-from trainer.scan import implementation
-from trainer.spikes import Surrogate
+from trainer.neurons.leaky import Leaky
+from trainer.neurons.scan import implementation
+from trainer.neurons.spikes import Surrogate
 
 SHAPE, CLASSES = (2, 34, 34), 10
 DENSITY, RATE = 0.08, 0.09

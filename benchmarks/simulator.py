@@ -19,10 +19,10 @@ import nir
 import numpy as np
 import torch
 
-from export.netx import write_net
 from hardspike import print_table
 from targets import loihi2
 from targets.lava import runner
+from targets.lava.netx import write_net
 
 STEPS, DENSITY = 32, 0.03
 

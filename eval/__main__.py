@@ -3,14 +3,14 @@
 import sys
 
 from eval.accuracy import accuracy
-from eval.calibrate import calibrate
-from eval.energy import energy
+from eval.calibrate.command import calibrate
+from eval.energy.command import energy
 from eval.gradients import gradients
-from eval.operations import operations
+from eval.operations.command import operations
 from eval.parity import parity
 from eval.quantisation import quantisation
 from eval.report.command import report
-from eval.robustness import robustness
+from eval.robustness.command import robustness
 from eval.study import study
 from hardspike import run
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from eval.models import calibrated, open_on_same_data, run_graph
-from export.quantise_file import chip_of
+from export.formats.integers import chip_of
 from hardspike import HardspikeError, UsageError, print_table
 from trainer.checkpoint import Checkpoint
 from trainer.data import Split

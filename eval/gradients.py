@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from hardspike import HardspikeError, UsageError, atomic_path, print_table
-from trainer import diagnostics
+from trainer.analysis import diagnostics
+from trainer.analysis.variation import window_variation
 from trainer.checkpoint import Checkpoint, load
 from trainer.data import load as load_data
-from trainer.variation import window_variation
-from trainer.windows import Windows
+from trainer.neurons.windows import Windows
 
 COLUMNS = 3
 
@@ -42,7 +42,7 @@ def gradients(run: Path, out: Path | None = None, samples: int = 32, path: Path 
     8), TGC the cosine of d[t] and d[t+1] (eq. 9, mean over t), fisher the largest eigenvalue of a layer's Fisher matrix
     (eq. A8), RMD the distance (theta - mu)/sigma of the membrane from the threshold (eq. A10) and, as in table A2, from
     the weights alone. CV asy/tri compares the variation of both windows, h = 0.5, at the layer's mean width under a
-    Gaussian membrane: theorem 2 has it below 1 where L*kappa > sigma^2, and is wrong (trainer.variation).
+    Gaussian membrane: theorem 2 has it below 1 where L*kappa > sigma^2, and is wrong (trainer.analysis.variation).
 
     Args:
         run: folder of a run, of which last.pt is taken, or a checkpoint

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.nir_file import open_graph
+from export.formats.integers import chip_of
+from export.formats.nir import open_graph
 from export.passes.rewrite import flatten
-from export.quantise_file import chip_of
 from export.samples import data_config
 from hardspike import UsageError, progress
 from targets.commands import load_target
-from targets.layers import LINEAR
-from targets.shapes import array
+from targets.graph.shapes import array
+from targets.loihi.layers import LINEAR
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, Split

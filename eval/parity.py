@@ -8,14 +8,14 @@ import nir
 import torch
 from torch import Tensor
 
-from export.netx import write_net
-from export.nir_file import open_graph
-from export.parity import CHUNK
-from export.quantise_file import CHIPS, quantised
+from export.check.parity import CHUNK
+from export.formats.integers import CHIPS, quantised
+from export.formats.nir import open_graph
 from export.samples import real_recordings
 from hardspike import UsageError, print_table, progress
 from targets.commands import load_target
 from targets.lava import runner
+from targets.lava.netx import write_net
 from targets.recording import Recording
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from eval.models import data_of, run_graph
-from export.lower import fold
+from export.formats.integers import chip, open_float
+from export.passes.lower import fold
 from export.passes.quantise import SCALES, quantise
-from export.quantise_file import chip, open_float
 from export.samples import real_samples
 from hardspike import UsageError, print_table
 from trainer.data import load as load_data

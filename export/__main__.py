@@ -2,10 +2,10 @@
 
 import sys
 
-from export.lava import lava
-from export.nir_file import nir
-from export.onnx import export_onnx
-from export.quantise_file import quantise
+from export.formats.integers import quantise
+from export.formats.lava import lava
+from export.formats.nir import nir
+from export.formats.onnx import export_onnx
 from hardspike import run
 
 COMMANDS = {"nir": nir, "quantise": quantise, "lava": lava, "onnx": export_onnx}

@@ -4,7 +4,7 @@ TARGETS = {
     "reference": "targets.reference",
     "loihi1": "targets.loihi1",
     "loihi2": "targets.loihi2",
-    "onnxruntime": "targets.onnx_runtime",
+    "onnxruntime": "targets.onnx.runtime",
     "lava": "targets.lava.runner",
 }
 """Target -> its module, imported when asked for: NAME, DESCRIPTION, run(graph, spikes, dt, membrane) -> Recording

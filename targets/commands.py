@@ -11,10 +11,10 @@ from targets import TARGETS
 from targets.graph import read
 from targets.inputs import load_spikes
 from targets.lava.setup import Environment, setup
-from targets.limits import Violation
-from targets.mapping import Mapping, map_graph
-from targets.picture import letter, svg, text, usage
+from targets.loihi.mapping import Mapping, map_graph
+from targets.loihi.picture import letter, svg, text, usage
 from targets.recording import Recording
+from targets.violation import Violation
 
 
 def load_target(name: str) -> ModuleType:

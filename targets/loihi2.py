@@ -3,10 +3,10 @@
 import nir
 from torch import Tensor
 
-from targets import fixed_point, rules
-from targets.limits import LOIHI2 as LIMITS
-from targets.limits import Violation
+from targets.loihi import fixed_point, rules
+from targets.loihi.limits import LOIHI2 as LIMITS
 from targets.recording import Recording, Transmit
+from targets.violation import Violation
 
 NAME = "loihi2"
 DESCRIPTION = "Loihi 2 in integers, bit for bit as Lava; reset to zero or by subtraction"
@@ -19,5 +19,5 @@ def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
 
 def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: bool = False,
         transmit: Transmit | None = None) -> Recording:
-    """Run an integer `graph` on `spikes` (T, B, *Input); see `targets.fixed_point.run`."""
+    """Run an integer `graph` on `spikes` (T, B, *Input); see `targets.loihi.fixed_point.run`."""
     return fixed_point.run(graph, spikes, LIMITS, dt, membrane, transmit)

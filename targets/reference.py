@@ -7,12 +7,12 @@ import nir
 import torch
 from torch import Tensor
 
-from targets import linear
 from targets.graph import SPIKING, Plan, plan
 from targets.inputs import check_spikes
-from targets.limits import Violation
-from targets.neurons import STEPS, coefficients, delay_steps
+from targets.nodes import stateless as linear
+from targets.nodes.neurons import STEPS, coefficients, delay_steps
 from targets.recording import Recording, Transmit
+from targets.violation import Violation
 
 NAME = "reference"
 DESCRIPTION = "float64, forward Euler: what the graph says"

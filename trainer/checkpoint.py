@@ -25,7 +25,7 @@ class Checkpoint:
         classes: number of classes.
         epoch: epochs trained.
         history: one dict an epoch (losses, accuracies).
-        diagnostics: `trainer.theory.report` and what else the run measured.
+        diagnostics: `trainer.analysis.theory.report` and what else the run measured.
         training: optimizer, method and schedule state, in `last.pt` only.
         calibration: what `python -m eval calibrate` changed after training (its `kind` and the values), None for a
             network as it was trained.

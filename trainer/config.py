@@ -13,7 +13,7 @@ from trainer.methods import METHODS
 from trainer.methods.a2sg import A2sgConfig
 from trainer.methods.sast import SastConfig
 from trainer.networks import NetworkConfig
-from trainer.spikes import Surrogate
+from trainer.neurons.spikes import Surrogate
 
 DEVICES = (None, "cpu", "cuda")
 PRECISIONS = ("float32", "bf16")
@@ -47,8 +47,8 @@ class FitConfig:
         channels_last: keep pictures with their channels innermost on a GPU, too, which is faster with bf16; training on
             the CPU always does; the same results to rounding
         threads: CPU threads; null leaves torch's own choice
-        diagnose: epochs between diagnostics of every layer (trainer.diagnostics), which go to the history and to
-            TensorBoard; 0 for none
+        diagnose: epochs between diagnostics of every layer (trainer.analysis.diagnostics), which go to the history and
+            to TensorBoard; 0 for none
         data: events and frames
         augment: augmentation of the training part
         network: layers and neurons

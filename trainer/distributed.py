@@ -1,8 +1,8 @@
 """One training run in several processes that `torchrun` started, each with its shard of every minibatch.
 
 What is promised is the run of one process with the joint minibatch, to rounding. So all that one process would compute
-over the minibatch is computed over all shards: gradients (`average`), BatchNorm's statistics (`trainer.norm`), and what
-A2SG's search looks at (`gather`). Every process takes the same step from the same gradient; process 0 alone
+over the minibatch is computed over all shards: gradients (`average`), BatchNorm's statistics (`trainer.layers.norm`),
+and what A2SG's search looks at (`gather`). Every process takes the same step from the same gradient; process 0 alone
 evaluates, prints and writes.
 
 Gradients are averaged here, explicitly, and not by wrapping the network in DistributedDataParallel. Its hooks fire in

@@ -16,7 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hardspike import HardspikeError, UsageError, atomic_path, progress
 from trainer import checkpoint as checkpoints
-from trainer import diagnostics, distributed, hardware, losses, theory
+from trainer import distributed, hardware, losses
+from trainer.analysis import diagnostics, theory
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig, differences, to_dict
 from trainer.data import Data, load

@@ -128,7 +128,7 @@ def _compile(source: Path, command: list[str], flags: tuple[str, ...]) -> Path:
     path = cache_folder() / "kernels" / f"{source.stem}-{digest}.so"
     if not path.is_file():
         with atomic_path(path) as temporary:  # two processes may compile at once
-            run(*flags, str(source), "-o", str(temporary))
+            run(*flags, f"-I{FOLDER}", str(source), "-o", str(temporary))
     return path
 
 

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.cache import cached
-from eval.energy import energy, for_weights
-from eval.operations import operations
-from eval.price_tables import load_table
+from eval.energy.command import energy, for_weights
+from eval.energy.price_tables import load_table
+from eval.operations.command import operations
 from eval.report.membranes import membranes
 from eval.report.runs import Run, accuracy_rows, all_runs, confusion, trained_hard
 from eval.report.sample import sample
 from eval.report.subject import Subject
 from eval.report.verdict import judge
-from eval.robustness import KNOWN, curves
-from export.nir_file import open_graph
-from export.quantise_file import CHIPS, chip_of
+from eval.robustness.command import KNOWN, curves
+from export.formats.integers import CHIPS, chip_of
+from export.formats.nir import open_graph
 from hardspike import HardspikeError, progress
-from targets import rules
-from targets.mapping import map_graph
-from targets.picture import svg, usage
+from targets.loihi import rules
+from targets.loihi.mapping import map_graph
+from targets.loihi.picture import svg, usage
 from trainer.checkpoint import Checkpoint
 from trainer.config import to_dict
 
@@ -122,7 +122,7 @@ def _mode(word: str, mode: str) -> str:
 
 
 def _corruptions(subject: Subject, files: dict[str, Path], effort: Effort) -> dict:
-    """Accuracy over severity and what is left out, with its reason: rows as `eval.robustness.curves` gives them."""
+    """Accuracy over severity and what is left out, with its reason: rows as `curves` gives them."""
     names = {str(path): word for word, path in files.items()}
     found = curves(*files.values(), samples=effort.corrupted, severities=effort.severities,
                    name=subject.config.name, path=subject.config.path)

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from eval.report.membranes import BINS, EDGE, ZONE
 from eval.report.svg import FAINT, INK, OFF, ON, SERIES, plot
-from eval.robustness import severity_key
+from eval.robustness.command import severity_key
 
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
 

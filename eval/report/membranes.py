@@ -15,7 +15,7 @@ from eval.report.subject import Subject
 from hardspike import HardspikeError, progress
 from targets.commands import load_target
 from targets.graph import plan
-from targets.neurons import coefficients
+from targets.nodes.neurons import coefficients
 from trainer.checkpoint import Checkpoint
 
 EDGE = 4.0

@@ -12,7 +12,7 @@ from eval.report import figures
 from eval.report.membranes import EDGE, NEAR, ZONE
 from eval.report.tables import shown
 from eval.report.verdict import compare
-from eval.robustness import severity_key
+from eval.robustness.command import severity_key
 
 DASHES = ("", "6 3", "2 3", "7 2 2 2")
 """Of the legend's lines, as `eval.report.figures.DASHES` has them."""

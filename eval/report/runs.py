@@ -9,12 +9,12 @@ from torch import Tensor
 
 from eval.accuracy import interval
 from eval.cache import cached
-from eval.calibrate import choose
+from eval.calibrate.command import choose
 from eval.models import calibrated, modes
 from eval.parity import lava
 from eval.report.subject import Subject
-from export.parity import CHUNK
-from export.quantise_file import CHIPS
+from export.check.parity import CHUNK
+from export.formats.integers import CHIPS
 from hardspike import HardspikeError, UsageError, progress
 from targets.commands import load_target
 from trainer.checkpoint import Checkpoint

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from eval.cache import cached_file, fingerprint
 from eval.models import data_of, open_model
-from export.nir_file import frozen
-from export.quantise_file import chip_of, quantised
+from export.formats.integers import chip_of, quantised
+from export.formats.nir import frozen
 from hardspike import HardspikeError, UsageError
 from targets.graph import read, write
 from trainer.checkpoint import Checkpoint

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from eval.accuracy import interval
 from eval.report.runs import paired
-from export.quantise_file import CHIPS
+from export.formats.integers import CHIPS
 
 LOSS = 1.0
 """Points of accuracy that may be lost between training and chip."""

@@ -12,8 +12,8 @@ import numpy as np
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
 from targets.graph import Plan, plan
-from targets.neurons import coefficients
-from targets.shapes import array, expand
+from targets.graph.shapes import array, expand
+from targets.nodes.neurons import coefficients
 
 LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
 NEURONS = (nir.LIF, nir.IF, nir.LI, nir.I, nir.CubaLIF, nir.CubaLI)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
 from targets.graph import plan
-from targets.shapes import conv_arguments, pool_arguments
+from targets.graph.shapes import conv_arguments, pool_arguments
 
 POOLS = (nir.AvgPool2d, nir.SumPool2d)
 

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError, UsageError, nearest, progress
-from targets import fixed_point, reference
+from targets import reference
 from targets.graph import plan
-from targets.layers import DECAY_UNIT, LINEAR, Layer, Network, split
-from targets.limits import Limits
-from targets.shapes import array
+from targets.graph.shapes import array
+from targets.loihi import fixed_point
+from targets.loihi.layers import DECAY_UNIT, LINEAR, Layer, Network, split
+from targets.loihi.limits import Limits
 
 SCALES = ("searched", "max_abs")
 LOWEST_THRESHOLD = 1

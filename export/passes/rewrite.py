@@ -3,7 +3,7 @@
 import nir
 
 from targets.graph import plan
-from targets.layers import LINEAR
+from targets.loihi.layers import LINEAR
 
 
 def flatten(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:

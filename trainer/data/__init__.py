@@ -7,13 +7,12 @@ import numpy as np
 import torch
 
 from hardspike import HardspikeError, UsageError, progress
-
-from . import cifar10_dvs, digits, dvs_gesture, nmnist
-from .cache import cached
-from .config import DataConfig, check
-from .events import encode, to_counts
-from .packing import Packed, bits_for, pack, packed_size
-from .samples import Data, Sample, Source, Split, stratified_split
+from trainer.data.cache import cached
+from trainer.data.config import DataConfig, check
+from trainer.data.events import encode, to_counts
+from trainer.data.packing import Packed, bits_for, pack, packed_size
+from trainer.data.samples import Data, Sample, Source, Split, stratified_split
+from trainer.data.sources import cifar10_dvs, digits, dvs_gesture, nmnist
 
 __all__ = ["SOURCES", "Data", "DataConfig", "Source", "Split", "load"]
 

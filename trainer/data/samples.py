@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from hardspike import HardspikeError
-
-from .packing import Packed, unpack
+from trainer.data.packing import Packed, unpack
 
 __all__ = ["Data", "Sample", "Source", "Split", "stratified_split"]
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from hardspike import HardspikeError, UsageError, atomic_path, nearest
-
-from . import load
-from .config import DataConfig
+from trainer.data import load
+from trainer.data.config import DataConfig
 
 __all__ = ["write_spikes"]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from hardspike import UsageError, nearest
 from trainer import distributed
 from trainer.methods import plain, sast
-from trainer.widths import bayesian_search, grid_search, metric
-from trainer.windows import WINDOWS, Windows
+from trainer.methods.widths import bayesian_search, grid_search, metric
+from trainer.neurons.windows import WINDOWS, Windows
 
 _CHOICES = {"window": tuple(WINDOWS), "adapt": ("none", "spatial", "temporal", "both"), "search": ("exact", "bayesian")}
 
@@ -100,7 +100,7 @@ def gradient(network, loss, batch, draw, config, state) -> Tensor:
 
 def _choose(options: A2sgConfig, widths: Tensor, measured: dict, search: bool, generator: torch.Generator, t: int,
             z: Tensor, q: Tensor, later: Tensor | None) -> float:
-    """The width of step t, searched for or kept; `measured` is told. See `trainer.windows.Windows`.
+    """The width of step t, searched for or kept; `measured` is told. See `trainer.neurons.windows.Windows`.
 
     All processes look at the joint minibatch, on the CPU, and so choose alike.
     """

@@ -1,0 +1,1 @@
+"""Thresholds and biases set after training."""

@@ -1,0 +1,1 @@
+"""Counted operations times a price table."""

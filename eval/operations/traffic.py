@@ -1,0 +1,70 @@
+"""Spikes as messages between the cores of `targets.loihi.mapping`, counted neuron by neuron."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.operations.counts import Tally
+from targets.loihi.layers import Network
+from targets.loihi.limits import LOIHI1
+from targets.loihi.mapping import Core, Mapping
+
+TILE_CORES = 4
+COLUMN_TILES = 4
+"""Loihi 1's mesh: 32 tiles of 4 cores, in columns of 4 tiles (SANA-FE 2.2, `loihi.yaml` and `calculate_tile_
+coordinates`; Davies et al. 2018 give 128 cores and the mesh, not the numbering)."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Messages over one linear layer: a spike sends one to every core where its neuron has a synapse.
+
+    `hops`: east-west and north-south steps between tiles, None where there is no floor plan (Loihi 2's is not public)
+    or more than one chip is filled, and for the host's input, which is put into the core that needs it.
+    """
+
+    layer: str
+    from_host: bool
+    messages: int
+    hops: tuple[int, int] | None
+
+
+def count_traffic(network: Network, mapping: Mapping, tally: Tally) -> tuple[Traffic, ...]:
+    """Messages and hops of a run, one entry a connection between layers.
+
+    Cores are numbered in the order of the mapping, layer by layer; messages take the shortest way along rows and
+    columns. Placing layers otherwise changes hops, not messages.
+    """
+    place, number = {}, 0
+    for name, cores in mapping.cores.items():
+        place[name] = range(number, number + len(cores))
+        number += len(cores)
+    planned = mapping.limits.chip == LOIHI1.chip and number <= LOIHI1.cores.value
+    found = []
+    for name, layer in network.layers.items():
+        for index, connection in enumerate(layer.connections):
+            fired = tally.fired[connection.source].numpy().ravel()
+            reached = [core.synapses[index] > 0 for core in mapping.cores[name]]
+            from_host = connection.source not in mapping.cores
+            hops = None
+            if planned and not from_host:
+                hops = _hops(fired, mapping.cores[connection.source], place[connection.source], reached, place[name])
+            found.append(Traffic(connection.linear, from_host, sum(int(fired[r].sum()) for r in reached), hops))
+    return tuple(found)
+
+
+def _hops(fired: np.ndarray, cores: list[Core], places: range, reached: list[np.ndarray],
+          targets: range) -> tuple[int, int]:
+    """East-west and north-south hops of the spikes `fired` by the neurons in `cores`, to the cores that they reach."""
+    east, north = 0, 0
+    for core, place in zip(cores, places, strict=True):
+        for reach, target in zip(reached, targets, strict=True):
+            messages = int(fired[core.members & reach].sum())
+            (x, y), (to_x, to_y) = _tile(place), _tile(target)
+            east, north = east + messages * abs(to_x - x), north + messages * abs(to_y - y)
+    return east, north
+
+
+def _tile(core: int) -> tuple[int, int]:
+    """Column and row of a core's tile."""
+    return divmod(core // TILE_CORES, COLUMN_TILES)

@@ -1,0 +1,1 @@
+"""Accuracy on corrupted input and with faults."""

@@ -1,0 +1,199 @@
+"""Faults of the network, as a chip has them: spikes that get lost, silent neurons, inexact weights.
+
+Spikes are lost on their way to the next layers: the neuron has fired and reset. Draws depend on seed, fault, severity
+and a layer's name (and, where spikes are lost, the recording's), so that models with the same layers have the same
+faults: a checkpoint, the graph exported from it and that graph quantised.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import networkx as nx
+import nir
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eval.models import integer_grid, modes
+from eval.robustness.corruptions import check_severity, choose, draws
+from export.formats.integers import chip_of
+from export.passes.rewrite import Edit, flatten
+from hardspike import HardspikeError
+from targets.commands import load_target
+from targets.graph import plan
+from targets.graph.shapes import array
+from targets.loihi.layers import LINEAR, split
+from trainer.checkpoint import Checkpoint
+from trainer.networks import Network
+
+Classify = Callable[[Tensor, list[str]], Tensor]
+"""Frames (T, B, C, H, W) and the names of the B recordings -> logits (B, classes)."""
+
+
+def spike_deletion(spikes: Tensor, layer: str, ids: list[str], severity: float, seed: int) -> Tensor:
+    """Every spike of every hidden layer is lost with probability `severity` (A2SG Table A3); a smooth one becomes 0."""
+    shape = (len(spikes), *spikes.shape[2:])
+    kept = [torch.rand(shape, generator=draws(seed, "spike_deletion", severity, layer, name)) >= severity
+            for name in ids]
+    return spikes * torch.stack(kept, 1)
+
+
+def stuck_neurons(spikes: Tensor, layer: str, ids: list[str], severity: float, seed: int) -> Tensor:
+    """A share `severity` of the neurons of every hidden layer never spikes; the same ones for all recordings."""
+    shape = spikes.shape[2:]
+    stuck = choose(shape.numel(), severity, draws(seed, "stuck_neurons", severity, layer))
+    return spikes * ~stuck.view(shape)
+
+
+def weight_noise(weight: Tensor, layer: str, severity: float, seed: int) -> Tensor:
+    """Gaussian noise on every weight, of standard deviation `severity` times the layer's largest |weight|.
+
+    Of all linear layers, the readout among them; not of biases. Integer weights stay integers of as many bits.
+    """
+    noise = torch.randn(weight.shape, dtype=weight.dtype, generator=draws(seed, "weight_noise", severity, layer))
+    return weight + severity * weight.abs().max() * noise
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`apply` to the spikes (T, B, ...) of a hidden layer, or to its weights (float64); `unit` of severity."""
+
+    apply: Callable[..., Tensor]
+    unit: str
+    weights: bool = False
+
+
+FAULTS = {
+    "spike_deletion": Fault(spike_deletion, "probability of a spike"),
+    "stuck_neurons": Fault(stuck_neurons, "share of neurons"),
+    "weight_noise": Fault(weight_noise, "std. dev., parts of max |w|", weights=True),
+}
+
+
+def inject(content: Checkpoint | nir.NIRGraph, mode: str, name: str, severity: float, seed: int = 0) -> Classify:
+    """A model in one of its modes (surrogate, hard, a target) with a fault.
+
+    Raises:
+        UsageError: severity is not in [0, 1].
+        HardspikeError: this fault cannot be put into this model.
+    """
+    check_severity(severity)
+    fault = FAULTS[name].apply
+    if FAULTS[name].weights:
+        def change(weight: Tensor, layer: str) -> Tensor:
+            return fault(weight, layer, severity, seed)
+
+        run = _run(_reweighted(content, change), mode)
+        return lambda frames, ids: run(frames)[0]
+
+    def change(spikes: Tensor, layer: str, ids: list[str]) -> Tensor:
+        return fault(spikes, layer, ids, severity, seed)
+
+    return (_hooked if isinstance(content, Checkpoint) else _transmitted)(content, mode, change)
+
+
+def _run(content: Checkpoint | nir.NIRGraph, mode: str) -> Callable:
+    return next(found.run for found in modes(Path(), content, (mode,)) if found.mode == mode)
+
+
+# ---------------------------------------------------------------------------------------------- spikes
+
+
+def _hooked(stored: Checkpoint, mode: str, change: Callable) -> Classify:
+    hidden = stored.network.neurons()
+    if stored.network.readout == "spikes":  # the last ones are the output
+        hidden.popitem()
+    run = _run(stored, mode)
+
+    def faulty(frames: Tensor, ids: list[str]) -> Tensor:
+        hooks = [neuron.register_forward_hook(lambda _module, _input, given, name=name:
+                                              (change(given[0], name, ids), given[1]))
+                 for name, neuron in hidden.items()]
+        try:
+            return run(frames)[0]
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return faulty
+
+
+def _transmitted(graph: nir.NIRGraph, target: str, change: Callable) -> Classify:
+    run = load_target(target).run
+    if "transmit" not in inspect.signature(run).parameters:
+        raise HardspikeError(f"target '{target}' cannot lose spikes between layers; reference, loihi1 and loihi2 can")
+    hidden = _hidden(graph)
+
+    def faulty(frames: Tensor, ids: list[str]) -> Tensor:
+        def transmit(layer: str, spikes: Tensor, samples: slice) -> Tensor:
+            return change(spikes, layer, ids[samples]) if layer in hidden else spikes
+
+        return run(graph, frames, transmit=transmit).output.sum(0).flatten(1)
+    return faulty
+
+
+def _hidden(graph: nir.NIRGraph) -> list[str]:
+    """The layers of neurons that a linear layer follows.
+
+    Raises:
+        HardspikeError: one hears itself, and would hear the spikes that are lost.
+    """
+    layout = plan(graph)
+    whole = nx.DiGraph((edge.source, edge.target) for edge in layout.edges)
+    hidden = [name for name in layout.spiking()
+              if any(isinstance(layout.nodes[later], LINEAR) for later in nx.descendants(whole, name))]
+    layers = split(layout).layers
+    for name in hidden:
+        loop = next(group for group in layout.groups if name in group)
+        if not set(loop) <= set(layers[name].members) or whole.has_edge(name, name):
+            raise HardspikeError(f"layer '{name}' is recurrent; spikes are only lost between layers")
+    return hidden
+
+
+# --------------------------------------------------------------------------------------------- weights
+
+
+def _reweighted(content: Checkpoint | nir.NIRGraph, change: Callable) -> Checkpoint | nir.NIRGraph:
+    if isinstance(content, Checkpoint):
+        return replace(content, network=_reweighted_network(content.network, change))
+    edit = Edit(flatten(content))
+    weights = {name: array(node.weight).astype(np.float64) for name, node in edit.nodes.items()
+               if isinstance(node, LINEAR)}
+    integer = [name for name, weight in weights.items() if chip_of(content) and np.array_equal(weight, weight.round())]
+    rounded = _grid([weights[name] for name in integer])
+    for name, weight in weights.items():
+        node = copy.copy(edit.nodes[name])
+        node.weight = change(torch.from_numpy(weight), name).numpy()
+        if name in integer:
+            node.weight = rounded(node.weight)
+        edit.nodes[name] = node
+    return edit.graph()
+
+
+def _reweighted_network(network: Network, change: Callable) -> Network:
+    """Of a layer with BatchNorm the weights are meant that the exported graph has: those times the norm's factor."""
+    network = copy.deepcopy(network)
+    names = list(network.layers)
+    linear = [name for name in names if isinstance(network.layers[name], nn.Conv2d | nn.Linear)]
+    for name in linear:
+        weight = network.layers[name].weight
+        following = network.layers[names[names.index(name) + 1]] if name != names[-1] else None
+        factor = torch.ones(len(weight), dtype=torch.float64)
+        if isinstance(following, nn.BatchNorm1d | nn.BatchNorm2d):
+            factor = following.weight.double() / (following.running_var.double() + following.eps).sqrt()
+        if not factor.all():
+            raise HardspikeError(f"layer '{name}': BatchNorm multiplies a channel by 0, which hides its weights")
+        factor = factor.view(-1, *(1,) * (weight.ndim - 1))
+        folded = weight.double() * factor
+        # Added to the weight itself, so that no noise leaves it as it is, bit for bit.
+        weight.data += ((change(folded, name) - folded) / factor).to(weight)
+    return network
+
+
+def _grid(weights: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Rounds to the integers m * step that hold `weights`, with m of as many bits as theirs."""
+    step, bits = integer_grid(weights)
+    end = 1 << bits - 1  # two's complement: -end to end - 1
+    return lambda noisy: step * np.clip(np.round(noisy / step), -end, end - 1)

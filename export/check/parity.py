@@ -1,0 +1,232 @@
+"""The check that ends every export: the written file, run on its target, against what it came from, spike for spike."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nir
+import torch
+from torch import Tensor
+
+from export.check.rounding import FirstDifferences, first_differences
+from hardspike import HardspikeError, atomic_path, print_table, versions
+from targets import reference
+from targets.graph import parameters
+from trainer.networks import Network
+
+CHUNK = 64
+"""Samples run at once: float64 spikes and membranes of all layers fit in memory."""
+
+
+@dataclass
+class LayerParity:
+    """One layer's spikes in two runs: how many each run has in all, how many places were compared and differ."""
+
+    layer: str
+    compared: int
+    spikes: int
+    spikes_other: int
+    mismatches: int
+
+
+@dataclass
+class Parity:
+    """What a check saw.
+
+    Args:
+        source, target: what was compared.
+        samples: recordings run.
+        layers: one row a spiking layer.
+        float32: where the network in float32 parts from float64, or None where that does not apply.
+    """
+
+    source: str
+    target: str
+    samples: int
+    layers: list[LayerParity]
+    float32: FirstDifferences | None = None
+
+    @property
+    def mismatches(self) -> int:
+        """Spikes that differ, over all layers."""
+        return sum(layer.mismatches for layer in self.layers)
+
+    @property
+    def compared(self) -> int:
+        """Places (neuron, step, sample) compared."""
+        return sum(layer.compared for layer in self.layers)
+
+    def verdict(self) -> str:
+        """One line in words."""
+        text = (f"{self.target} against {self.source}: {self.mismatches} mismatching spikes of "
+                f"{sum(layer.spikes for layer in self.layers)} ({self.samples} samples, {len(self.layers)} layers, "
+                f"{self.compared} places compared)")
+        if self.float32:
+            f = self.float32
+            text += (f"; float32 parts from float64 in {f.differing} samples ({f.spikes} spikes), "
+                     + ("every first difference within rounding of the threshold"
+                        f" (bound <= {f.largest_bound:.2g}, worst {f.worst:.2g} of it)" if f.differing and not f.beyond
+                        else f"{f.beyond} first differences beyond rounding" if f.differing else "nothing to explain"))
+            if f.outputs_beyond:
+                text += f"; {f.outputs_beyond} values of the output are off by more than rounding"
+        return text
+
+
+def merge(parts: list[Parity]) -> Parity:
+    """Sum of the chunks of one check."""
+    first, *rest = parts
+    total = copy.deepcopy(first)
+    for part in rest:
+        total.samples += part.samples
+        for mine, other in zip(total.layers, part.layers, strict=True):
+            for key in ("compared", "spikes", "spikes_other", "mismatches"):
+                setattr(mine, key, getattr(mine, key) + getattr(other, key))
+        if total.float32:
+            for key in ("samples", "differing", "spikes", "beyond", "outputs_beyond"):
+                setattr(total.float32, key, getattr(total.float32, key) + getattr(part.float32, key))
+            for key in ("worst", "largest_bound"):
+                setattr(total.float32, key, max(getattr(total.float32, key), getattr(part.float32, key)))
+    return total
+
+
+def compare(source: str, target: str, spikes: dict[str, Tensor], other: dict[str, Tensor]) -> Parity:
+    """Spikes (T, B, ...) of two runs, layer by layer; `spikes` says which layers.
+
+    Raises:
+        HardspikeError: a layer is missing on the other side or has another shape there.
+    """
+    layers, samples = [], 0
+    for name, mine in spikes.items():
+        if name not in other or other[name].numel() != mine.numel():
+            found = tuple(other[name].shape) if name in other else f"absent (it has {', '.join(other)})"
+            raise HardspikeError(f"layer '{name}': {source} has spikes {tuple(mine.shape)}, in {target} it is {found}")
+        theirs = other[name].reshape(mine.shape)
+        layers.append(LayerParity(name, mine.numel(), int(mine.sum(dtype=torch.int64)),
+                                  int(theirs.sum(dtype=torch.int64)), int((mine != theirs).sum())))
+        samples = mine.shape[1]
+    return Parity(source, target, samples, layers)
+
+
+@torch.inference_mode()
+def network_spikes(network: Network, frames: Tensor, dtype: torch.dtype) -> tuple[dict[str, Tensor], Tensor]:
+    """Hard spikes of every layer, (T, B, ...) uint8, and logits (B, classes) of the PyTorch network run in `dtype` on
+    `frames` (T, B, ...)."""
+    record: dict[str, Tensor] = {}
+    network = copy.deepcopy(network).to(dtype).eval()
+    with network.mode(hard=True):
+        logits = network(frames.to(dtype), record)
+    return {name: spikes.to(torch.uint8) for name, spikes in record.items()}, logits
+
+
+def check_network(network: Network, graph: nir.NIRGraph, unfolded: nir.NIRGraph, frames: Tensor,
+                  out: Path = Path("graph")) -> Parity:
+    """The hard PyTorch network against `graph` on `reference`, both in float64, and what float32 changes.
+
+    The graph gives its readout step by step: where all spikes agree, its sum over time has to be the network's logits
+    (times T for a readout of time-averaged spikes, SAST eq. 6).
+
+    Args:
+        network: the trained network.
+        graph: as read back from the file.
+        unfolded: `graph` before the passes: the operations that float32 rounds.
+        frames: (T, B, C, H, W).
+        out: named in errors.
+
+    Raises:
+        HardspikeError: the spikes agree and the output does not.
+    """
+    def chunk(part: Tensor) -> Parity:
+        recording = reference.run(graph, part, membrane=True)
+        spikes, logits = network_spikes(network, part, torch.float64)
+        parity = compare("hard network (float64)", "reference", spikes, recording.spikes)
+        if not parity.mismatches:
+            steps = len(part) if network.readout == "linear" else 1
+            require_same_output(out, logits * steps, recording.output.sum(0), 1e-9)
+        parity.float32 = first_differences(unfolded, part, recording,
+                                           network_spikes(network, part, torch.float32)[0])
+        return parity
+
+    return in_chunks(frames, chunk)
+
+
+def in_chunks(frames: Tensor, check: Callable[[Tensor], Parity]) -> Parity:
+    """`check` on a few samples at a time, summed."""
+    return merge([check(part) for part in frames.split(CHUNK, 1)])
+
+
+def refuse_silence(out: Path, parity: Parity) -> None:
+    """A check in which nothing fired is none.
+
+    Raises:
+        HardspikeError: there are spiking layers, and no spike in any.
+    """
+    if parity.layers and not any(layer.spikes for layer in parity.layers):
+        raise HardspikeError(f"{out}: not written: the network gives no spike at all on {parity.samples} samples, so "
+                             "the check says nothing; train longer or raise gain")
+
+
+def require_equal(out: Path, parity: Parity) -> None:
+    """Two runs that have to be one.
+
+    Raises:
+        HardspikeError: a spike differs.
+    """
+    if parity.mismatches:
+        raise HardspikeError(f"{out}: not written: {parity.verdict()}; please report this network")
+
+
+def require_same_output(out: Path, one: Tensor, other: Tensor, tolerance: float) -> None:
+    """What two runs give at the Output, (T, B, ...) or (B, ...), as far as `tolerance` times its largest value.
+
+    Raises:
+        HardspikeError: they differ by more.
+    """
+    difference = (one.double() - other.double().reshape(one.shape)).abs().max().item()
+    if not difference <= tolerance * max(1.0, one.abs().max().item()):
+        raise HardspikeError(f"{out}: not written: all spikes agree or not, the output differs by {difference:.3g}; "
+                             "please report this network")
+
+
+def weights_hash(graph: nir.NIRGraph) -> str:
+    """sha256 over every node's name and parameters, in float64; nodes of subgraphs as `subgraph.node`."""
+    digest = hashlib.sha256()
+
+    def update(part: nir.NIRGraph, prefix: str) -> None:
+        for name, node in sorted(part.nodes.items()):
+            if isinstance(node, nir.NIRGraph):
+                update(node, f"{prefix}{name}.")
+                continue
+            for key, value in sorted(parameters(node)):
+                digest.update(f"{prefix}{name}.{key}{value.shape}".encode())
+                digest.update(value.astype("<f8").tobytes())
+
+    update(graph, "")
+    return digest.hexdigest()
+
+
+def announce(out: Path, report: Path, parity: Parity | None, json_file: Path | None) -> None:
+    """Print what a check saw, layer by layer, or that there was none; `report` is what `write_report` wrote."""
+    if parity is None:
+        print(f"{out}: written, NOT checked ({report} says so)")
+        return
+    print_table([asdict(layer) for layer in parity.layers], f"{out}", json_file, json.loads(report.read_text()))
+    print(parity.verdict())
+
+
+def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None, packages: tuple[str, ...] = ()) -> Path:
+    """`MODEL.parity.json` beside the model: what was checked, or that nothing was (`parity` None).
+
+    `packages`: libraries whose versions matter besides the usual ones.
+    """
+    path = model.with_name(model.name + ".parity.json") if model.suffix != ".nir" else model.with_suffix(".parity.json")
+    content = {"checked": parity is not None, "model": model.name,
+               "file_sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "weights_sha256": weights_hash(graph),
+               "versions": versions("hardspike", "torch", "snntorch", "nir", "numpy", *packages)}
+    if parity:
+        content |= {"mismatches": parity.mismatches, "compared": parity.compared, **asdict(parity)}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2))
+    return path

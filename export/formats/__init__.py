@@ -1,0 +1,1 @@
+"""The file formats that `python -m export` writes."""

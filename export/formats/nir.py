@@ -1,0 +1,161 @@
+"""`python -m export nir`: a checkpoint, or from Python any snnTorch network, as a NIR file checked spike for spike."""
+
+import json as jsonlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import nir as nirlib
+import torch
+from torch import nn
+
+from export.check import parity as parities
+from export.check.parity import Parity
+from export.check.stepwise import check_stepwise
+from export.freeze.freeze import freeze
+from export.passes.fold_batchnorm import fold_batchnorm
+from export.samples import real_samples
+from hardspike import HardspikeError, UsageError, atomic_path, versions
+from targets.graph import read, write
+from trainer.checkpoint import Checkpoint, load
+from trainer.config import to_dict
+
+
+def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True) -> nirlib.NIRGraph:
+    """The hard network of a checkpoint as a NIR graph, BatchNorm folded.
+
+    Metadata: `dt`, `hardspike` (version), `data` (the frames it was trained on, as JSON), `readout`, and for a
+    calibrated network `calibration` (its kind). A linear
+    readout (SAST eq. 6) acts on time-averaged spikes; since it is linear it stands in the graph step by step, and the
+    class is the argmax of the output summed over time, as it is for a spiking readout.
+    """
+    metadata = {"hardspike": versions("hardspike")["hardspike"], "readout": checkpoint.config.network.readout,
+                "data": jsonlib.dumps(to_dict(checkpoint.config)["data"])}
+    if checkpoint.calibration:
+        metadata["calibration"] = checkpoint.calibration["kind"]
+    graph = freeze(checkpoint.network, checkpoint.shape, metadata, lossy_reset)
+    return fold_batchnorm(graph) if fold else graph
+
+
+def open_graph(model: Path) -> nirlib.NIRGraph:
+    """The graph of a checkpoint (.pt), frozen, or of a NIR file (.nir).
+
+    Raises:
+        UsageError: another kind of file.
+        HardspikeError: it cannot be read, or NIR cannot hold the network.
+    """
+    if model.suffix == ".nir":
+        return read(model)
+    if model.suffix == ".pt":
+        return frozen(load(model))
+    raise UsageError(f"{model}: neither a checkpoint (.pt) nor a NIR graph (.nir)")
+
+
+def output_path(model: Path, out: Path, suffix: str) -> Path:
+    """`out`, if it has the format's suffix and is not the model itself.
+
+    Raises:
+        UsageError: it has not, or it is.
+    """
+    if out.suffix != suffix:
+        raise UsageError(f"{out}: is written as {suffix}; name it {out.with_suffix(suffix).name}")
+    if out.resolve() == model.resolve():
+        raise UsageError(f"{out}: is the model itself; give --out another name")
+    return out
+
+
+def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | None = None, input: Path | None = None,
+        lossy_reset: bool = False, no_check: bool = False, json: Path | None = None) -> Parity | None:
+    """Write a checkpoint as a NIR graph with hard thresholds and check it spike for spike.
+
+    The file is read back, run by the target `reference` on real samples and compared, layer by layer, with the hard
+    PyTorch network, both in float64; a single mismatch is an error and leaves no file. MODEL.parity.json says what
+    was compared.
+
+    Args:
+        model: checkpoint (.pt) of `python -m trainer fit`
+        out: the .nir file; default: the model's name with .nir
+        samples: recordings to check on, spread over the test part; 0 for all
+        path: folder of the recordings, where it is not the one of the training run
+        input: .npz file with `spikes` (T, B, ...) to check on instead
+        lossy_reset: write a subtracting reset as NIR's LIF, which resets to zero; prints how many spikes that changes
+        no_check: write without checking, and mark the file so
+        json: file for the table of the check
+
+    Returns:
+        what the check saw; None without a check.
+    """
+    if model.suffix == ".nir":
+        raise UsageError(f"{model}: is a NIR graph already")
+    checkpoint = load(model)
+    graph = frozen(checkpoint, lossy_reset)
+    out = output_path(model, out or model.with_suffix(".nir"), ".nir")
+
+    def check(written: nirlib.NIRGraph) -> Parity:
+        frames, unfolded = real_samples(graph, samples, path, input), frozen(checkpoint, fold=False)
+        return parities.check_network(checkpoint.network, written, unfolded, frames, out)
+
+    checked, report = write_graph(out, graph, None if no_check else check, lossy_reset)
+    parities.announce(out, report, checked, json)
+    return checked
+
+
+def write_checked(network: nn.Module | Mapping[str, nn.Module], samples: torch.Tensor, path: str | Path,
+                  lossy_reset: bool = False) -> Parity:
+    """Write your own snnTorch network as a NIR graph and check it spike for spike; PATH.parity.json says what was seen.
+
+        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 500), snn.Leaky(beta=0.9, init_hidden=True),
+                            nn.Linear(500, 10), snn.Leaky(beta=0.9, init_hidden=True, output=True))
+        ...                                    # train it as you do
+        samples = (torch.rand(25, 64, 1, 28, 28) < 0.2).float()  # (T, B, ...): better, real ones
+        parity = write_checked(net, samples, "net.nir")
+        print(parity.verdict())                # 0 mismatching spikes, or HardspikeError and no file
+
+    Stock snnTorch runs `network` step by step in float64; the file is read back and run by the target `reference`.
+
+    Args:
+        network: what `export.freeze.freeze` takes, with a forward for one time step (see `export.check.stepwise`).
+        samples: (T, B, ...), real ones where there are any.
+        path: the .nir file.
+        lossy_reset: write every reset as NIR's LIF, which resets to zero; prints how many spikes that changes.
+
+    Raises:
+        HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
+    """
+    if samples.ndim < 2:
+        raise UsageError(f"samples of shape {tuple(samples.shape)}: (T, B, ...) is needed")
+    metadata = {"hardspike": versions("hardspike")["hardspike"]}
+    graph = fold_batchnorm(freeze(network, samples.shape[2:], metadata, lossy_reset))
+    return write_graph(Path(path), graph,
+                       lambda written: check_stepwise(network, written, samples.cpu(), not lossy_reset), lossy_reset)[0]
+
+
+def write_graph(out: Path, graph: nirlib.NIRGraph, check: Callable[[nirlib.NIRGraph], Parity] | None,
+                lossy_reset: bool = False) -> tuple[Parity | None, Path]:
+    """Write, read back and check; the file stays only if the check says so. What it saw, and the report's path.
+
+    Args:
+        check: the graph as read back -> what a comparison saw; None for no check.
+        lossy_reset: spikes may differ, and are counted.
+
+    Raises:
+        HardspikeError: a spike differs, or the network gives none.
+    """
+    with atomic_path(out) as temporary:
+        write(graph, temporary)
+        written = read(temporary)
+        checked = check(written) if check else None
+        if checked:
+            _judge(out, checked, lossy_reset)
+    return checked, parities.write_report(out, written, checked)
+
+
+def _judge(out: Path, checked: Parity, lossy_reset: bool) -> None:
+    """Refuse a file that spikes differently, unless it was asked for."""
+    parities.refuse_silence(out, checked)
+    if lossy_reset:
+        share = checked.mismatches / max(1, sum(layer.spikes for layer in checked.layers))
+        print(f"lossy reset: {checked.mismatches} spikes differ ({100 * share:.1f} % of those of the network)")
+        return
+    parities.require_equal(out, checked)
+    if checked.float32 and checked.float32.beyond:
+        raise HardspikeError(f"{out}: not written: {checked.verdict()}")

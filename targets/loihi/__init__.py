@@ -1,0 +1,1 @@
+"""Loihi's integers: limits, arithmetic, rules, cores."""

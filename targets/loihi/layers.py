@@ -1,0 +1,220 @@
+"""A graph as layers of neurons: what each integrates, over which weights, with which reset.
+
+The integer targets run and map *layers*, not nodes: a layer is one population of spiking neurons with the linear
+nodes that feed it. Two forms of neuron are layers, as `export` writes them:
+
+- reset to zero: LIF, IF, CubaLIF, or a Threshold straight after a linear node (a neuron that forgets at once);
+- reset by subtraction: LI or I -> Threshold -> Scale(-threshold) -> back, the threshold taken off one step later.
+
+What follows the last spikes without a neuron is the host's readout. Everything else is a problem with a name.
+"""
+
+from dataclasses import dataclass, field
+
+import nir
+import numpy as np
+
+from targets.graph import NEURONS, SPIKING, Plan
+from targets.graph.shapes import Shape, array, expand
+from targets.nodes.neurons import delay_steps
+from targets.violation import Violation
+
+LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
+DECAY_UNIT = 4096
+"""Lava counts a decay in 4096ths: leak = (4096 - decay) / 4096."""
+GAIN_TOLERANCE = 1e-5  # r and tau in float32 divide to 1 within 1e-7
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Spikes of `source` (a layer or the Input), `delay` steps late, through `nodes` (Flatten and one linear node)."""
+
+    source: str
+    linear: str
+    nodes: tuple[str, ...]
+    delay: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A population of neurons; arrays broadcast against `shape`, values still as the graph has them (unrounded).
+
+    `v_decay`, `i_decay`: 4096 dt/tau of membrane and synaptic current (4096: no memory); `group`: layers of the same
+    number form a loop; `members`: all its nodes but the linear ones.
+    """
+
+    name: str
+    shape: Shape
+    connections: tuple[Connection, ...]
+    threshold: np.ndarray
+    bias: np.ndarray
+    v_decay: np.ndarray
+    i_decay: np.ndarray
+    subtracts: bool
+    group: int
+    members: tuple[str, ...]
+
+
+@dataclass
+class Network:
+    """`layers` in order of execution, the host's nodes in order (Output last), and what is neither."""
+
+    plan: Plan
+    layers: dict[str, Layer] = field(default_factory=dict)
+    readout: list[str] = field(default_factory=list)
+    problems: list[Violation] = field(default_factory=list)
+
+    def recurrent(self, layer: Layer) -> bool:
+        """Whether `layer` hears itself, directly or through others."""
+        return any(c.source in self.layers and self.layers[c.source].group == layer.group for c in layer.connections)
+
+
+def split(plan: Plan) -> Network:
+    """Find the layers and the readout of a planned graph; `problems` says what does not fit.
+
+    Raises:
+        HardspikeError: a delay is not a whole number of steps.
+    """
+    network = Network(plan)
+    group_of = {name: index for index, group in enumerate(plan.groups) for name in group}
+    for name in plan.spiking():
+        network.layers[name] = _layer(network, name, group_of[name])
+    _find_readout(network)
+    for name in plan.nodes:
+        if not plan.targets(name) and name not in network.layers and name != plan.output:
+            _problem(network, name, "leads nowhere", "remove it, or put a neuron behind it")
+    return network
+
+
+def _problem(network: Network, name: str, value: str, advice: str) -> None:
+    violation = Violation(name, "structure", f"{type(network.plan.nodes[name]).__name__} {value}",
+                          "integer targets hold layers of spiking neurons", advice)
+    if violation not in network.problems:
+        network.problems.append(violation)
+
+
+def _layer(network: Network, name: str, group: int) -> Layer:
+    plan, node = network.plan, network.plan.nodes[name]
+    shape = plan.output_shape[name]
+    cell, members, subtracts = name, [name], False
+    if isinstance(node, nir.Threshold):
+        before = [edge.source for edge in plan.sources(name)]
+        if len(before) == 1 and isinstance(plan.nodes[before[0]], nir.LI | nir.I):
+            cell, subtracts = before[0], True
+        members = [cell, *_reset_loop(network, name, cell), name] if subtracts else members
+    decays = _decays(network, cell, shape)
+    threshold = node.threshold if isinstance(node, nir.Threshold) else node.v_threshold
+    connections, bias = [], np.zeros(shape)
+    for edge in plan.sources(cell):
+        if edge.source not in members:
+            bias = bias + _trace(network, name, edge.source, (), int(edge.delayed), connections)
+    return Layer(name, shape, tuple(connections), expand(name, threshold, shape), bias, *decays, subtracts, group,
+                 tuple(members))
+
+
+def _reset_loop(network: Network, name: str, cell: str) -> list[str]:
+    """The Scale nodes that take the threshold of Threshold `name` off the membrane of `cell` one step later."""
+    plan = network.plan
+    if {edge.target for edge in plan.targets(cell)} != {name}:
+        _problem(network, cell, "gives its membrane to more than its Threshold", "use the spikes instead")
+    scales = []
+    for edge in plan.sources(cell):
+        scale = plan.nodes[edge.source]
+        if isinstance(scale, nir.Scale) and [e.source for e in plan.sources(edge.source)] == [name]:
+            scales.append(edge.source)
+            shape = plan.output_shape[name]
+            taken = np.broadcast_to(expand(edge.source, scale.scale, shape), shape)
+            wanted = -np.broadcast_to(expand(name, plan.nodes[name].threshold, shape), shape)
+            steps = int(edge.delayed) + sum(e.delayed for e in plan.sources(edge.source))
+            if not np.array_equal(taken, wanted) or steps != 1 or len(plan.targets(edge.source)) != 1:
+                _problem(network, edge.source, f"takes {-taken.flat[0]:g} off after {steps} steps, threshold is "
+                         f"{-wanted.flat[0]:g}", "scale by minus the threshold, straight back to the membrane")
+    if len(scales) != 1:
+        _problem(network, name, f"has {len(scales)} reset loops Scale(-threshold) back to '{cell}'",
+                 "write a LIF for a reset to zero, or one such loop for a subtracting reset")
+    return scales
+
+
+def _decays(network: Network, name: str, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """(v_decay, i_decay) of a neuron, after checks that the rest of its parameters is neutral."""
+    node, dt = network.plan.nodes[name], network.plan.dt
+    p = {key: expand(name, value, shape) for key, value in vars(node).items()
+         if key not in ("input_type", "output_type", "metadata")}
+    full = np.full((1,) * len(shape), float(DECAY_UNIT))
+    for key in ("v_leak", "v_reset"):
+        if key in p and p[key].any():
+            _problem(network, name, f"has {key} = {p[key].flat[np.abs(p[key]).argmax()]:g}",
+                     f"train with {key} = 0 (a resting potential is a bias)")
+    if isinstance(node, nir.Threshold):
+        return full, full
+    steps = p.get("tau", p.get("tau_mem"))
+    gain = p["r"] * dt if steps is None else p["r"] / (steps / dt)
+    gains = {"r": gain} | ({"w_in": p["w_in"] / (p["tau_syn"] / dt)} if "tau_syn" in p else {})
+    for key, value in gains.items():
+        if abs(value - 1).max() > GAIN_TOLERANCE:
+            worst = value.flat[abs(value - 1).argmax()]
+            _problem(network, name, f"multiplies its input by {worst:g} ({key})",
+                     f"put the factor into the weights, {key} = tau/dt")
+    v_decay = np.zeros_like(full) if steps is None else DECAY_UNIT * dt / steps
+    return v_decay, (DECAY_UNIT * dt / p["tau_syn"] if "tau_syn" in p else full)
+
+
+def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: int,
+           found: list[Connection]) -> np.ndarray | float:
+    """Follow the edges back from layer `name` to the spikes that feed it; gives the bias that lies on the way."""
+    plan, node = network.plan, network.plan.nodes[at]
+    linear = [step for step in path if isinstance(plan.nodes[step], LINEAR)]
+    bias = 0.0
+    if at in path:
+        _problem(network, at, "is in a loop without a neuron", "put a neuron into the loop")
+        return bias
+    if isinstance(node, SPIKING) or at == plan.input:
+        if linear:
+            nodes = tuple(step for step in path if not isinstance(plan.nodes[step], nir.Delay))
+            found.append(Connection(at, linear[0], nodes, delay))
+        else:
+            _problem(network, name, f"gets the spikes of '{at}' without weights", "put a Linear (identity) between, as "
+                     "`python -m export quantise` does")
+        return bias
+    if isinstance(node, LINEAR):
+        if linear:
+            _problem(network, at, f"and '{linear[0]}' follow each other without a neuron", "multiply them into one")
+            return bias
+        if isinstance(node, nir.Affine | nir.Conv1d | nir.Conv2d):
+            values = array(node.bias).astype(np.float64)
+            extra = len(plan.output_shape[at]) - 1
+            bias = np.broadcast_to(values.reshape(-1, *(1,) * extra), plan.output_shape[at])
+            for step in path:  # Flatten or Delay
+                bias = bias.reshape(plan.output_shape[step])
+    elif isinstance(node, nir.Delay):
+        steps = delay_steps(at, node, plan.input_shape[at], plan.dt)
+        if np.ptp(steps) > 0:
+            _problem(network, at, f"delays by {steps.min()} to {steps.max()} steps", "give all neurons the same delay")
+        delay += int(steps.flat[0])
+    elif not isinstance(node, nir.Flatten):
+        advice = ("fold it into the next linear layer: `python -m export` does"
+                  if isinstance(node, nir.Scale | nir.SumPool2d | nir.AvgPool2d) else "put a Threshold behind it")
+        _problem(network, at, f"lies before layer '{name}'", advice)
+        return bias
+    for edge in plan.sources(at):
+        later = _trace(network, name, edge.source, (at, *path), delay + int(edge.delayed), found)
+        if isinstance(node, nir.Delay) and np.any(later):
+            _problem(network, at, "lies behind a bias, which it would delay as well", "put it before the linear node")
+        bias = bias + later
+    return bias
+
+
+def _find_readout(network: Network) -> None:
+    """What lies between the last spikes and the Output."""
+    plan, waiting, seen = network.plan, [network.plan.output], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in network.layers or name == plan.input:
+            continue
+        seen.add(name)
+        if isinstance(plan.nodes[name], NEURONS):
+            if not isinstance(plan.nodes[name], SPIKING):
+                _problem(network, name, "is read at the Output", "put a Threshold behind it, or read an Affine's sum")
+            continue
+        waiting += [edge.source for edge in plan.sources(name)]
+    network.readout = [name for name in plan.nodes if name in seen]

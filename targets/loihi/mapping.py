@@ -1,0 +1,219 @@
+"""Layers onto the cores of a chip: an estimate, since no public tool places networks on Loihi any more.
+
+The model of cost, and where it comes from:
+
+- a neuron is a compartment of one core, and a core holds neurons of one layer, pixel by pixel in row order with all
+  channels of a pixel together; the host injects the input and computes the readout, which take no core;
+- an input axon is a source neuron of one connection that reaches the core; an output axon is a pair of a neuron and a
+  core that it reaches (nengo-loihi 1.1, `block.py`);
+- synapse memory is nengo-loihi's `SynapseConfig.bits_per_axon`: blocks of up to 64 weights of 8 bits behind a 10-bit
+  header, each rounded up to 64 bits; a convolution stores the index of the target with each weight, a dense layer
+  does not. No weight is shared between positions of a kernel, so for convolutions it is an upper bound.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import nir
+import numpy as np
+
+from hardspike import HardspikeError
+from targets.graph import plan
+from targets.graph.shapes import array, conv_arguments
+from targets.loihi.layers import Connection, Layer, Network, split
+from targets.loihi.limits import Limit, Limits
+from targets.violation import Violation
+
+WEIGHT_BITS = 8
+HEADER_BITS = 10
+BLOCK = 64
+
+
+@dataclass
+class Core:
+    """Neurons of one layer, and what reaches them.
+
+    `members`: which neurons of the layer (flat) it holds; `synapses[i]`: for connection i of the layer, how many
+    synapses every source neuron (flat) has here.
+    """
+
+    members: np.ndarray
+    synapses: list[np.ndarray]
+    synapse_bits: int = 0
+    output_axons: int = 0
+
+    @property
+    def neurons(self) -> int:
+        return int(self.members.sum())
+
+    @property
+    def input_axons(self) -> int:
+        return sum(int(np.count_nonzero(counts)) for counts in self.synapses)
+
+    @property
+    def synapse_count(self) -> int:
+        return sum(int(counts.sum()) for counts in self.synapses)
+
+
+@dataclass
+class Mapping:
+    """Cores of every layer, and what does not fit."""
+
+    limits: Limits
+    cores: dict[str, list[Core]] = field(default_factory=dict)
+    violations: list[Violation] = field(default_factory=list)
+
+
+def map_graph(graph: nir.NIRGraph, limits: Limits, dt: float | None = None) -> Mapping:
+    """Where the layers of `graph`, quantised or not, would lie.
+
+    Raises:
+        HardspikeError: a part of it is no layer of spiking neurons.
+    """
+    network = split(plan(graph, dt))
+    if network.problems:
+        raise HardspikeError(f"{limits.chip} cannot hold this graph: {network.problems[0]}")
+    return place(network, limits)
+
+
+def place(network: Network, limits: Limits) -> Mapping:
+    """Fill cores layer by layer, each as far as its limits allow.
+
+    `violations` names a neuron whose own fan-in is more than a core takes, more output axons than a core has, more
+    cores or synapses than a chip has. A limit that is not public is not applied.
+    """
+    mapping = Mapping(limits)
+    for name, layer in network.layers.items():
+        mapping.cores[name] = _fill(network, layer, mapping)
+    _count_output_axons(network, mapping)
+    if mapping.violations:  # a layer that fits on no core leaves nothing to count
+        return mapping
+    for name, cores in mapping.cores.items():
+        _compare(mapping, name, "output axons of a core", max(core.output_axons for core in cores), limits.output_axons,
+                 "feed fewer or smaller layers from it")
+    sizes = {name: len(cores) for name, cores in mapping.cores.items()}
+    if sizes:
+        largest = max(sizes, key=sizes.get)
+        _compare(mapping, largest, f"cores of the network, {sizes[largest]} of them here", sum(sizes.values()),
+                 limits.cores, "make this layer smaller (stride, fewer channels)")
+        synapses = sum(core.synapse_count for cores in mapping.cores.values() for core in cores)
+        _compare(mapping, "graph", "synapses", synapses, limits.synapses, "use fewer or smaller layers")
+    return mapping
+
+
+def _compare(mapping: Mapping, name: str, rule: str, value: int, limit: Limit, advice: str) -> None:
+    if limit.value is not None and value > limit.value:
+        mapping.violations.append(
+            Violation(name, rule, f"{value} (estimate)", f"at most {limit.value} ({limit.source})", advice))
+
+
+def _fill(network: Network, layer: Layer, mapping: Mapping) -> list[Core]:
+    """Cores for one layer: neurons of the same fan-in, unit by unit, into the last core or a new one."""
+    limits, plan = mapping.limits, network.plan
+    linears = [plan.nodes[connection.linear] for connection in layer.connections]
+    shape = next((plan.output_shape[c.linear] for c, node in zip(layer.connections, linears, strict=True)
+                  if isinstance(node, nir.Conv1d | nir.Conv2d)), (1, math.prod(layer.shape)))
+    groups = math.lcm(*(int(array(getattr(node, "groups", 1))) for node in linears))
+    neurons = np.arange(math.prod(shape)).reshape(groups, shape[0] // groups, -1)
+    sizes = [math.prod(plan.output_shape[connection.source]) for connection in layer.connections]
+    fan_in = [_fan_in(network, connection) for connection in layer.connections]
+    index_bits = [0 if isinstance(node, nir.Linear | nir.Affine) else _index_bits(limits) for node in linears]
+
+    def empty() -> Core:
+        return Core(np.zeros(neurons.size, bool), [np.zeros(size, np.int64) for size in sizes])
+
+    cores, complained = [empty()], False
+    for pixel in range(neurons.shape[2]):
+        for group in range(groups):
+            waiting = neurons[group, :, pixel]
+            reach = [find(int(waiting[0])) for find in fan_in]
+            while len(waiting):
+                core, count = cores[-1], len(waiting)
+                while count and (excess := _excess(core, reach, count, index_bits, limits)):
+                    count //= 2
+                if not count and core.members.any():
+                    cores.append(empty())
+                    continue
+                if not count:  # even alone it does not fit: name it, and place it to go on
+                    if not complained:
+                        rule, value, limit = excess
+                        _compare(mapping, layer.name, f"{rule} for one neuron", value, limit,
+                                 "reduce its fan-in (smaller kernel, fewer channels or inputs)")
+                    complained, count = True, 1
+                core.members[waiting[:count]] = True
+                for counts, sources in zip(core.synapses, reach, strict=True):
+                    counts[sources] += count
+                core.synapse_bits = _bits(core.synapses, index_bits)
+                waiting = waiting[count:]
+    return cores
+
+
+def _excess(core: Core, reach: list[np.ndarray], count: int, index_bits: list[int],
+            limits: Limits) -> tuple[str, int, Limit] | None:
+    """The first limit that `count` more neurons would break in `core`: its name, the value, the limit."""
+    synapses = [counts.copy() for counts in core.synapses]
+    for counts, sources in zip(synapses, reach, strict=True):
+        counts[sources] += count
+    for rule, value, limit in (("neurons of a core", core.neurons + count, limits.neurons),
+                               ("input axons of a core", sum(map(np.count_nonzero, synapses)), limits.input_axons),
+                               ("synapse bits of a core", _bits(synapses, index_bits), limits.synapse_bits)):
+        if limit.value is not None and value > limit.value:
+            return rule, int(value), limit
+    return None
+
+
+def _bits(synapses: list[np.ndarray], index_bits: list[int]) -> int:
+    """nengo-loihi's `bits_per_axon` over all axons of a core."""
+    total = 0
+    for counts, index in zip(synapses, index_bits, strict=True):
+        blocks, rest = np.divmod(counts, BLOCK)
+        bits = WEIGHT_BITS + index
+        for number, size in ((blocks.sum(), np.array(BLOCK)), (1, rest[rest > 0])):
+            total += int(number * (-(-(size * bits + HEADER_BITS) // 64) * 64).sum())
+    return total
+
+
+def _index_bits(limits: Limits) -> int:
+    return max(6, math.ceil(math.log2(limits.neurons.value)))
+
+
+def _fan_in(network: Network, connection: Connection) -> Callable[[int], np.ndarray]:
+    """A function from a neuron (flat) to the source neurons (flat) that it hears over `connection`."""
+    plan, node = network.plan, network.plan.nodes[connection.linear]
+    if isinstance(node, nir.Linear | nir.Affine):
+        everything = np.arange(array(node.weight).shape[1])
+        return lambda neuron: everything
+    arguments = conv_arguments(connection.linear, node)
+    source, target, kernel = plan.input_shape[connection.linear], plan.output_shape[connection.linear], array(
+        node.weight).shape[2:]
+    stride, dilation = arguments["stride"], arguments["dilation"]
+    padding = [d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True)] if arguments["padding"] == "same" \
+        else arguments["padding"]
+    places = np.arange(math.prod(source)).reshape(source)
+
+    @lru_cache(maxsize=1)
+    def window(group: int, at: tuple[int, ...]) -> np.ndarray:
+        axes = [np.arange(k) * d + i * s - p for k, d, i, s, p in
+                zip(kernel, dilation, at, stride, padding, strict=True)]
+        inside = [axis[(axis >= 0) & (axis < size)] for axis, size in zip(axes, source[1:], strict=True)]
+        channels = array(node.weight).shape[1]
+        return places[np.ix_(np.arange(channels) + group * channels, *inside)].ravel()
+
+    def find(neuron: int) -> np.ndarray:
+        channel, *at = np.unravel_index(neuron, target)
+        return window(int(channel) * arguments["groups"] // target[0], tuple(map(int, at)))
+
+    return find
+
+
+def _count_output_axons(network: Network, mapping: Mapping) -> None:
+    """For every core, the pairs of one of its neurons and a core that this neuron reaches."""
+    for name, layer in network.layers.items():
+        for index, connection in enumerate(layer.connections):
+            if connection.source not in mapping.cores:
+                continue
+            reached = sum((core.synapses[index] > 0).astype(np.int64) for core in mapping.cores[name])
+            for core in mapping.cores[connection.source]:
+                core.output_axons += int(reached[core.members].sum())

@@ -1,0 +1,73 @@
+"""A mapping as a picture: cores as squares, one colour or letter a layer, filled as far as the fullest resource."""
+
+from html import escape
+from string import ascii_letters
+
+from targets.loihi.limits import Limits
+from targets.loihi.mapping import Core, Mapping
+
+COLUMNS = 16
+"""A Loihi chip is drawn as 8 rows of 16 cores; the true floor plan is not modelled."""
+SHADES = "▁▂▃▄▅▆▇█"
+
+
+def usage(core: Core, limits: Limits) -> dict[str, float]:
+    """Share of every published limit of a core that is used."""
+    used = {"neurons": core.neurons, "input axons": core.input_axons, "output axons": core.output_axons,
+            "synapse bits": core.synapse_bits}
+    given = {name: getattr(limits, name.replace(" ", "_")).value for name in used}
+    return {name: used[name] / given[name] for name in used if given[name]}
+
+
+def text(mapping: Mapping) -> str:
+    """For a terminal: a letter and a level for each core, chips under each other, then the letters' layers."""
+    marks = [letter(index) + _level(max(usage(core, mapping.limits).values()))
+             for index, cores in enumerate(mapping.cores.values()) for core in cores]
+    size = mapping.limits.cores.value
+    marks += ["· "] * (-len(marks) % size)
+    rows = []
+    for start in range(0, len(marks), COLUMNS):
+        if start % size == 0:
+            rows.append(f"{mapping.limits.chip}, chip {start // size + 1}: layer, fullest resource of the core")
+        rows.append("  " + " ".join(marks[start:start + COLUMNS]))
+    return "\n".join([*rows, *(f"  {letter(index)}  {name}" for index, name in enumerate(mapping.cores))])
+
+
+def svg(mapping: Mapping) -> str:
+    """For a page: a square of 24 units for each core, the numbers as a tooltip."""
+    size, cell = mapping.limits.cores.value, 24
+    places = [(index, name, core) for index, (name, cores) in enumerate(mapping.cores.items()) for core in cores]
+    count = -(-max(len(places), 1) // size) * size
+    parts = []
+    for position in range(count):
+        x, y = position % COLUMNS * cell + 1, position // COLUMNS * cell + 1
+        parts.append(f'<rect x="{x}" y="{y}" width="{cell - 2}" height="{cell - 2}" fill="#eee"/>')
+        if position < len(places):
+            index, name, core = places[position]
+            used = usage(core, mapping.limits)
+            height = min(1, max(used.values())) * (cell - 2)
+            label = escape(f"{name}: {core.neurons} neurons; " + ", ".join(f"{k} {v:.0%}" for k, v in used.items()))
+            parts.append(f'<rect x="{x}" y="{y + cell - 2 - height:.1f}" width="{cell - 2}" height="{height:.1f}" '
+                         f'fill="{_colour(index)}"><title>{label}</title></rect>')
+    bottom = count // COLUMNS * cell
+    for index, (name, cores) in enumerate(mapping.cores.items()):
+        y = bottom + 20 * index
+        label = f"{escape(name)}: {len(cores)} core{'s' * (len(cores) != 1)}"
+        parts.append(f'<rect x="1" y="{y + 6}" width="12" height="12" fill="{_colour(index)}"/>'
+                     f'<text x="20" y="{y + 16}">{label}</text>')
+    height = bottom + 20 * len(mapping.cores) + 10
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {COLUMNS * cell} {height}" '
+            f'font-family="sans-serif" font-size="12">\n' + "\n".join(parts) + "\n</svg>\n")
+
+
+def letter(index: int) -> str:
+    """The sign of the layer number `index`."""
+    return ascii_letters[index % len(ascii_letters)]
+
+
+def _level(share: float) -> str:
+    return SHADES[min(len(SHADES) - 1, int(share * len(SHADES)))]
+
+
+def _colour(index: int) -> str:
+    return f"hsl({index * 137 % 360} 60% 50%)"  # the golden angle keeps neighbours apart

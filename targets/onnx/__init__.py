@@ -1,0 +1,1 @@
+"""A NIR graph as an ONNX model, and its run in onnxruntime."""

@@ -1,0 +1,148 @@
+"""A NIR graph as an ONNX model: one time step with explicit states, or a whole sequence.
+
+`step` has the inputs `input` (batch, *Input) and every state, and the outputs `output` (batch, *Output), the spikes
+`NAME.spikes` of every spiking node and `STATE.next` of every state. States are `NAME.v` and `NAME.i` (membrane and
+synaptic current), `NAME.past` (what a Delay holds, newest first), `NAME.previous` (what a recurrent edge carries) and,
+where that is not zero before the first step, `NAME.started`. All are float32 and start at zero, so that this runs one:
+
+    session = onnxruntime.InferenceSession("model.onnx")
+    states = {i.name: np.zeros((batch, *i.shape[1:]), np.float32) for i in session.get_inputs() if i.name != "input"}
+    names = [o.name for o in session.get_outputs()]
+    total = 0
+    for frame in spikes:  # (T, batch, ...) float32
+        result = dict(zip(names, session.run(None, {"input": frame, **states})))
+        states = {name: result[name + ".next"] for name in states}
+        total = total + result["output"]
+    classes = total.argmax(1)
+
+A sequence is the step written `steps` times over, with no state outside: Scan and Loop would be shorter, but compilers
+for accelerators and browsers leave control flow out, and the step itself serves whoever wants a loop.
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+
+import nir
+import onnx
+from onnx import helper
+
+from hardspike import HardspikeError, versions
+from targets.graph import Plan, plan
+from targets.graph.shapes import Shape
+from targets.loihi import rules
+from targets.loihi.layers import split
+from targets.loihi.limits import LOIHI1, LOIHI2
+from targets.onnx.integers import bounds, emit_integers
+from targets.onnx.nodes import Emitter, Outputs, emit_nodes
+
+OPSET = 18
+"""Of early 2023: all that is needed is in it, so that older runtimes read the files as well."""
+CHIPS = {limits.chip: limits for limits in (LOIHI1, LOIHI2)}
+
+Emit = Callable[[Emitter, str], Outputs]
+"""Emits one step of a graph for an input's tensor."""
+
+
+def to_onnx(graph: nir.NIRGraph, steps: int | None = None, dt: float | None = None,
+            membrane: bool = False) -> onnx.ModelProto:
+    """The model of one step, or of a sequence of `steps` steps with time as first axis of its input and outputs.
+
+    A graph that `quantised` in its metadata calls an integer one computes as the chip named there: membranes in 64ths
+    of the weights' unit, inputs whole numbers up to `largest_input` in the model's metadata.
+
+    Args:
+        dt: seconds a step; see `targets.graph.plan`.
+        membrane: also give `NAME.membrane`, what every spiking node compares with its threshold.
+
+    Raises:
+        HardspikeError: the graph is refused (by `plan`, or by its chip), a number is beyond float32, or the model is
+            over 2 GB.
+    """
+    layout, chip = plan(graph, dt), quantised_for(graph)
+    properties = {key: _text(value) for key, value in graph.metadata.items()} | {"dt": repr(layout.dt)}
+    if chip:
+        network = split(layout)
+        rules.require(network, CHIPS[chip])
+        largest, wrapping = bounds(network)
+        properties |= {"arithmetic": chip, "largest_input": str(largest)}
+        emit = partial(emit_integers, network=network, wrapping=wrapping, membrane=membrane)
+    else:
+        properties["arithmetic"] = "float32"
+        emit = partial(_emit_floats, layout, membrane=membrane)
+    body = _sequence(layout, emit, steps) if steps else _step(layout, emit)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="hardspike",
+                              producer_version=versions("hardspike")["hardspike"],
+                              ir_version=helper.OP_SET_ID_VERSION_MAP[("ai.onnx", OPSET)])
+    helper.set_model_props(model, properties | ({"steps": str(steps)} if steps else {}))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise HardspikeError(f"the ONNX model does not pass onnx.checker: {' '.join(str(error).split())}") from error
+    return model
+
+
+def quantised_for(graph: nir.NIRGraph) -> str | None:
+    """The chip whose integer arithmetic a quantised graph was made for, None for a float graph.
+
+    Raises:
+        HardspikeError: the metadata name no known chip.
+    """
+    if "quantised" not in graph.metadata:
+        return None
+    try:
+        chip = json.loads(_text(graph.metadata["quantised"]))["target"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise HardspikeError("metadata quantised: it has to be JSON with a 'target', as `python -m export quantise` "
+                             "writes it") from error
+    if chip not in CHIPS:
+        raise HardspikeError(f"metadata quantised: target '{chip}' is not known; known are {', '.join(CHIPS)}")
+    return chip
+
+
+def _text(value) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _emit_floats(plan: Plan, e: Emitter, x: str, membrane: bool) -> Outputs:
+    return emit_nodes(e, plan, [name for name in plan.nodes if name != plan.input], {plan.input: x}, membrane)
+
+
+def _step(plan: Plan, emit: Emit) -> onnx.GraphProto:
+    """One step; states are inputs and outputs."""
+    e = Emitter(initial=lambda name, shape: name)
+    results = emit(e, "input")
+    results |= {f"{name}.next": (e.following[name], shape) for name, shape in e.shapes.items()}
+    for name, (tensor, _) in results.items():
+        e.nodes.append(helper.make_node("Identity", [tensor], [name], f"{name}/Identity"))
+    inputs = {"input": plan.output_shape[plan.input], **e.shapes}
+    return helper.make_graph(e.nodes, "step", [_value(name, "batch", *shape) for name, shape in inputs.items()],
+                             [_value(name, "batch", *shape) for name, (_, shape) in results.items()],
+                             list(e.constants.values()))
+
+
+def _sequence(plan: Plan, emit: Emit, steps: int) -> onnx.GraphProto:
+    """All steps; states start at zero inside."""
+    def zeros(name: str, shape: Shape) -> str:
+        size = e.op("Concat", batch, e.index(f"{name.rpartition('.')[2]}_shape", list(shape)), axis=0)
+        return e.op("ConstantOfShape", size)
+
+    e = Emitter(initial=zeros, scope="sequence")
+    batch = e.op("Shape", "input", start=1, end=2)
+    collected: dict[str, list[str]] = {}
+    for t in range(steps):
+        e.scope = "sequence"
+        results = emit(e, e.op("Gather", "input", e.index(f"step_{t}", t), axis=0))
+        e.advance()
+        e.scope = "sequence"
+        for name, (tensor, _) in results.items():
+            collected.setdefault(name, []).append(e.op("Unsqueeze", tensor, e.index("time", [0])))
+    for name, tensors in collected.items():
+        e.nodes.append(helper.make_node("Concat", tensors, [name], f"{name}/Concat", axis=0))
+    return helper.make_graph(e.nodes, "sequence", [_value("input", steps, "batch", *plan.output_shape[plan.input])],
+                             [_value(name, steps, "batch", *shape) for name, (_, shape) in results.items()],
+                             list(e.constants.values()))
+
+
+def _value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)

@@ -1,0 +1,73 @@
+"""`python -m eval parity`: who equals whom, and that the matrix would show who does not."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from eval import parity as module
+from eval.parity import parity
+from export.freeze.freeze import freeze
+from hardspike import UsageError
+from targets.graph import write
+from targets.lava.setup import setup
+from targets.recording import Recording
+from tests.networks import SHAPE, busy_network, frames
+
+
+@pytest.fixture
+def model(tmp_path):
+    network = busy_network(layers="6c5s2-8c3s2-32", reset="zero", readout="spikes")
+    write(freeze(dict(network.layers), SHAPE), tmp_path / "model.nir")
+    x = frames(8, 6)
+    np.savez(tmp_path / "x.npz", spikes=x.numpy().astype(np.uint8), labels=np.arange(6))
+    return tmp_path / "model.nir", tmp_path / "x.npz"
+
+
+def matrix(rows):
+    return {row["run"]: {other["run"]: row[f"differs from {other['run']}"] for other in rows} for row in rows}
+
+
+def test_one_arithmetic_is_equal_and_float_and_integer_are_counted(model, tmp_path):
+    graph, x = model
+    rows = parity(graph, targets="reference,loihi2,onnxruntime", input=x, json=tmp_path / "p.json")
+    found = matrix(rows)
+    assert list(found) == ["reference", "reference (int)", "loihi2", "onnxruntime", "onnxruntime (int)"]
+    assert all(found[name][name] == 0 for name in found)
+    assert found["loihi2"]["onnxruntime (int)"] == 0 == found["reference"]["onnxruntime"]
+    assert 0 < found["reference"]["loihi2"] == found["loihi2"]["reference"] < rows[0]["spikes"]
+    assert json.loads((tmp_path / "p.json").read_text())["rows"] == rows
+    assert all(row["accuracy %"] is not None for row in rows)
+
+
+def test_a_spike_that_differs_is_in_the_matrix(model, monkeypatch):
+    graph, x = model
+    run = module._run
+
+    def wrong(name, graph, frames):
+        recording = run(name, graph, frames)
+        if name == "onnxruntime":
+            recording.spikes["lif1"][0, 0, 0, 0, 0] ^= 1
+        return recording
+
+    monkeypatch.setattr(module, "_run", wrong)
+    assert matrix(parity(graph, targets="reference,onnxruntime", input=x))["reference"]["onnxruntime"] == 1
+
+
+def test_runs_with_other_layers_are_refused():
+    one, other = (Recording({name: torch.zeros(1, 1, 1)}, torch.zeros(1, 1, 1)) for name in "ab")
+    with pytest.raises(UsageError, match="other layers: a and b"):
+        module._mismatches(one, other)
+
+
+def test_an_unknown_target_is_refused(model):
+    with pytest.raises(UsageError, match="did you mean 'loihi2'"):
+        parity(model[0], targets="reference,loihi3", input=model[1])
+
+
+@pytest.mark.lava
+def test_lava_equals_loihi2(model):
+    setup()
+    found = matrix(parity(model[0], targets="loihi2,lava", input=model[1]))
+    assert found["loihi2"]["lava"] == 0

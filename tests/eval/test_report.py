@@ -1,0 +1,320 @@
+"""`python -m eval report`: one page that holds together, verdicts that follow from numbers, and what is refused."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+
+from eval.__main__ import COMMANDS
+from eval.report import runs
+from eval.report.command import _labels, report
+from eval.report.subject import open_subjects
+from eval.report.verdict import compare, judge
+from export.formats.nir import frozen
+from hardspike import HardspikeError, UsageError, cache_folder, run
+from targets.graph import write
+from trainer import checkpoint
+from trainer.config import FitConfig
+from trainer.data import DataConfig, Split
+from trainer.fit import fit
+from trainer.networks import NetworkConfig, build
+
+QUICK = {"samples": 24, "corrupted": 8, "severities": "0,0.1", "bits": "8", "targets": "reference,loihi2"}
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What a browser would see: open elements, ids, references, headings of sections and their text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.ids, self.references, self.sections, self.unclosed = [], [], [], {}, []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if "id" in values:
+            self.ids.append(values["id"])
+            if tag == "section":
+                self.sections[values["id"]] = ""
+        self.references += [value for key, value in attributes if key in ("src", "href", "xlink:href", "action")]
+        self.references += [match for _, value in attributes for match in re.findall(r"url\((.*?)\)", value or "")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if self.open[-1] != tag:
+            self.unclosed.append(tag)
+        else:
+            self.open.pop()
+
+    def handle_data(self, data):
+        if self.sections and "section" in self.open:
+            self.sections[list(self.sections)[-1]] += data.strip()
+
+
+def check(text: str) -> Page:
+    """A page that is well-formed, refers to nothing outside, and whose references inside all lead somewhere."""
+    page = Page(text)
+    assert not page.unclosed and not page.open
+    assert len(page.ids) == len(set(page.ids))
+    for reference in page.references:
+        assert reference.startswith("data:image/png;base64,") or reference.removeprefix("#") in page.ids, reference
+    assert not re.search(r"@import|<script|https?:", re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL))
+    assert all(page.sections.values())
+    return page
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    config = FitConfig(out=folder, epochs=2, batch_size=64, method="surrogate", data=DataConfig(steps=4),
+                       network=NetworkConfig(layers="6c5s3-24", batch_norm=True, reset="zero"))
+    fit(config)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARDSPIKE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def test_a_run_gives_a_page_of_its_own_and_its_numbers(trained, tmp_path):
+    found = report(trained, csv=tmp_path / "csv", **QUICK)
+    page = check((trained / "report.html").read_text())
+    assert set(page.sections) == {"verdict", "accuracy", "membranes", "sample", "confusion", "corruptions",
+                                  "operations", "energy", "cores", "parity", "training", "reproduce", "missing"}
+    assert json.loads((trained / "report.json").read_text()) == json.loads(json.dumps(found))
+    model, = found["models"]
+    assert [row["mode"] for row in model["accuracy"]] == [
+        "surrogate", "hard", "calibrated (global)", "calibrated (bias)", "reference", "loihi2, 8 bits"]
+    assert {file.stem for file in (tmp_path / "csv").iterdir()} == {
+        "accuracy", "membranes", "corruptions", "operations", "energy", "cores", "training", "parity", "confusion"}
+    assert sum(map(sum, model["confusion"]["matrix"])) == 24
+    tables = {}
+    for row in model["energy"]["rows"]:
+        tables.setdefault(row["run"], set()).add(row["prices"])
+    assert tables == {
+        "SNN, hard": {"synops_45nm", "horowitz45nm", "horowitz45nm_sram"},
+        "ANN, one pass": {"horowitz45nm", "horowitz45nm_sram"},
+        "SNN, loihi2, 8 bits": {"synops_45nm", "horowitz45nm_int8", "horowitz45nm_int8_sram"},
+        "ANN, one pass, 8 bits": {"horowitz45nm_int8", "horowitz45nm_int8_sram"}}
+    assert "horowitz45nm_int8:" in page.sections["energy"]
+
+
+def test_a_damaged_graph_in_the_cache_is_made_anew(trained, tmp_path, capsys):
+    found = report(trained, out=tmp_path / "a.html", **QUICK)
+    graph, = (cache_folder() / "eval").glob("*.nir")
+    graph.write_bytes(graph.read_bytes()[:-100])
+    again = report(trained, out=tmp_path / "a.html", **QUICK)
+    assert again == found and f"{graph}: damaged; made anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize("change", [lambda split: Split(split.frames.flip(0), split.labels, split.ids),
+                                    lambda split: Split(split.frames, split.labels.flip(0), split.ids)])
+def test_other_training_or_validation_recordings_are_chosen_on_anew(trained, monkeypatch, part, change):
+    asked = []
+
+    def choose(stored, kind, data):
+        asked.append(kind)
+        raise HardspikeError("not now")
+
+    subject, = open_subjects((trained,), 8, None, None)
+    monkeypatch.setattr(runs, "choose", choose)
+    other = replace(subject, data=replace(subject.data, **{part: change(getattr(subject.data, part))}))
+    runs.all_runs(subject, ("reference",), (8,))
+    asked.clear()
+    runs.all_runs(subject, ("reference",), (8,))
+    assert not asked
+    runs.all_runs(other, ("reference",), (8,))
+    assert asked == [*runs.CALIBRATIONS]
+
+
+def test_numbers_are_those_of_the_other_commands(trained):
+    """Membranes, parity and the hard rate against a run of the network by hand."""
+    from eval.accuracy import accuracy
+    model, = report(trained, **{**QUICK, "samples": 0})["models"]
+    rows = {row["mode"]: row for row in accuracy(trained / "best.pt")}
+    for mine in model["accuracy"][:2]:
+        theirs = rows[mine["mode"]]
+        assert [mine[key] for key in ("accuracy %", "low %", "high %")] == [
+            theirs[key] for key in ("accuracy %", "low %", "high %")]
+        assert mine["spikes"] == pytest.approx(theirs["spikes"])
+    assert model["accuracy"][1]["change"] == pytest.approx(-rows["hard"]["gap"])
+    for layer in model["membranes"]:
+        above = sum(layer["histogram"][len(layer["histogram"]) // 2:])
+        assert layer["beyond %"] > 1 or above == pytest.approx(layer["rate"], abs=1e-6)
+        assert 0 <= layer["|phi-H|"] <= 0.5 and layer["phi at rest"] == pytest.approx(
+            model["theory"]["phi(-theta)"])
+
+
+def test_two_models_stand_side_by_side(trained, tmp_path):
+    graph = frozen(checkpoint.load(trained / "best.pt"))
+    write(graph, tmp_path / "net.nir")
+    found = report(trained, compare=tmp_path / "net.nir", out=tmp_path / "pair.html", **QUICK)
+    page = check((tmp_path / "pair.html").read_text())
+    assert [model["label"] for model in found["models"]] == ["net.nir", "run"]
+    assert "net.nir" in page.sections["accuracy"] and "Training curves" in page.sections["missing"]
+    assert {row["mode"]: (row["lost"], row["won"]) for row in compare(*found["models"])} == {
+        "reference": (0, 0), "loihi2, 8 bits": (0, 0)}
+
+
+def test_a_fault_that_a_network_cannot_have_is_named_under_the_curves(trained, tmp_path):
+    """Spikes inside a loop cannot get lost; beside a network whose spikes can, its curves are drawn all the same."""
+    draw = np.random.default_rng(0)
+    weights = {"in": (12, 2 * 34 * 34), "loop": (12, 12), "out": (10, 12)}
+    nodes = {name: nir.Linear(draw.normal(0, 0.3, shape).astype(np.float32)) for name, shape in weights.items()}
+    nodes |= {"input": nir.Input(np.array([2, 34, 34])), "output": nir.Output(np.array([10])),
+              "flat": nir.Flatten({"input": np.array([2, 34, 34])}, 0, -1)}
+    nodes |= {name: nir.LIF(*(np.full(size, value, np.float32) for value in (1e-3, 10, 0, 1)))
+              for name, size in (("lif", 12), ("last", 10))}
+    edges = [("input", "flat"), ("flat", "in"), ("in", "lif"), ("lif", "loop"), ("loop", "lif"), ("lif", "out"),
+             ("out", "last"), ("last", "output")]
+    nir.write(tmp_path / "loop.nir", nir.NIRGraph(nodes, edges))
+    options = {**QUICK, "targets": "reference", "severities": "0,0.12345678", "name": "digits"}
+    found = report(trained, compare=tmp_path / "loop.nir", out=tmp_path / "pair.html", **options)
+    text = check((tmp_path / "pair.html").read_text()).sections["corruptions"]
+    reason = "reference: layer 'lif' is recurrent; spikes are only lost between layers"
+    assert f"Without spike deletion of {reason}" in text and f"Without stuck neurons of {reason}" in text
+    assert "Spike deletion" in text  # the panel of the network that can
+    loop, run = (model["corruptions"] for model in found["models"])
+    assert {one["corruption"] for one in loop["left_out"]} == {"spike_deletion", "stuck_neurons"}
+    assert not run["left_out"] and "0.12345678" in run["rows"][0]
+
+
+def test_a_foreign_graph_needs_its_data_named(tmp_path):
+    weight = np.random.default_rng(0).normal(0, 0.3, (10, 2 * 34 * 34)).astype(np.float32)
+    graph = nir.NIRGraph.from_list(nir.Input(np.array([2, 34, 34])), nir.Flatten(
+        {"input": np.array([2, 34, 34])}, 0, -1), nir.Linear(weight), nir.LIF(
+        *(np.full(10, value, np.float32) for value in (1e-3, 10, 0, 1))), nir.Output(np.array([10])))
+    nir.write(tmp_path / "foreign.nir", graph)
+    with pytest.raises(UsageError, match="does not say what data it is for; give --name"):
+        report(tmp_path / "foreign.nir", **QUICK)
+    model, = report(tmp_path / "foreign.nir", name="digits", **QUICK)["models"]
+    check((tmp_path / "foreign.nir.report.html").read_text())
+    assert [row["mode"] for row in model["accuracy"]] == ["reference", "loihi2, 8 bits"]
+    assert model["verdict"]["state"] == "not ready" and "guessing" in model["verdict"]["headline"]
+
+
+def untrained(run, layers, path):
+    """A checkpoint like that of `run`, of another network with its initial weights."""
+    stored = checkpoint.load(run / "best.pt")
+    stored.config.network = NetworkConfig(layers=layers, reset="zero")
+    stored.network = build(stored.config.network, stored.shape, stored.classes).eval()
+    checkpoint.save(stored, path)
+
+
+def test_a_network_that_nir_cannot_hold_says_so_and_has_a_page(trained, tmp_path):
+    untrained(trained, "4c5s2-mp2-16", tmp_path / "pooled.pt")
+    model, = report(tmp_path / "pooled.pt", **QUICK)["models"]
+    check((tmp_path / "pooled.pt.report.html").read_text())
+    assert model["verdict"]["state"] == "not ready" and "Not ready for a chip" in model["verdict"]["headline"]
+    assert any("MaxPool" in line or "maximum" in line for line in model["missing"])
+
+
+def test_cores_are_those_of_the_integer_graph(trained, tmp_path):
+    untrained(trained, "4c5s4-4r-ap2-16", tmp_path / "residual.pt")
+    model, = report(tmp_path / "residual.pt", **QUICK)["models"]
+    assert model["cores"]["cores"] >= 1 and not any("Cores" in line for line in model["missing"])
+
+
+def row(mode, right, change=None):
+    return {"mode": mode, "accuracy %": right, "low %": right - 2, "high %": right + 1, "change": change, "lost": 9,
+            "won": 2, "p": 0.01}
+
+
+def numbers(hard, chip, differs=0, violations=()):
+    modes = {"surrogate": "smooth", "hard": "float", "reference": "float", "loihi2, 8 bits": "loihi2, 8 bits"}
+    return {"samples": 359, "classes": 10, "accuracy": [row("surrogate", 99.0), row("hard", hard, hard - 99),
+                                                        row("reference", hard), row("loihi2, 8 bits", chip)],
+            "runs": [{"mode": mode, "graph": graph, "differs": {} if mode == "surrogate" else {
+                other: differs for other in modes if other not in ("surrogate", mode)}}
+                     for mode, graph in modes.items()],
+            "cores": {"chip": "Loihi 2", "cores": 3, "available": 128, "violations": list(violations)}}
+
+
+@pytest.mark.parametrize(("given", "state", "words"), [
+    ({"hard": 98.5, "chip": 98.2}, "ready", "Ready for Loihi 2 with weights of 8 bits"),
+    ({"hard": 77.0, "chip": 76.0}, "not ready", "23.0 points are lost between training and chip"),
+    ({"hard": 99.0, "chip": 99.0, "differs": 5}, "not ready", "runs of one graph differ"),
+    ({"hard": 99.0, "chip": 99.0, "violations": ["error: lif1: x"]}, "not ready", "the chip cannot hold it")])
+def test_the_verdict_follows_from_the_numbers(given, state, words):
+    verdict = judge(numbers(**given))
+    assert verdict["state"] == state and words in verdict["headline"]
+    if given["hard"] < 80:
+        assert ("bad", "Hard thresholds cost 22.0 points against the smooth network (9 recordings lost, 2 won, "
+                       "p = 0.01).") in verdict["points"]
+
+
+@pytest.mark.parametrize(("clean", "says"), [(12.0, False), (90.0, True)])
+def test_a_network_that_guesses_is_not_called_robust(clean, says):
+    found = {"rows": [{"corruption": "event_drop", "mode": "hard", "0": clean, "0.1": clean}], "modes": ["hard"],
+             "samples": 100, "units": {"event_drop": "probability"}}
+    points = judge({**numbers(98.5, 98.2), "corruptions": found})["points"]
+    assert any(text.startswith("Robust") for _, text in points) == says
+
+
+@pytest.mark.parametrize(("memory", "words"), [
+    (1.4, "0.33 of the ANN's; 14 µJ a recording with data movement (estimated, b), 1.4 of the ANN's. So whether it "
+          "saves energy hangs on what is counted."), (0.5, "So it saves energy by either count.")])
+def test_the_verdict_on_energy_names_data_movement_beside_arithmetic(memory, words):
+    def total(run, table, value, term="total"):
+        return {"run": run, "prices": table, "term": term, "energy nJ": value, "evidence": "estimated"}
+
+    rows = [total("SNN, hard", "float", 1.0), total("ANN, one pass", "float", 2e4),
+            total("SNN, loihi2, 8 bits", "a", 3300.0), total("SNN, loihi2, 8 bits", "b", 5.0, "reads"),
+            total("SNN, loihi2, 8 bits", "b", 1e4 * memory), total("ANN, one pass, 8 bits", "a", 1e4),
+            total("ANN, one pass, 8 bits", "b", 1e4)]
+    points = judge({**numbers(98.5, 98.2), "energy": {"rows": rows}})["points"]
+    assert any(text.startswith("Energy of loihi2, 8 bits against") and words in text and "float" not in text
+               for _, text in points)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["nothing"], "neither a checkpoint"), (["a.pt", "b.pt", "c.pt"], "a report is about one, or two"),
+    (["x.pt", "--targets", "loihi3"], "did you mean 'loihi"), (["x.pt", "--bits", "9"], "from 2 to 8"),
+    (["x.pt", "--samples", "-1"], "must be 0")])
+def test_errors_are_one_line(words, message, capfd):
+    assert run("eval", COMMANDS, ["report", *words]) in (1, 2)
+    error = capfd.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("models", "labels"), [
+    (["runs/sast"], ["sast"]), (["runs/sast/best.pt"], ["sast"]), (["runs/sast/last.pt"], ["sast/last.pt"]),
+    (["net.nir"], ["net.nir"]), (["study/plain/0", "study/sast/0"], ["plain/0", "sast/0"]),
+    (["study/plain/0"], ["plain/0"]), (["../0"], ["a/0"]), (["."], ["b"]), (["x/run", "y/run"], ["x/run", "y/run"])])
+def test_titles_say_which_run_it_is(models, labels, tmp_path, monkeypatch):
+    (tmp_path / "a/b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a/b")
+    assert _labels(tuple(map(Path, models))) == labels
+
+
+def test_two_models_of_other_data_are_refused_with_what_differs(trained, tmp_path):
+    stored = checkpoint.load(trained / "best.pt")
+    stored.config.data.steps = 7
+    checkpoint.save(stored, tmp_path / "long.pt")
+    for options in ({}, {"name": "digits"}):
+        with pytest.raises(UsageError, match=r"long\.pt: is for other recordings .* \(steps 7 instead of 4\)"):
+            report(trained, tmp_path / "long.pt", **options, **QUICK)
+
+
+def test_a_folder_without_a_run_and_a_wrong_ending_are_refused(trained, tmp_path):
+    with pytest.raises(HardspikeError, match=r"holds no best\.pt"):
+        report(tmp_path, **QUICK)
+    with pytest.raises(UsageError, match=r"name it x\.html"):
+        report(trained, out=tmp_path / "x.pdf", **QUICK)

@@ -1,0 +1,251 @@
+"""Training: a resumed run, a killed save, bad input; what each method does to the gradient."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hardspike import HardspikeError, UsageError, run
+from trainer import checkpoint
+from trainer.__main__ import COMMANDS
+from trainer.analysis import theory
+from trainer.config import FitConfig, from_dict, to_dict
+from trainer.data import DataConfig
+from trainer.fit import fit, is_best
+from trainer.methods import METHODS, plain, sast
+from trainer.networks import NetworkConfig, build
+from trainer.neurons.spikes import Surrogate
+
+
+@pytest.fixture
+def small(tmp_path) -> FitConfig:
+    return FitConfig(out=tmp_path / "run", epochs=3, batch_size=64, threads=1, data=DataConfig(steps=4),
+                     network=NetworkConfig(layers="4c5s4-16", batch_norm=True))
+
+
+@pytest.mark.parametrize("options", [dict(method="sast"), dict(method="hard", average=0.9),
+                                     dict(method="sast", sast=sast.SastConfig(ascent="momentum"), slope_end=4.0)])
+def test_resumed_run_reaches_the_same_weights(small, tmp_path, options):
+    config = replace(small, **options)
+    whole = fit(config)
+    broken = replace(config, out=tmp_path / "broken")
+    # the process dies in epoch 3, after the second save
+    script = (f"import trainer.fit as f, pickle, os\nepoch = f._Run.epoch\n"
+              f"f._Run.epoch = lambda self, e: os._exit(9) if e == 3 else epoch(self, e)\n"
+              f"f.fit(pickle.loads({pickle.dumps(broken)!r}))")
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 9
+    assert checkpoint.load(broken.out / "last.pt").epoch == 2
+    fit(broken, resume=True)
+    for name in ("last.pt", "best.pt"):
+        one, two = (checkpoint.load(folder / name).network.state_dict() for folder in (whole.folder, broken.out))
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_kill_during_a_save_leaves_a_loadable_checkpoint(small, tmp_path):
+    network = build(small.network, (2, 34, 34), 10)
+    content = checkpoint.Checkpoint(small, network, (2, 34, 34), 10, 1, [], {})
+    path = tmp_path / "last.pt"
+    checkpoint.save(content, path)
+    script = f"""
+import os, sys, torch
+from trainer import checkpoint
+content = checkpoint.load({str(path)!r})
+save = torch.save
+def slow(value, file):  # half of the file, then a sign of life, then wait to be killed
+    save(value, file)
+    data = open(file, "rb").read()
+    open(file, "wb").write(data[:len(data) // 2])
+    print("half", flush=True)
+    sys.stdin.read()
+torch.save = slow
+checkpoint.save(content, {str(path)!r})
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"half\n"
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    loaded = checkpoint.load(path)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.network.parameters(), network.parameters(), strict=True))
+
+
+def _bad_files(folder):
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("touch executed",)
+
+    good = folder / "good.pt"
+    torch.save({"anything": torch.zeros(3)}, good)
+    (folder / "empty.pt").write_bytes(b"")
+    (folder / "truncated.pt").write_bytes(good.read_bytes()[:200])
+    (folder / "text.pt").write_text("hello")
+    torch.save({"x": Evil()}, folder / "evil.pt")
+    (folder / "evil_pickle.pt").write_bytes(pickle.dumps(Evil()))
+    return {"missing.pt": "no such", "good.pt": "not a checkpoint", "empty.pt": "not a checkpoint",
+            "truncated.pt": "not a checkpoint", "text.pt": "not a checkpoint", "evil.pt": "execute code",
+            "evil_pickle.pt": "execute code|not a checkpoint"}
+
+
+def test_bad_checkpoints_are_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, message in _bad_files(tmp_path).items():
+        with pytest.raises(HardspikeError, match=message) as caught:
+            checkpoint.load(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--epoch", "3"], "did you mean 'epochs'"),
+    (["--network.betta", "0.3"], "did you mean 'network.beta'"),
+    (["--network.beta", "1.5"], "a leak lies in [0, 1]"),
+    (["--method", "sasst"], "did you mean 'sast'"),
+    (["--epochs", "0"], "must be 1 or more"),
+    (["--network.layers", "12c5-x"], "cannot read 'x'"),
+    (["--network.layers", "12c5s40-3c9p0"], "leaves a picture"),
+    (["--network.surrogate.name", "atan"], "did you mean 'arctan'"),
+    (["--sast.second_batch", "same"], "known: independent, reused"),
+    (["--data.name", "digit"], "did you mean 'digits'"),
+    (["--network.layers", "4c3s0-8"], "are 1 or more"),
+    (["--threads", "-1"], "must be 1 or more"),
+    (["--augment.shift", "-1"], "must be at least 0"),
+    (["--lr", "1e300"], "lr 1e+300: must be at most 3.4e+38"),
+    (["--network.threshold", "1e300"], "network.threshold 1e+300: must be at most"),
+    (["--batch_size", "100000000000000000000"], "must be at most 9.22337e+18"),
+    (["--seed", "10000000000000"], "seed 10000000000000: must be at most"),
+])
+def test_usage_errors_are_one_line_with_status_2(words, message, tmp_path, capfd):
+    try:
+        status = run("trainer", COMMANDS, ["fit", "--out", str(tmp_path / "run"), *words])
+    except SystemExit as leaving:
+        status = leaving.code
+    error = capfd.readouterr().err
+    assert status == 2 and message in error and error.count("\n") == 1 and "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_key_in_a_configuration_file(tmp_path, capfd):
+    (tmp_path / "c.yaml").write_text("network:\n  treshold: 1\n")
+    with pytest.raises(SystemExit) as leaving:
+        run("trainer", COMMANDS, ["fit", "--config", str(tmp_path / "c.yaml")])
+    assert leaving.value.code == 2 and "did you mean 'network.threshold'" in capfd.readouterr().err
+
+
+def test_configuration_survives_a_dict(small):
+    config = replace(small, slope_end=3.0, network=replace(small.network, surrogate=Surrogate("sigmoid", 2.0, True)))
+    assert from_dict(to_dict(config), "here") == config
+    with pytest.raises(HardspikeError, match=r"here: .*epoch_s"):
+        from_dict({"epoch_s": 3}, "here")
+
+
+def test_a_finished_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(small):
+    config = replace(small, epochs=1)
+    fit(config)
+    with pytest.raises(UsageError, match="holds a run already"):
+        fit(config)
+    with pytest.raises(UsageError, match=r"epochs: 1 -> 2"):
+        fit(replace(config, epochs=2), resume=True)
+
+
+def test_the_kept_epoch_is_the_latest_that_the_validation_part_cannot_tell_from_the_best():
+    def kept(accuracies, samples):
+        history = [{"hard_accuracy": a} for a in accuracies]
+        return max(n for n in range(1, len(history) + 1) if is_best(history[:n], samples))
+
+    assert kept([0.5, 0.96, 0.95, 0.7], samples=100) == 3  # one standard error is 0.02
+    assert kept([0.5, 0.96, 0.95, 0.7], samples=10_000) == 2
+    assert kept([0.9, 1.0, 0.9], samples=100) == 2
+
+
+@pytest.mark.parametrize(("lr", "message"), [
+    (1e30, "loss became "), (3e38, "the optimizer's step failed .value cannot be converted")])
+def test_divergence_is_named(small, lr, message):
+    with pytest.raises(HardspikeError, match=rf"{message}.* in epoch 1; the run diverged: lower lr, gain or rho$"):
+        fit(replace(small, lr=lr, method="surrogate", network=NetworkConfig(layers="4c5s4-16")))
+
+
+# ------------------------------------------------------------------------------------------------ methods
+
+
+def _quadratic():
+    """A network of one weight vector and the loss |A w - b|^2 / 2, whose gradient is known."""
+    network = torch.nn.Linear(3, 1, bias=False).double()
+    matrix, target = torch.randn(2, 5, 3).double(), torch.randn(2, 5).double()
+
+    def loss(batch):
+        return 0.5 * (network(matrix[batch]).squeeze(-1) - target[batch]).square().sum()
+
+    def known(w, batch):
+        return matrix[batch].T @ (matrix[batch] @ w - target[batch])
+
+    return network, loss, known
+
+
+@pytest.mark.parametrize("second_batch", ["independent", "reused"])
+def test_sast_takes_the_gradient_at_the_ascended_weights(second_batch):
+    network, loss, known = _quadratic()
+    config = FitConfig(sast=sast.SastConfig(rho=0.3, second_batch=second_batch))
+    state, w = {}, network.weight.detach()[0].clone()
+    sast.gradient(network, loss, 0, lambda: 1, config, state)
+    ascent = known(w, 1 if second_batch == "independent" else 0)
+    torch.testing.assert_close(network.weight.grad[0], known(w + 0.3 * ascent / ascent.norm(), 0))
+    assert torch.equal(network.weight[0], w) and state["gradient_evaluations"] == 2
+
+
+def test_sast_variants():
+    network, loss, known = _quadratic()
+    w = network.weight.detach()[0].clone()
+    every = FitConfig(sast=sast.SastConfig(rho=0.3, every=3))
+    state = {}
+    for _ in range(6):
+        sast.gradient(network, loss, 0, lambda: 1, every, state)
+    assert state["gradient_evaluations"] == 6 + 2
+    torch.testing.assert_close(network.weight.grad[0], known(w, 0))  # the sixth step is a plain one
+
+    momentum = FitConfig(sast=sast.SastConfig(rho=0.3, ascent="momentum"))
+    state = {}
+    sast.gradient(network, loss, 0, lambda: 1, momentum, state)
+    sast.gradient(network, loss, 0, lambda: 1, momentum, state)
+    g = known(w, 0)  # the first step has no direction yet; the second ascends along it
+    torch.testing.assert_close(network.weight.grad[0], known(w + 0.3 * g / g.norm(), 0))
+    assert state["gradient_evaluations"] == 2
+
+    eps, = sast.perturbation([w], [g], 0.3, adaptive=True)
+    scale = w.abs() + 0.01
+    torch.testing.assert_close(eps, 0.3 * scale**2 * g / (scale * g).norm())
+
+
+def test_ascent_leaves_batch_statistics_alone():
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    twin = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    twin.load_state_dict(network.state_dict())
+    x = torch.randn(2, 8, 3)
+    config = FitConfig(sast=sast.SastConfig(rho=0.0))
+    sast.gradient(network, lambda b: network(x[b]).square().mean(), 0, lambda: 1, config, {})
+    plain.gradient(twin, lambda b: twin(x[b]).square().mean(), 0, lambda: 1, config, {})
+    torch.testing.assert_close(network[1].running_mean, twin[1].running_mean)
+    torch.testing.assert_close(network[0].weight.grad, twin[0].weight.grad)
+
+
+# ------------------------------------------------------------------------------------------------- theory
+
+
+def test_theory_report():
+    """q of SAST eq. 19 at lambda 0.9, theta 1, alpha 2 (slope 1): loose 1.9, tight 0.9."""
+    config = NetworkConfig(layers="4c5s4-16", beta=0.9, surrogate=Surrogate("arctan", 1.0))
+    found = theory.report(build(config, (2, 34, 34), 10), hard=False)
+    assert (found["q_loose"], found["q_tight"]) == pytest.approx((1.9, 0.9))
+    assert not found["theory_aligned"] and found["why_not"] == "loose q = 1.9 >= 1"
+    aligned = replace(config, beta=0.5, threshold=0.5, surrogate=Surrogate("arctan", 0.9))
+    found = theory.report(build(aligned, (2, 34, 34), 10), hard=False)
+    assert found["theory_aligned"] and found["q_loose"] == pytest.approx(0.95)
+    assert found["phi(-theta)"] == pytest.approx(0.5 - torch.atan(torch.tensor(torch.pi * 0.9 * 0.5)).item() / torch.pi)
+    for change, reason in ((dict(batch_norm=True), "BatchNorm"), (dict(reset="zero"), "subtraction"),
+                           (dict(layers="4c5s4-mp2-16"), "MaxPool"), (dict(readout="spikes"), "eq. 6")):
+        found = theory.report(build(replace(aligned, **change), (2, 34, 34), 10), hard=False)
+        assert not found["theory_aligned"] and reason in found["why_not"]
+    assert set(METHODS) >= {"surrogate", "hard", "sast"}

@@ -1,0 +1,1 @@
+"""What a network and its training look like: figures, theory."""

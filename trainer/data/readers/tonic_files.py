@@ -1,0 +1,97 @@
+"""The one place that imports tonic (GPL-3, optional): readers and downloads of recordings."""
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from hardspike import HardspikeError
+from trainer.data.events import EVENT, check_events
+
+__all__ = ["download", "read_aedat4", "read_five_bytes"]
+
+
+def _tonic() -> ModuleType:
+    try:
+        import tonic
+    except ImportError as error:
+        raise HardspikeError("real recordings are read by tonic, which is not installed: pip install "
+                             "'hardspike[events]'") from error
+    return tonic
+
+
+def read_five_bytes(file: Path, sensor: int) -> np.ndarray:
+    """Events of one recording in N-MNIST's format: 5 bytes an event, x, y, polarity and 23 bits of microseconds.
+
+    Args:
+        file: `.bin` or `.bs2`
+        sensor: side of the square sensor in pixels
+
+    Raises:
+        HardspikeError: the file is missing, empty, cut, or holds something else.
+    """
+    try:
+        length = file.stat().st_size
+    except OSError as error:
+        raise HardspikeError(f"{file}: cannot be read ({error.strerror})") from error
+    if length == 0:
+        raise HardspikeError(f"{file}: empty; copy the recording again or remove it")
+    if length % 5:
+        raise HardspikeError(f"{file}: {length} bytes, not a multiple of 5; cut short or not an event recording")
+    tonic = _tonic()
+    try:
+        events = tonic.io.read_mnist_file(str(file), dtype=EVENT)
+    except OSError as error:
+        raise HardspikeError(f"{file}: cannot be read ({error.strerror})") from error
+    return check_events(file, events, sensor)
+
+
+def read_aedat4(file: Path, sensor: int) -> np.ndarray:
+    """Events of one recording in AEDAT 4.0, iniVation's present format, as they lie in the file's first event stream.
+
+    Args:
+        file: `.aedat4`
+        sensor: side of the square sensor in pixels
+
+    Raises:
+        HardspikeError: the file is missing, cut, or holds something else, or tonic or its decoder is not installed.
+    """
+    tonic = _tonic()
+    try:
+        raw = tonic.io.read_aedat4(str(file))
+    except ImportError as error:
+        raise HardspikeError(f"{file}: AEDAT 4.0 is decoded by aedat, which tonic does not bring along: pip install "
+                             "aedat") from error
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # on damaged files the decoder, which is Rust, panics; that is no Exception
+        raise HardspikeError(f"{file}: cannot be read as AEDAT 4.0 ({error!r}); copy it again") from error
+    events = np.empty(len(raw), EVENT)
+    for field, name in zip("txyp", ("t", "x", "y", "on"), strict=True):
+        events[field] = raw[name]
+    return check_events(file, events, sensor)
+
+
+def download(name: str, folder: Path, split: bool = True) -> Path:
+    """Let tonic download a data set (`NMNIST`, `DVSGesture` or `CIFAR10DVS`) into `folder`, where it is not there yet.
+
+    Args:
+        name: tonic's class
+        folder: parent of the data set's own folder
+        split: whether tonic's class knows a training and a test part
+
+    Returns:
+        The folder that holds its parts.
+
+    Raises:
+        HardspikeError: tonic is not installed, or the download failed.
+    """
+    dataset = getattr(_tonic().datasets, name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in ({"train": True}, {"train": False}) if split else ({},):
+            dataset(save_to=str(folder), **part)
+    except Exception as error:  # the network, the archive or the disk: tonic passes on whatever they raise
+        raise HardspikeError(f"{name}: download into {folder} failed ({error}); get it yourself and give its folder as "
+                             "--path, or take --name digits, which needs none") from error
+    return folder / name

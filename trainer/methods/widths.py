@@ -1,0 +1,181 @@
+"""A2SG's search for the width of a backward window: two metrics of the local gradient, two ways to search.
+
+With q = dL/ds of one layer and step, the local gradient is d = q*f(z; b). The metrics, over all its elements:
+
+    SGV(b) = Var(d) / Mean(|d|)       at the last step, to be small     (A2SG eq. 8)
+    TGC(b) = cos(d, d[t+1])           at earlier steps, to be large     (A2SG eq. 9)
+
+A window in which every d is zero has neither: both are NaN there.
+"""
+
+import math
+
+import torch
+from scipy.stats import norm
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF
+from torch import Tensor
+
+from trainer.neurons.windows import WINDOWS
+
+LENGTH = 0.1
+"""Length scale of the Gaussian process, in units of the membrane; the paper gives none."""
+
+
+def naive_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float) -> Tensor:
+    """The metric by its definition, one pass over the layer for each width: works for every window.
+
+    Args:
+        name: of the window (`trainer.neurons.windows.WINDOWS`).
+        z: u - theta of one step, any shape.
+        q: dL/ds, shaped like z.
+        later: d[t+1], shaped like z: TGC; None: SGV.
+        widths: (K,) float64.
+        height: h of asy.
+
+    Returns:
+        (K,) float64; NaN where the window is empty.
+    """
+    z, q = z.double(), q.double()
+    values = []
+    for width in widths.tolist():
+        d = q * WINDOWS[name](z, width, height)
+        if later is None:
+            values.append(d.var(correction=0) / d.abs().mean())
+        else:
+            values.append((d * later).sum() / (d.norm() * later.double().norm()))
+    return torch.stack(values)
+
+
+def exact_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float) -> Tensor:
+    """The same values as `naive_metric`, all widths in one pass over the layer; for box, tri and asy.
+
+    Each of these windows is a line, f = alpha(b)*x(b) + gamma(b), within its support, with x = b - |z| (tri) or
+    x = b + z (asy): so the sums of q*f, q^2*f^2, ... over the elements with |z| <= b follow from the sums of q*x^n of
+    the elements that each width adds to the one before, moved on by x(b) = x(b') + (b - b'). x never is negative: no
+    term of q^2*f^2 cancels another, which is what makes the float64 result good to 1e-9 of the naive one, at ties
+    and at the window's edge too.
+
+    Args: as `naive_metric`; `widths` ascending.
+    """
+    z, q = z.flatten(), q.flatten()
+    size = z.numel()
+    inside = ((z.abs() <= widths[-1].item()) & (q != 0)).nonzero().squeeze(1)
+    z, q = (values.index_select(0, inside).double() for values in (z, q))
+    distance = z.abs()
+    first = _first_width(distance, widths, closed=name == "asy")  # box and tri vanish at |z| = b (eqs. A6, A7, 10)
+    kept = first < len(widths)
+    if not kept.all():
+        z, q, distance, first, inside = (values[kept] for values in (z, q, distance, first, inside))
+    if name == "box":
+        alpha, gamma, x = None, 1 / (2 * widths), None
+    elif name == "tri":
+        alpha, gamma, x = 1 / widths**2, torch.zeros_like(widths), widths[first] - distance
+    else:
+        alpha, gamma, x = 1 / (2 * widths), torch.full_like(widths, height - 0.5), widths[first] + z
+    step = (widths[:, None] - widths).tril()  # (K, K): from the width where an element enters to a later one
+
+    def count(weights: Tensor) -> Tensor:
+        return torch.bincount(first, weights, len(widths)).double()  # of no elements it would be of integers
+
+    def sums(weights: Tensor, squared: bool = False) -> Tensor:
+        """(K,): the sum of weights*f, or of weights*f^2, over the elements inside each width."""
+        added = [count(weights)]
+        total = added[0].cumsum(0)
+        if x is None:
+            return total * (gamma**2 if squared else gamma)
+        added.append(count(weights := weights * x))
+        along = added[1].cumsum(0) + step @ added[0]
+        if not squared:
+            return alpha * along + gamma * total
+        added.append(count(weights * x))
+        across = added[2].cumsum(0) + 2 * step @ added[1] + step**2 @ added[0]
+        return alpha**2 * across + 2 * alpha * gamma * along + gamma**2 * total
+
+    squares = sums(q * q, squared=True)
+    if later is None:
+        mean = sums(q) / size
+        return (squares / size - mean**2).clamp_(min=0) / (sums(q.abs()) / size)
+    reference = later.flatten()
+    return sums(q * reference.index_select(0, inside).double()) / (squares.sqrt() * reference.double().norm())
+
+
+def _first_width(distance: Tensor, widths: Tensor, closed: bool) -> Tensor:
+    """Index of the narrowest width w with distance <= w (`closed`) or distance < w; len(widths) where there is none.
+
+    What `torch.bucketize` gives, several times faster: its binary search mispredicts a branch at each turn.
+    """
+    cells = 4096
+    scale = cells / widths[-1].item()
+    # one cell to the left: rounding must not put an element beyond its width
+    edges = (torch.arange(cells + 4, dtype=torch.float64) - 1) / scale
+    table = torch.bucketize(edges, widths, right=not closed)
+    first = table.index_select(0, (distance * scale).long())
+    padded = torch.cat([widths, torch.tensor([math.inf], dtype=torch.float64)])
+    for _ in range(int((table[3:] - table[:-3]).max())):  # at most so many widths lie between edge and element
+        here = padded.index_select(0, first)
+        first += (here < distance) if closed else (here <= distance)
+    return first
+
+
+def metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float) -> Tensor:
+    """`exact_metric` where the window has one, `naive_metric` for arc. Arguments as there."""
+    return (naive_metric if name == "arc" else exact_metric)(name, z, q, later, widths, height)
+
+
+def _objective(values: Tensor, later: Tensor | None) -> Tensor:
+    """What is maximised (A2SG alg. A2): TGC, or minus SGV; an empty window comes last."""
+    return (-values if later is None else values).nan_to_num(nan=-math.inf)
+
+
+def grid_search(name: str, z: Tensor, q: Tensor, later: Tensor | None, height: float, low: float, high: float,
+                candidates: int) -> tuple[float, float]:
+    """The best of `candidates` evenly spaced widths from `low` to `high`, by the exact metric.
+
+    Returns:
+        width and metric. Of widths that are equally good the widest; where every window is empty, `high`, whose
+        metric is NaN.
+    """
+    widths = torch.linspace(low, high, candidates, dtype=torch.float64)
+    values = metric(name, z, q, later, widths, height)
+    best = candidates - 1 - int(_objective(values, later).flip(0).argmax())
+    return widths[best].item(), values[best].item()
+
+
+def bayesian_search(name: str, z: Tensor, q: Tensor, later: Tensor | None, height: float, low: float, high: float,
+                    observations: int, evaluations: int, delta: float,
+                    generator: torch.Generator) -> tuple[float, float]:
+    """A2SG alg. A2: random widths, a Gaussian process through their metric, expected improvement near the best.
+
+    Args:
+        observations: n_obs, random widths.
+        evaluations: n_eval, widths within `delta` of the best of them at which the expected improvement is computed.
+        delta: in units of the membrane.
+
+    Returns:
+        as `grid_search`. Line 18 of A2 compares a width with a metric; here the metric at the proposed width is
+        compared with the best observed one, and the better of the two is taken.
+    """
+    widths = torch.rand(observations, generator=generator, dtype=torch.float64) * (high - low) + low
+    widths = widths.sort().values
+    values = metric(name, z, q, later, widths, height)
+    scores = _objective(values, later)
+    best = observations - 1 - int(scores.flip(0).argmax())
+    if scores[best] == -math.inf:
+        return high, math.nan
+    near = torch.rand(evaluations, generator=generator, dtype=torch.float64)
+    start, end = max(widths[best].item() - delta, low), min(widths[best].item() + delta, high)
+    near = near * (end - start) + start
+    seen = scores.isfinite()
+    # hyperparameters fixed: fitting them anew for each layer and step would cost more than the epoch
+    process = GaussianProcessRegressor(RBF(LENGTH, "fixed"), alpha=1e-6, normalize_y=True, optimizer=None)
+    process.fit(widths[seen, None].numpy(), scores[seen].numpy())
+    mean, deviation = (torch.from_numpy(part) for part in process.predict(near[:, None].numpy(), return_std=True))
+    gain = mean - scores[best]
+    ratio = (gain / deviation.clamp_min(1e-12)).numpy()
+    improvement = gain * torch.from_numpy(norm.cdf(ratio)) + deviation * torch.from_numpy(norm.pdf(ratio))
+    proposed = near[improvement.argmax()].reshape(1)
+    value = metric(name, z, q, later, proposed, height)
+    if _objective(value, later) > scores[best]:
+        return proposed.item(), value.item()
+    return widths[best].item(), values[best].item()

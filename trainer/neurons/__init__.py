@@ -1,0 +1,1 @@
+"""Leaky integrate-and-fire neurons: spikes, surrogates, windows, the scan over time."""

@@ -1,0 +1,45 @@
+"""snnTorch's Leaky neuron, run over all time steps at once."""
+
+import snntorch as snn
+import torch
+from torch import Tensor
+
+from trainer.neurons.scan import lif_scan
+from trainer.neurons.spikes import Surrogate
+from trainer.neurons.windows import Windows
+
+
+class Leaky(snn.Leaky):
+    """`snntorch.Leaky` with the same parameters and state dict, called once with (T, B, ...) instead of once a step.
+
+    In hard mode its spikes equal snnTorch's bit for bit; with a detached reset so does its gradient.
+
+    Args:
+        beta: leak per step, in [0, 1] (clamped, as snnTorch does).
+        threshold: firing threshold theta.
+        surrogate: forward in smooth mode, backward in hard mode.
+        hard: forward with the hard threshold.
+        detach_reset: no gradient through the reset path (snnTorch's way; wrong in smooth mode).
+        options: `learn_beta`, `learn_threshold`, `reset_mechanism` of `snntorch.Leaky`.
+
+    The attribute `windows`, where a method sets it, is the backward in hard mode instead of `surrogate`.
+    """
+
+    def __init__(self, beta: float | Tensor = 0.9, threshold: float | Tensor = 1.0, surrogate: Surrogate | None = None,
+                 hard: bool = False, detach_reset: bool = False, **options):
+        # snnTorch makes an integer buffer of `threshold=1`; tensors keep their dtype
+        super().__init__(*(v if isinstance(v, Tensor) else torch.tensor(float(v)) for v in (beta, threshold)),
+                         **options)
+        self.surrogate = surrogate or Surrogate()
+        self.hard = hard
+        self.detach_reset = detach_reset
+        self.windows: Windows | None = None
+
+    def forward(self, current: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes and membrane before the reset, (T, B, ...) each, of input current (T, B, ...); the state starts at
+        zero in every call."""
+        # mixed precision ends here: a membrane sums many small currents
+        current = current.to(torch.promote_types(current.dtype, self.threshold.dtype))
+        return lif_scan(current, self.beta.clamp(0, 1), self.threshold, self.surrogate, hard=self.hard,
+                        reset=self.reset_mechanism, detach_reset=self.detach_reset,
+                        windows=self.windows if self.hard else None)

@@ -1,0 +1,129 @@
+"""The scan on CUDA GPUs as Triton kernels (scan_triton_kernels.py), compiled by Triton on first use.
+
+Triton is no dependency: CUDA builds of torch bring it. Where `obstacle` finds a reason, `trainer.neurons.scan` runs its
+torch code.
+
+The kernels have never run on a GPU: their values were tested in Triton's interpreter, and its compiler took them to
+machine code for compute capability 8.0 and 9.0. Their speed was not measured. On a machine with a GPU,
+tests/test_scan_triton.py runs the same tests on it.
+"""
+
+import math
+import sys
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from trainer import native
+from trainer.neurons.scan_native import dense, laid_out_as, summed
+from trainer.neurons.spikes import Surrogate
+from trainer.neurons.windows import Windows
+
+BLOCK, WARPS = 256, 2
+"""Neurons of a program, and the warps of 32 threads that share them: 4 neurons a thread, 16 bytes a load."""
+
+
+def obstacle(current: Tensor, beta: Tensor, threshold: Tensor) -> str | None:
+    """Why the kernels cannot take these, or None."""
+    return native.refusal("cuda", current, beta, threshold) or _trial(current.device)
+
+
+@cache
+def _trial(device: torch.device) -> str | None:
+    """Why the kernels do not work on this GPU, or None; found out by a scan of known values. Asked once a process."""
+    try:
+        import triton
+
+        from trainer.neurons import scan_triton_kernels
+    except ImportError as error:
+        return f"Triton: {error}"
+    if not isinstance(scan_triton_kernels.forward, triton.runtime.JITFunction):
+        return "Triton's interpreter is on (TRITON_INTERPRET)"
+    try:
+        wrong = _trial_values(device)
+    except Exception as error:  # whatever Triton, its compilers and the driver raise
+        wrong = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+    if wrong:
+        print(f"scan on {device}: Triton {triton.__version__} does not work, torch code runs instead: {wrong}",
+              file=sys.stderr)
+    return wrong and f"Triton {triton.__version__}: {wrong}"
+
+
+def _trial_values(device: torch.device) -> str | None:
+    """What is wrong in a scan of three steps, all of whose values are exact in binary."""
+    current, beta, threshold = (torch.tensor(x, device=device) for x in ([[0.75]] * 3, 0.5, 1.0))
+    spikes, membrane = forward(current, beta, threshold, Surrogate(), True, "subtract")
+    box = Windows("box", torch.full((3,), 0.25, dtype=torch.float64))
+    found = spikes, membrane, *backward(torch.ones_like(current), None, membrane, beta, threshold, Surrogate(), True,
+                                        "subtract", False, box, (True, False))[:2]
+    expected = [0.0, 1.0, 0.0], [0.75, 1.125, 0.3125], [1.0, 2.0, 0.0], [1.5]
+    names = "spikes", "membrane", "gradient of the current", "gradient of beta"
+    wrong = [name for name, one, two in zip(names, found, expected, strict=True) if one.flatten().tolist() != two]
+    return f"wrong {', '.join(wrong)} in a trial" if wrong else None
+
+
+def version() -> str:
+    """Triton's."""
+    import triton
+
+    return triton.__version__
+
+
+def forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
+            reset: str) -> tuple[Tensor, Tensor]:
+    """As `trainer.neurons.scan.lif_forward`."""
+    current = dense(current.detach())
+    spikes, membrane = torch.empty_like(current), torch.empty_like(current)
+    _launch("forward", current, (current, spikes, membrane), (beta, threshold), surrogate, hard=hard, reset=reset)
+    return spikes, membrane
+
+
+def backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta: Tensor, threshold: Tensor,
+             surrogate: Surrogate, hard: bool, reset: str, detach_reset: bool, windows: Windows | None,
+             learned: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """As `lif_backward` of `scan`. Gradients of beta and threshold are summed in float64, in a fixed order."""
+    grad_current = torch.empty_like(membrane)
+    sums = [None if not needed else torch.empty_like(membrane[0], dtype=torch.float64) if value.numel() > 1 else
+            torch.empty(_programs(membrane), dtype=torch.float64, device=membrane.device)
+            for value, needed in zip((beta, threshold), learned, strict=True)]
+    _launch("backward", membrane, (membrane, laid_out_as(membrane, grad), laid_out_as(membrane, grad_membrane),
+                                   grad_current, *sums), (beta, threshold), surrogate,
+            windows and _window_constants(windows).to(membrane.dtype).to(membrane.device, non_blocking=True),
+            hard=hard, reset=reset, through_reset=not detach_reset and reset != "none",
+            window=windows.name if windows else "")
+    return grad_current, *(summed(value, found) for value, found in zip((beta, threshold), sums, strict=True))
+
+
+def _programs(like: Tensor) -> int:
+    return math.ceil(like[0].numel() / BLOCK)
+
+
+def _shape_constants(surrogate: Surrogate) -> Tensor:
+    """(2,) float64: what z is multiplied by in phi, and what its derivative is."""
+    factors = {"arctan": (math.pi, 1), "fast_sigmoid": (2, 1), "sigmoid": (4, 4)}[surrogate.name]
+    return torch.tensor(factors, dtype=torch.float64) * surrogate.slope
+
+
+def _window_constants(windows: Windows) -> Tensor:
+    """(T, 3) float64: half width (arc: what z is multiplied by), scale, and what asy adds to z."""
+    b = windows.widths.to("cpu", torch.float64)
+    return torch.stack((math.pi / (2 * b) if windows.name == "arc" else b,
+                        1 / b**2 if windows.name == "tri" else 1 / (2 * b), 2 * b * windows.height), 1)
+
+
+def _launch(name: str, like: Tensor, tensors: tuple[Tensor | None, ...], parameters: tuple[Tensor, Tensor],
+            surrogate: Surrogate, *tables: Tensor | None, **settings: bool | str) -> None:
+    from trainer.neurons import scan_triton_kernels
+
+    # from memory that is not pinned, a copy to the GPU has read its source when it returns
+    shape = _shape_constants(surrogate).to(like.dtype).to(like.device, non_blocking=True)
+    each = [value.numel() > 1 for value in parameters]
+    values = (torch.empty_like(like[0]).copy_(value) if many else value
+              for value, many in zip(parameters, each, strict=True))
+    with torch.cuda.device_of(like):
+        # a fused multiply-add would round once where scan.py rounds twice, and move spikes
+        getattr(scan_triton_kernels, name)[(_programs(like),)](
+            *tensors, *values, shape, *tables, like[0].numel(), len(like), FUNCTION=surrogate.name,
+            REST_AT_ZERO=surrogate.rest_at_zero, BETA_EACH=each[0], THRESHOLD_EACH=each[1], BLOCK=BLOCK,
+            num_warps=WARPS, enable_fp_fusion=False, **{key.upper(): value for key, value in settings.items()})
