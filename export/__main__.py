@@ -2,13 +2,10 @@
 
 import sys
 
-from export.formats.integers import quantise
-from export.formats.lava import lava
-from export.formats.nir import nir
-from export.formats.onnx import export_onnx
+from export import commands
 from hardspike import run
 
-COMMANDS = {"nir": nir, "quantise": quantise, "lava": lava, "onnx": export_onnx}
+COMMANDS = {"nir": commands.nir, "quantise": commands.quantise, "lava": commands.lava, "onnx": commands.onnx}
 
 if __name__ == "__main__":
     sys.exit(run("export", COMMANDS))
