@@ -270,7 +270,7 @@ def test_misuse_is_named(tmp_path):
         commands.onnx(tmp_path / "a.nir", unroll=0)
     with pytest.raises(HardspikeError, match="unroll 9: the samples to check on have 5 steps"):
         commands.onnx(tmp_path / "a.nir", unroll=9, recordings=Recordings(input=tmp_path / "x.npz"))
-    with pytest.raises(UsageError, match=r"neither a checkpoint \(.pt\) nor a NIR graph \(.nir\)"):
+    with pytest.raises(UsageError, match=r"x.npz: is no model; give the folder of a run, a checkpoint"):
         commands.onnx(tmp_path / "x.npz")
     commands.onnx(tmp_path / "a.nir", unroll=5, recordings=Recordings(input=tmp_path / "x.npz"))
     with pytest.raises(HardspikeError, match="spikes have 4 steps, the ONNX model is unrolled for 5"):
