@@ -6,6 +6,7 @@ import inspect
 import re
 import shutil
 import textwrap
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,18 @@ __all__ = ["arguments", "docstring"]
 
 _SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Notes?|Examples?):\s*$")
 _NUMBER_BELOW_ZERO = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
+_POSITIONAL = "\0"
+"""Before a word that stands behind `--`, which argparse loses where positional words and options are mixed. No word
+of a command line holds it."""
 
 
 @dataclass
 class _Argument:
-    """One argument: `key` as it is written on the command line, without dashes; `parameter` of the function that it
-    belongs to."""
+    """One argument: `key` as it is written on the command line, without dashes; `path` to its value, that is the
+    function's parameter and, where that is a dataclass, fields."""
 
     key: str
-    parameter: str
+    path: tuple[str, ...]
     hint: Any
     help: str
     default: Any = None
@@ -51,7 +55,7 @@ def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, di
     configs = _configs(function)
     names = ["help", *options, *(["config", "print_config"] if "config" in configs else [])]
     words = _normal(words, names)
-    if {"--help", "-h"} & set(words[:words.index("--")] if "--" in words else words):
+    if {"--help", "-h"} & set(words):
         return _help(function, prog, known, "config" in configs)
     # intermixed: `a.pt --split test b.pt` are two models
     given, rest = _parser(prog, known, "config" in configs).parse_known_intermixed_args(words)
@@ -59,7 +63,7 @@ def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, di
     if rest:
         word = rest[0].partition("=")[0].lstrip("-")
         near = nearest(word, names) if rest[0].startswith("-") else ""
-        raise UsageError(f"unrecognized arguments: {' '.join(rest)}{near}")
+        raise UsageError(f"unrecognized arguments: {' '.join(rest).replace(_POSITIONAL, '')}{near}")
     files, printing = given.pop("config", []), given.pop("print_config", False)
     found, origin = _from_files(files, configs.get("config"), options)
     for key, said in given.items():
@@ -84,7 +88,10 @@ def docstring(thing: Any) -> tuple[str, str, dict[str, str]]:
 
 
 def _parameters(function: Callable) -> list[inspect.Parameter]:
-    return list(inspect.signature(function, eval_str=True).parameters.values())
+    """Parameters with their annotations. What the function returns may be a name that only a type checker imports."""
+    names = inspect.unwrap(function).__globals__
+    return [p.replace(annotation=eval(p.annotation, names)) if isinstance(p.annotation, str) else p
+            for p in inspect.signature(function).parameters.values()]
 
 
 def _configs(function: Callable) -> dict[str, type]:
@@ -98,31 +105,31 @@ def _arguments(function: Callable) -> list[_Argument]:
     for p in _parameters(function):
         text, needed = helps.get(p.name, ""), p.default is p.empty
         if p.name in _configs(function):
-            # `config` is the command's own configuration: its keys stand alone, others behind their parameter's name
-            prefix = "" if p.name == "config" else f"{p.name}."
-            found += _fields(p.annotation, None if needed else p.default, p.name, prefix, text)
+            found += _fields(p.annotation, None if needed else p.default, (p.name,), text)
         elif p.kind is p.VAR_POSITIONAL or needed:
             kind = "several" if p.kind is p.VAR_POSITIONAL else "positional"
-            found.append(_Argument(p.name, p.name, p.annotation, text, kind=kind))
+            found.append(_Argument(p.name, (p.name,), p.annotation, text, kind=kind))
         else:
             kind = "flag" if p.annotation is bool and p.default is False else "option"
-            found.append(_Argument(p.name, p.name, p.annotation, text, p.default, kind))
+            found.append(_Argument(p.name, (p.name,), p.annotation, text, p.default, kind))
     return found
 
 
-def _fields(cls: type, base: Any, parameter: str, prefix: str, group: str) -> list[_Argument]:
+def _fields(cls: type, base: Any, path: tuple[str, ...], group: str) -> list[_Argument]:
     """An argument for every field of a dataclass, those of nested ones included."""
-    import typing
-
     helps, hints, found, nested = docstring(cls)[2], typing.get_type_hints(cls), [], []
     base = cls() if base is None else base
     for field in dataclasses.fields(cls):
-        key, text, default = prefix + field.name, helps.get(field.name, ""), getattr(base, field.name)
-        if inner := dataclass_in(hints[field.name]):
-            nested.append(_Argument(key, parameter, hints[field.name], text, kind="section", group=text))
-            nested += _fields(inner, default, parameter, f"{key}.", text)
+        own = (*path, field.name)
+        key, hint = ".".join(own[1:]), hints[field.name]
+        text, default = helps.get(field.name, ""), getattr(base, field.name)
+        if inner := dataclass_in(hint):
+            nested.append(_Argument(key, own, hint, text, kind="section", group=text))
+            nested += _fields(inner, default, own, text)
         else:
-            found.append(_Argument(key, parameter, hints[field.name], text, default, group=group))
+            # what a file may set, an option must be able to set back: no flags in a configuration
+            kind = "flag" if hint is bool and default is False and path[0] != "config" else "option"
+            found.append(_Argument(key, own, hint, text, default, kind, group))
     return found + nested
 
 
@@ -131,7 +138,7 @@ def _normal(words: list[str], names: list[str]) -> list[str]:
     result = []
     for at, word in enumerate(words):
         if word == "--":
-            return result + words[at:]
+            return result + [_POSITIONAL + word for word in words[at + 1:]]
         if word == "-o" and "out" in names:
             word = "--out"
         elif word.startswith("--"):
@@ -171,7 +178,7 @@ def _from_files(files: list[str], cls: type | None, options: dict[str, _Argument
     for file in files:
         try:
             values = read_yaml(file)
-            own = [key for key in values if key in options and options[key].parameter != "config"]
+            own = [key for key in values if key in options and options[key].path[0] != "config"]
             for key in own:  # options of the command beside its configuration, which --print_config writes, too
                 found[key] = converted(options[key].hint, values.pop(key), f"{file}: {key}")
             found["config"] = _laid_upon(found.get("config", {}), checked(cls, values, f"{file}: "))
@@ -196,18 +203,18 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
         UsageError: it is not what the argument's annotation asks for.
     """
     where = f"--{argument.key}" if argument.kind in ("option", "flag", "section") else argument.key
+    if argument.kind in ("option", "section") and words.startswith(_POSITIONAL):
+        raise UsageError(f"argument {where}: expected one argument, and '--' follows")
     try:
         if argument.kind == "several":
-            value = [_converted(argument.hint, word, where) for word in words]
+            value = [_converted(argument.hint, word.removeprefix(_POSITIONAL), where) for word in words]
         else:
-            value = words if argument.kind == "flag" else _converted(argument.hint, words, where)
+            value = True if argument.kind == "flag" else _converted(argument.hint, words.removeprefix(_POSITIONAL),
+                                                                    where)
     except HardspikeError as error:
         raise UsageError(str(error)) from error
-    path = argument.key.split(".")
-    if path[0] != argument.parameter:  # a key of `config`
-        path.insert(0, argument.parameter)
     nested: Any = value
-    for key in reversed(path):
+    for key in reversed(argument.path):
         nested = {key: nested}
     found.update(_laid_upon(found, nested))
 
@@ -237,7 +244,8 @@ def _values(function: Callable, configs: dict[str, type], found: dict[str, Any],
             try:
                 kwargs[p.name] = built(configs[p.name], found.get(p.name, {}), base)
             except HardspikeError as error:
-                raise UsageError(f"{error} (with --config {origin})" if origin else str(error)) from error
+                raise UsageError(f"{error} (with --config {origin})" if p.name == "config" and origin else
+                                 str(error)) from error
         elif p.kind is p.VAR_POSITIONAL:
             args = found.get(p.name, [])
         elif p.name in found:

@@ -25,7 +25,8 @@ def run(prog: str, commands: dict[str, Command], argv: list[str] | None = None) 
     Each function's docstring is its help, its parameters are its arguments (without default: positional;
     `*names: Path`: one or more; a bool with default False: a flag). A parameter called `config` that is a dataclass
     is flattened into `--key value` options, with `--config FILE` (YAML) under them and `--print_config` beside them;
-    one of another name, `data: DataConfig`, into `--data.key value`. Values are checked by `hardspike.from_values`.
+    dataclasses of other names are flattened alike, without a file: options that several commands share. Values are
+    checked as by `hardspike.from_values`.
 
     A command is a function, or ("module:function", summary): then nothing is imported for the package's own help,
     `--version` and unknown commands, and only that module for the command's. **Rule**: such a module imports no torch
@@ -154,6 +155,7 @@ def _explained(error: BaseException) -> str:
         detail = "" if said == type(error).__name__ else f" ({said})"
         return f"out of memory{detail}; take fewer recordings, a smaller batch or a smaller network"
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return f"{where}{error.strerror}"
+        # files of ours are written through `atomic_path`, which names them: without a name it is a stream
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else \
+            f"output cannot be written ({error.strerror}); the command ended there"
     return ""
