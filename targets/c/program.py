@@ -24,10 +24,7 @@ LARGEST_TABLE = 1 << 26
 """Weights of one connection, bytes; beyond, no compiler takes the text."""
 LARGEST_LAYER = 1 << 22
 """Neurons of a layer: places inside it are counted in 32 bits, sums and margins included."""
-RESERVED = set("""auto break case char const continue default do double else enum extern float for goto if inline int
-    long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
-    main input in out data sum list n i x y w v u m s t b from count events decay state awake
-    """.split())
+RESERVED = set(["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "main", "input", "in", "out", "data", "sum", "list", "n", "i", "x", "y", "w", "v", "u", "m", "s", "t", "b", "from", "count", "events", "decay", "state", "awake"])
 
 
 @dataclass(frozen=True)

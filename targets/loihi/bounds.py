@@ -46,7 +46,7 @@ def prove(network: Network, steps: float, largest: int) -> dict[str, Proof]:
         v = (u + SHIFT * (np.abs(layer.bias).max() + layer.subtracts * layer.threshold.max())) \
             * _steps_kept(layer.v_decay, steps)
         small = bool(u < STATE and v < STATE - 1)
-        if arriving >= STATE or u >= 1 << 31 and (isfinite(steps) or arriving > ONE_WRAP):
+        if arriving >= STATE or (u >= 1 << 31 and (isfinite(steps) or arriving > ONE_WRAP)):
             raise HardspikeError(f"layer '{name}': input may sum to {arriving:g} a step, where 24 bits hold "
                                  f"{STATE - 1}; use smaller weights or spike counts")
         proofs[name] = Proof(float(arriving), float(max(u, v)), small)
