@@ -17,6 +17,7 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from hardspike import HardspikeError, cache_folder, one_line, write_bytes
 
@@ -74,21 +75,27 @@ def private_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise HardspikeError(f"{folder}: is a link or belongs to another user, and code is loaded from there; remove it "
-                             "or set HARDSPIKE_CACHE to a folder of your own")
+        raise HardspikeError(f"{folder}: is a link or belongs to another user, and code is loaded from there; "
+                             "remove it, or set HARDSPIKE_CACHE to a folder of your own")
     if stat.S_IMODE(found.st_mode) & 0o077:
         folder.chmod(0o700)
 
 
-def run_compiler(command: list[str], folder: Path | None = None, timeout: float = TIMEOUT) -> str:
+def run_compiler(command: list[str], folder: Path | None = None, timeout: float = TIMEOUT, source: IO | None = None,
+                 sink: IO | None = None) -> str:
     """Run a compiler, or what it made; its standard output. Ends with us, and whatever it started as well.
+
+    Args:
+        folder: where it runs.
+        timeout: seconds.
+        source, sink: its standard input and output, where they are files.
 
     Raises:
         subprocess.CalledProcessError: it fails; with what it said.
         subprocess.TimeoutExpired: it takes longer than `timeout` seconds.
         OSError: there is no such program.
     """
-    process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    process = subprocess.Popen(command, cwd=folder, stdin=source or subprocess.DEVNULL, stdout=sink or subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
     try:
         out, said = process.communicate(timeout=timeout)
@@ -99,7 +106,7 @@ def run_compiler(command: list[str], folder: Path | None = None, timeout: float 
         raise
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, out, said)
-    return out
+    return out or ""
 
 
 def _first_error(said: str) -> str:

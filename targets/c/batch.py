@@ -16,10 +16,11 @@ static int32_t events(const uint8_t *restrict in, int32_t size, list_t *restrict
 {
     int32_t count = 0, i = 0;
 #if defined(__AVX512VBMI2__) && defined(__AVX512BW__)
-    const __m512i lanes = _mm512_add_epi8(_mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
-                                          13, 14, 15)), _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_inserti128_si256(
-                                          _mm256_setzero_si256(), _mm_set1_epi8(16), 1)), _mm256_inserti128_si256(
-                                          _mm256_set1_epi8(32), _mm_set1_epi8(48), 1), 1));
+    static const uint8_t numbers[64] = {
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29,
+        30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57,
+        58, 59, 60, 61, 62, 63};
+    const __m512i lanes = _mm512_loadu_si512(numbers);
     for (; i < size; i += 64) {
         const __mmask64 there = size - i < 64 ? ((__mmask64)1 << (size - i)) - 1 : ~(__mmask64)0;
         const __m512i bytes = _mm512_maskz_loadu_epi8(there, in + i);
@@ -68,7 +69,7 @@ static int32_t events_wide(const int32_t *restrict in, int32_t size, list_t *res
     return count;
 }"""
 DECAY = """\
-/* x * keep / 4096 rounded towards zero; keep comes divided. Exact up to 24 bits: the product rounds towards zero too. */
+/* x * keep / 4096, rounded towards zero; keep comes divided. Exact up to 24 bits: the product is rounded so too. */
 static inline int32_t decay(int32_t x, float keep)
 {
     return (int32_t)((float)x * keep);
@@ -114,7 +115,7 @@ def _groups(program: Program, functions: Functions) -> list[str]:
         for p in members:
             given = []
             for synapse in p.synapses:
-                late, size = synapse.delay, functions.geometry(synapse.source).size
+                late, size = synapse.delay, program.geometry(synapse.source).size
                 what = f"spikes[{number[synapse.source]}]" if synapse.source else "in"
                 place = f"{what} + ((t{f' - {late}' if late else ''}) * batch + b) * {size}"
                 given.append(f"t >= {late} ? {place} : 0" if late else place)

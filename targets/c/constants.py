@@ -46,7 +46,7 @@ class Constants:
         lines = []
         for name, values in self.arrays.items():
             lines += ["", *([f"/* {comments[name]} */"] if name in comments else []),
-                      f"static const {ctype(values.dtype)} {name}[{values.size}] = {{", *_rows(values), "};"]
+                      f"static const {ctype(values.dtype)} {name}[{values.size}] = {{", *rows(values), "};"]
         return lines
 
     @property
@@ -108,7 +108,7 @@ def fan_out(program: Program, p: Population, s: Synapses) -> np.ndarray:
     """Weights that an event of each input place meets, as stored."""
     if s.axes is None:
         return np.full(s.weight.shape[1], len(s.weight))
-    g = program.populations[s.source].geometry if s.source else program.input
+    g = program.geometry(s.source)
     counts = []
     for axis, size, wanted in ((s.axes[0], g.height, p.geometry.height), (s.axes[1], g.width, p.geometry.width)):
         found = np.zeros(size, np.int64)
@@ -121,7 +121,8 @@ def fan_out(program: Program, p: Population, s: Synapses) -> np.ndarray:
     return np.broadcast_to(plane, (g.channels, g.height, g.width)).reshape(-1)[g.order()]
 
 
-def _rows(values: np.ndarray) -> list[str]:
+def rows(values: np.ndarray) -> list[str]:
+    """Numbers as the lines of an initialiser."""
     lines, line = [], "   "
     for word in (f" {value}," for value in values.reshape(-1).tolist()):
         if len(line) + len(word) > LINE:

@@ -45,9 +45,10 @@ class Functions:
 
     # ------------------------------------------------------------------------------------------ what is stored
 
-    def geometry(self, source: str) -> Geometry:
-        """Of a population, or of the Input."""
-        return self.program.populations[source].geometry if source else self.program.input
+    @property
+    def at(self) -> str:
+        """How a function reaches the state."""
+        return "s->" if self.fast else "state."
 
     def input_type(self, source: str) -> str:
         """Of a source's events."""
@@ -63,10 +64,11 @@ class Functions:
         rows, row = p.sums
         return -(-row // LANES) * LANES if self.fast and rows == 1 and p.geometry.width == 1 else row
 
-    def state(self) -> list[str]:
+    def state(self, readout: Population | None = None) -> list[str]:
         """The fields of the state, but for what the callers keep."""
         fields = []
-        for p in self.program.populations.values():
+        everybody = [*self.program.populations.values(), *([readout] if readout else [])]
+        for p in everybody:
             if self.remembers_v(p):
                 fields.append(f"int32_t {p.name}_v[{p.geometry.size}];")
             if p.threshold is not None and p.u_keep.any():
@@ -74,7 +76,7 @@ class Functions:
             if p.rests:
                 fields.append(f"uint8_t {p.name}_awake[{p.sums[0]}];")
         for kind, narrow in (("int16_t", True), ("int32_t", False)):
-            sizes = [p.sums[0] * self.row(p) for p in self.program.populations.values() if p.narrow == narrow]
+            sizes = [p.sums[0] * self.row(p) for p in everybody if p.narrow == narrow]
             if sizes:
                 fields.append(f"{kind} {'narrow' if narrow else 'wide'}_sum[{max(sizes)}];")
         return fields
@@ -90,7 +92,7 @@ class Functions:
         source = comment(self.program.populations[s.source].label) if s.source else "the input"
         kind, sums, awake = self.input_type(s.source), self.sum_type(p), ", uint8_t *awake" if p.rests else ""
         body = self._dense(p, s) if s.axes is None else self._conv(p, s)
-        size = self.geometry(s.source).size
+        size = self.program.geometry(s.source).size
         block = size if self.fast else min(BLOCK, size)
         loop, shift = [], ""
         if block < size:
@@ -159,7 +161,7 @@ class Functions:
                 f"{indent}    to[j] = {cast}(to[j] + {name}[j]{factor});"]
 
     def _conv(self, p: Population, s: Synapses) -> list[str]:
-        g = self.geometry(s.source)
+        g = self.program.geometry(s.source)
         weights, begins = conv_tables(s)
         table = self.constants.add(f"{s.name}_weights", weights)
         c, y, x = _decoded(g)
@@ -190,7 +192,7 @@ class Functions:
         (vertical, horizontal), (r, q) = s.axes, key
         rows, columns, out = len(vertical.classes[r]), len(horizontal.classes[q]), len(s.weight) // s.groups
         channels, m, row = p.geometry.channels, p.margin, self.row(p)
-        size, inputs = rows * columns * out, self.geometry(s.source).channels
+        size, inputs = rows * columns * out, self.program.geometry(s.source).channels
         at_y = _at("y", vertical, constant["y"], vertical.first[r] + m.top)
         at_x = _at("x", horizontal, constant["x"], horizontal.first[q] + m.left)
         group = f" + c / {inputs // s.groups} * {out}" if s.groups > 1 else ""
@@ -222,7 +224,7 @@ class Functions:
     def population(self, p: Population) -> list[str]:
         """The function of one layer: its connections, then one step of all its neurons."""
         sources = [f"const {self.input_type(s.source)} *restrict from{i}" for i, s in enumerate(p.synapses)]
-        extra = ["int32_t *restrict membrane"] if self.fast else []
+        own, extra = (["struct state *s"], ["int32_t *restrict membrane"]) if self.fast else ([], [])
         rows, row, g, m = p.sums[0], self.row(p), p.geometry, p.margin
         inside = g.width * g.channels
         row_function, call, read = self._neurons(p)
@@ -230,18 +232,18 @@ class Functions:
         for i, s in enumerate(p.synapses):
             calls += ([f"    if (from{i})"] if self.fast else [])
             calls.append(f"    {'    ' if self.fast else ''}{s.name}({'s, ' if self.fast else ''}from{i}, sum"
-                         f"{f', s->{p.name}_awake' if p.rests else ''});")
-        sleeping = [f"        if (!s->{p.name}_awake[y])" + (" {" if m.top + m.bottom or self.fast else " {")]
-        lines = [*row_function, "", f"/* {describe(p)} */", f"static void {p.name}(struct state *s, {', '.join(sources + extra)}"
-                 f"{', ' if sources or extra else ''}uint8_t *restrict out)", "{", *self.constants.prologue(read),
-                 f"    {self.sum_type(p)} *const sum = s->{'narrow' if p.narrow else 'wide'}_sum;", *calls,
+                         f"{f', {self.at}{p.name}_awake' if p.rests else ''});")
+        lines = [*row_function, "", f"/* {describe(p)} */",
+                 f"static void {p.name}({', '.join((*own, *sources, *extra, 'uint8_t *restrict out'))})",
+                 "{", *self.constants.prologue(read),
+                 f"    {self.sum_type(p)} *const sum = {self.at}{'narrow' if p.narrow else 'wide'}_sum;", *calls,
                  f"    for (int32_t y = 0; y < {rows}; y++) {{",
                  f"        {self.sum_type(p)} *restrict a = sum + y * {row};"]
         edge = f"y >= {m.top} && y < {m.top + g.height}" if m.top or m.bottom else ""
         at = f"(y - {m.top}) * {inside}" if m.top else f"y * {inside}"
         indent = "            " if edge else "        "
         if p.rests:
-            lines += [*sleeping, *([f"            if ({edge})"] if edge else []),
+            lines += [f"        if (!{self.at}{p.name}_awake[y]) {{", *([f"            if ({edge})"] if edge else []),
                       f"            {'    ' if edge else ''}for (int32_t i = 0; i < {inside}; i++)",
                       f"            {'    ' if edge else ''}    out[{at} + i] = 0;"]
             if self.fast:
@@ -265,9 +267,9 @@ class Functions:
         has_v, has_u = self.remembers_v(p), bool(p.u_keep.any())
         given = [(f"const {self.sum_type(p)} *restrict sum", f"a{_plus(left)}")]
         if has_v:
-            given.append(("int32_t *restrict v", f"s->{p.name}_v + row"))
+            given.append(("int32_t *restrict v", f"{self.at}{p.name}_v + row"))
         if has_u:
-            given.append((f"{kind} *restrict u", f"s->{p.name}_u + row"))
+            given.append((f"{kind} *restrict u", f"{self.at}{p.name}_u + row"))
         given.append(("uint8_t *restrict fired", "out + row"))
         if self.fast:
             given.append(("int32_t *restrict seen", "membrane ? membrane + row : 0"))
@@ -295,15 +297,15 @@ class Functions:
         for name, how in read:
             kind = ctype(self.constants.arrays[name].dtype)
             if how == "scalar":
-                given.append((f"const {kind} {name}", name if self.fast else f"{name}[0]"))
-            elif self.fast:
-                given.append((f"const {kind} *restrict {name}", name + (" + row" if how == "full" else "")))
-            elif how == "full":
-                given.append((f"const {kind} *restrict {name}", f"{name} + row"))
+                given.append((f"const {kind} {name.removeprefix(f'{p.name}_')}", name))
+            else:
+                given.append((f"const {kind} *restrict {name.removeprefix(f'{p.name}_')}",
+                              name + (" + row" if how == "full" else "")))
         heads = ", ".join(head for head, _ in given)
         inside = g.width * g.channels
         apart = "__attribute__((noinline)) " if self.fast else ""  # gcc forgets 'restrict' where it inlines
-        lines = [f"static {apart}void {p.name}_row({heads})", "{", f"    for (int32_t i = 0; i < {inside}; i++) {{",
+        lines = [f"/* One step of the neurons in a row of {comment(p.label)}. */",
+                 f"static {apart}void {p.name}_row({heads})", "{", f"    for (int32_t i = 0; i < {inside}; i++) {{",
                  *(f"        {line}" for line in body), "    }", "}"]
         return lines, f"{p.name}_row({', '.join(value for _, value in given)});", [name for name, _ in read]
 
@@ -319,7 +321,8 @@ class Functions:
         self.constants.add(name, values[:1] if how == "scalar" else values[:inside] if how == "row" else values)
         if (name, how) not in read:
             read.append((name, how))
-        return name if how == "scalar" else f"{name}[i]"
+        inner = name.removeprefix(f"{p.name}_")
+        return inner if how == "scalar" else f"{inner}[i]"
 
     def _decayed(self, p: Population, which: str, read: list[tuple[str, str]]) -> str:
         """What is left of a state."""
@@ -328,7 +331,8 @@ class Functions:
             return f"{which}[i]"
         wide = p.wide and which == "u"
         if self.fast and not wide:
-            return f"decay({which}[i], {self._read(p, f'{p.name}_{which}_kept', (keep / 4096).astype(np.float32), read)})"
+            kept = self._read(p, f"{p.name}_{which}_kept", (keep / 4096).astype(np.float32), read)
+            return f"decay({which}[i], {kept})"
         fits = p.small and math.isfinite(p.largest) and p.largest * int(keep.max()) < 1 << 31
         kind = "_wide" if wide else "_small" if fits else ""
         return f"decay{kind}({which}[i], {self._constant(p, f'{which}_keep', read)})"

@@ -7,6 +7,7 @@ is still inside the picture. The Input keeps the order in which users have it, (
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import nir
@@ -24,7 +25,14 @@ LARGEST_TABLE = 1 << 26
 """Weights of one connection, bytes; beyond, no compiler takes the text."""
 LARGEST_LAYER = 1 << 22
 """Neurons of a layer: places inside it are counted in 32 bits, sums and margins included."""
-RESERVED = set(["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "main", "input", "in", "out", "data", "sum", "list", "n", "i", "x", "y", "w", "v", "u", "m", "s", "t", "b", "from", "count", "events", "decay", "state", "awake"])
+PARTS = ("weights", "threshold", "bias", "v", "u", "v_keep", "u_keep", "v_kept", "u_kept", "awake", "spikes", "now", "row")
+RESERVED = set("""
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+    main input in out data sum list n i x y w v u m s t b c a k j l to row from count value events decay state awake
+    start fired seen membrane reset step size keep kept narrow_sum wide_sum in_spikes in_now simulate state_size group
+    threshold bias v_keep u_keep v_kept u_kept list_t
+    """.split())  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,22 @@ class Synapses:
     axes: tuple[Axis, Axis] | None = None
     groups: int = 1
 
+    def margin(self, source: Geometry, target: Geometry) -> Margin:
+        """How far a convolution's events reach over the edges of the target."""
+        if self.axes is None:
+            return Margin()
+        sides = []
+        for axis, size, wanted in zip(self.axes, (source.height, source.width), (target.height, target.width),
+                                      strict=True):
+            low, high = 0, wanted - 1
+            for place in range(size):
+                at, r = divmod(place + axis.padding, axis.stride)
+                if axis.classes[r]:
+                    begin = at + axis.first[r]
+                    low, high = min(low, begin), max(high, begin + (len(axis.classes[r]) - 1) * axis.step)
+            sides += [-low, high - wanted + 1]
+        return Margin(*sides)
+
 
 @dataclass(frozen=True)
 class Population:
@@ -132,14 +156,14 @@ class Population:
     @property
     def rests(self) -> bool:
         """Whether a neuron at zero without input stays there: it has no bias, and thresholds lie above zero."""
-        return not self.bias.any()
+        return self.threshold is not None and not self.bias.any()
 
 
 @dataclass(frozen=True)
 class Program:
     """All that is written: populations in order of execution; `largest`: |input| is at most that.
 
-    `graded`: an input event counts as its value, not as 1; `outputs`: populations whose spikes (or sums) go out.
+    `graded`: an input event counts as its value, not as 1.
     """
 
     input: Geometry
@@ -147,33 +171,32 @@ class Program:
     largest: int
     signed: bool
     populations: dict[str, Population]
-    outputs: tuple[str, ...]
 
     @property
     def graded(self) -> bool:
         """Whether an input event counts as its value."""
         return self.largest > 1 or self.signed
 
-    def slots(self, source: str) -> int:
-        """Steps of a source's spikes that have to be kept: one more than its longest delay."""
-        return 1 + max((s.delay for p in self.populations.values() for s in p.synapses if s.source == source),
-                       default=0)
+    def geometry(self, source: str) -> Geometry:
+        """Of a population, or of the Input ("")."""
+        return self.populations[source].geometry if source else self.input
 
 
-def build(network: Network, steps: float, largest: int, signed: bool = False) -> Program:
+def build(network: Network, steps: float, largest: int, signed: bool = False, taken: Iterable[str] = ()) -> Program:
     """The layers of a network, ready to be written; `network` has passed the rules of its chip.
 
     Args:
         steps: of a run; infinity where nobody knows.
         largest: |input|.
         signed: whether the input may be below zero.
+        taken: identifiers that are not free.
 
     Raises:
         HardspikeError: what the generator, or 24 bits, cannot hold, by name.
     """
     shape = network.plan.output_shape[network.plan.input]
-    image = _geometry(shape, "Input")
-    names = Names()
+    image = geometry_of(shape, "Input")
+    names = Names(taken)
     keys = {network.plan.input: ""} | {name: names.take(name) for name in network.layers}
     geometries = {network.plan.input: Geometry(image.channels, image.height, image.width, planes=True)}
     geometries |= {name: _layer_geometry(network, layer) for name, layer in network.layers.items()}
@@ -182,35 +205,38 @@ def build(network: Network, steps: float, largest: int, signed: bool = False) ->
         layer, geometry = network.layers[name], geometries[name]
         synapses, margin, reach = [], Margin(), 0
         for c in layer.connections:
-            s = _synapses(network, c, names.take(c.linear), keys[c.source], geometries[c.source], geometry)
+            s = synapses_of(network, c, names.take(c.linear), keys[c.source], geometries[c.source], geometry)
             synapses.append(s)
-            margin = margin.around(_margin(s, geometries[c.source], geometry))
+            margin = margin.around(s.margin(geometries[c.source], geometry))
             reach += _reach(s.weight, signed) * (1 if s.source else max(1, largest))
         decays = [DECAY_UNIT - _stored(layer, np.round(d), geometry) for d in (layer.v_decay, layer.i_decay)]
         populations[keys[name]] = Population(
             keys[name], name, geometry, margin, tuple(synapses), _stored(layer, layer.threshold, geometry) * SHIFT,
             _stored(layer, layer.bias, geometry) * SHIFT, *decays, layer.subtracts, layer.group, proof.small,
             reach <= NARROW, proof.arriving > ONE_WRAP and bool(decays[1].any()), proof.largest)
-    outputs = dict.fromkeys(keys[edge.source] for name in network.readout for edge in network.plan.sources(name)
-                            if edge.source in network.layers)
-    return Program(geometries[network.plan.input], shape, largest, signed, populations, tuple(outputs))
+    return Program(geometries[network.plan.input], shape, largest, signed, populations)
 
 
 class Names:
-    """C identifiers, each given out once."""
+    """C identifiers, each given out once, together with the names that are made of it."""
 
-    def __init__(self) -> None:
-        self.taken: set[str] = set(RESERVED)
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.taken: set[str] = {*RESERVED, *taken}
 
     def take(self, name: str) -> str:
         """`name` as an identifier that nothing else has."""
         plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "layer"
-        plain = (f"n{plain}" if plain[0].isdigit() else plain)[:40]
+        plain = (f"n{plain}" if not plain[0].isalpha() or re.fullmatch(r"(from|group)\d+", plain) else plain)[:40]
         found, number = plain, 2
-        while found in self.taken:
+        while not self.taken.isdisjoint(_family(found)):
             found, number = f"{plain}_{number}", number + 1
-        self.taken.add(found)
+        self.taken.update(_family(found))
         return found
+
+
+def _family(name: str) -> list[str]:
+    """All that is called after a layer or a connection."""
+    return [name, *(f"{name}_{part}" for part in PARTS)]
 
 
 def _reach(weight: np.ndarray, signed: bool) -> int:
@@ -220,7 +246,7 @@ def _reach(weight: np.ndarray, signed: bool) -> int:
     return int((up + down if signed else np.maximum(up, down)).max())
 
 
-def _geometry(shape: tuple[int, ...], label: str) -> Geometry:
+def geometry_of(shape: tuple[int, ...], label: str) -> Geometry:
     """A shape as channels, rows and columns.
 
     Raises:
@@ -240,8 +266,8 @@ def _layer_geometry(network: Network, layer: Layer) -> Geometry:
     """As the first convolution that feeds it lies, else as its own shape says."""
     for c in layer.connections:
         if isinstance(network.plan.nodes[c.linear], nir.Conv1d | nir.Conv2d):
-            return _geometry(network.plan.output_shape[c.linear], f"layer '{layer.name}'")
-    return _geometry(layer.shape, f"layer '{layer.name}'")
+            return geometry_of(network.plan.output_shape[c.linear], f"layer '{layer.name}'")
+    return geometry_of(layer.shape, f"layer '{layer.name}'")
 
 
 def _stored(layer: Layer, values: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -249,15 +275,15 @@ def _stored(layer: Layer, values: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.round(flat).astype(np.int64)[geometry.order()]
 
 
-def _synapses(network: Network, c: Connection, name: str, key: str, source: Geometry, target: Geometry) -> Synapses:
+def synapses_of(network: Network, c: Connection, name: str, key: str, source: Geometry, target: Geometry) -> Synapses:
     node = network.plan.nodes[c.linear]
     assert isinstance(node, LINEAR), c.linear
     weight = np.round(array(node.weight)).astype(np.int64)
     named = (name, c.linear, key, c.delay)
     if isinstance(node, nir.Linear | nir.Affine):
         return Synapses(*named, _table(c.linear, weight)[target.order()][:, source.order()])
-    inside = _geometry(network.plan.input_shape[c.linear], f"node '{c.linear}'")
-    outside = _geometry(network.plan.output_shape[c.linear], f"node '{c.linear}'")
+    inside = geometry_of(network.plan.input_shape[c.linear], f"node '{c.linear}'")
+    outside = geometry_of(network.plan.output_shape[c.linear], f"node '{c.linear}'")
     if isinstance(node, nir.Conv1d):
         weight = weight[:, :, None]
     axes = _axes(c.linear, node, weight.shape[2:])
@@ -296,23 +322,6 @@ def _axis(padding: int, stride: int, dilation: int, kernel: int) -> Axis:
     classes = tuple(tuple(k for k in reversed(range(kernel)) if k * dilation % stride == r) for r in range(stride))
     first = tuple((r - taps[0] * dilation) // stride if taps else 0 for r, taps in enumerate(classes))
     return Axis(padding, stride, dilation // math.gcd(dilation, stride), classes, first)
-
-
-def _margin(synapses: Synapses, source: Geometry, target: Geometry) -> Margin:
-    """How far a convolution's events reach over the edges of the target."""
-    if synapses.axes is None:
-        return Margin()
-    sides = []
-    for axis, size, wanted in zip(synapses.axes, (source.height, source.width), (target.height, target.width),
-                                  strict=True):
-        low, high = 0, wanted - 1
-        for place in range(size):
-            at, r = divmod(place + axis.padding, axis.stride)
-            if axis.classes[r]:
-                begin = at + axis.first[r]
-                low, high = min(low, begin), max(high, begin + (len(axis.classes[r]) - 1) * axis.step)
-        sides += [-low, high - wanted + 1]
-    return Margin(*sides)
 
 
 def _unrolled(label: str, weight: np.ndarray, axes: tuple[Axis, Axis], node: nir.NIRNode, inside: Geometry,
