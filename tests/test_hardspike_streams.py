@@ -74,10 +74,11 @@ def test_an_interrupt_is_quiet_at_any_moment(moment, tmp_path):
         "run": f"def command():\n    try:\n        {kill}\n    except BaseException: raise ImportError('half')\n",
         "text": f"def command(): exec({kill!r})\n",
         "exit": f"atexit.register(lambda: {kill})\ndef command(): pass\n"}[moment])
-    code = ("import sys, hardspike\nsys.argv = ['x', 'slow']\n"
-            "sys.exit(hardspike.run('x', {'slow': ('slow:command', 'Slow.')}))")
-    status, out, error = process(code, PYTHONPATH=str(tmp_path))
-    assert (status, out, error) == (130, "", "python -m x: interrupted\n")
+    (tmp_path / "x.py").write_text("import sys, hardspike\n"
+                                   "sys.exit(hardspike.run('x', {'slow': ('slow:command', 'Slow.')}))")
+    done = subprocess.run([sys.executable, "-m", "x", "slow"], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "python -m x: interrupted\n")
 
 
 def test_print_table_is_not_for_the_process_to_end():
