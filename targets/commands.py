@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import nir
     from torch import Tensor
 
-    from targets.loihi.limits import Limits
+    from targets.limits import Limits
     from targets.loihi.mapping import Mapping
     from targets.recording import Recording
     from targets.target import Target

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hardspike import UsageError
-from targets.loihi.limits import Limits
+from targets.limits import Limits
 from targets.recording import Recording, Transmit
 from targets.violation import Violation
 

@@ -21,9 +21,9 @@ from targets import metadata, reference
 from targets.chips import chip, limits_of
 from targets.graph import plan, read, write
 from targets.graph.shapes import array
+from targets.limits import Limits
 from targets.loihi import rules
 from targets.loihi.layers import Network, split
-from targets.loihi.limits import Limits
 from targets.metadata import Quantised
 from targets.target import Target
 

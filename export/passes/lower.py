@@ -9,7 +9,7 @@ from export.passes.fold_pooling import fold_pooling
 from export.passes.quantise import QuantisedLayer, quantise
 from export.passes.rewrite import flatten, separate
 from export.passes.weigh import weigh
-from targets.loihi.limits import Limits
+from targets.limits import Limits
 
 
 def fold(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:

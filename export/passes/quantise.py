@@ -23,11 +23,11 @@ from torch import Tensor
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError, UsageError, nearest, progress
 from targets import metadata, reference
-from targets.graph import plan
+from targets.graph import LINEAR, plan
 from targets.graph.shapes import array
+from targets.limits import Limits
 from targets.loihi import fixed_point
-from targets.loihi.layers import DECAY_UNIT, LINEAR, Layer, Network, split
-from targets.loihi.limits import Limits
+from targets.loihi.layers import DECAY_UNIT, Layer, Network, split
 from targets.metadata import Quantised
 
 SCALES = ("searched", "max_abs")

@@ -2,8 +2,7 @@
 
 import nir
 
-from targets.graph import plan
-from targets.loihi.layers import LINEAR
+from targets.graph import LINEAR, plan
 
 
 def flatten(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:

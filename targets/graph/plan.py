@@ -16,7 +16,8 @@ from targets import metadata
 from targets.graph.order import Edge, schedule
 from targets.graph.shapes import array, infer_shapes, input_shape
 
-STATELESS = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d, nir.Scale, nir.SumPool2d, nir.AvgPool2d, nir.Flatten)
+LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
+STATELESS = (*LINEAR, nir.Scale, nir.SumPool2d, nir.AvgPool2d, nir.Flatten)
 SPIKING = (nir.IF, nir.LIF, nir.CubaLIF, nir.Threshold)
 NEURONS = (*SPIKING, nir.LI, nir.CubaLI, nir.I)
 SUPPORTED = (nir.Input, nir.Output, nir.NIRGraph, nir.Delay, *STATELESS, *NEURONS)
@@ -56,8 +57,6 @@ class Plan:
     def spiking(self) -> list[str]:
         """Names of the nodes that emit spikes, in order."""
         return [name for name, node in self.nodes.items() if isinstance(node, SPIKING)]
-
-
 
 
 def plan(graph: nir.NIRGraph, dt: float | None = None) -> Plan:

@@ -9,21 +9,17 @@ from functools import partial
 import nir
 from torch import Tensor
 
+from targets.limits import NOT_PUBLIC, Limit, Limits
 from targets.loihi import fixed_point, rules
-from targets.loihi.limits import (
-    BRIEF,
-    DAVIES,
-    LAVA_DENSE,
-    LAVA_LIF,
-    NENGO_BLOCK,
-    NETX,
-    NOT_PUBLIC,
-    Limit,
-    Limits,
-)
 from targets.recording import Recording, Transmit
 from targets.target import FloorPlan, Target
 
+DAVIES = "Davies et al. 2018, Loihi"
+NENGO_BLOCK = "nengo-loihi 1.1, block.py"
+BRIEF = "Intel, Loihi 2 technology brief 2021 (public, coarse)"
+LAVA_LIF = "lava-nc 0.10, proc/lif/models.py"
+LAVA_DENSE = "lava-nc 0.10, proc/dense: 8 bits with a sign"
+NETX = "lava-dl 0.6, netx"
 SANA_FE = "SANA-FE 2.2, loihi.yaml and calculate_tile_coordinates; Davies et al. 2018 give 128 cores and the mesh"
 
 _SHARED = {

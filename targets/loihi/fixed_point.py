@@ -30,9 +30,9 @@ from hardspike import HardspikeError
 from targets.graph import plan
 from targets.graph.shapes import array
 from targets.inputs import check_spikes
+from targets.limits import Limits
 from targets.loihi import rules
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network, split
-from targets.loihi.limits import Limits
 from targets.nodes import stateless as linear
 from targets.recording import Recording, Transmit
 from targets.reference import run_node

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 import nir
 import numpy as np
 
-from targets.graph import NEURONS, SPIKING, Plan
+from targets.graph import LINEAR, NEURONS, SPIKING, Plan
 from targets.graph.shapes import Shape, array, expand
 from targets.nodes.neurons import delay_steps
 from targets.violation import Violation
 
-LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
 DECAY_UNIT = 4096
 """Lava counts a decay in 4096ths: leak = (4096 - decay) / 4096."""
 GAIN_TOLERANCE = 1e-5  # r and tau in float32 divide to 1 within 1e-7

@@ -22,13 +22,16 @@ import numpy as np
 from hardspike import HardspikeError
 from targets.graph import plan
 from targets.graph.shapes import array, conv_arguments
+from targets.limits import Limit, Limits
 from targets.loihi.layers import Connection, Layer, Network, split
-from targets.loihi.limits import Limit, Limits
 from targets.violation import Violation
 
 WEIGHT_BITS = 8
 HEADER_BITS = 10
 BLOCK = 64
+"""weights"""
+WORD = 64
+"""bits"""
 
 
 @dataclass
@@ -172,7 +175,7 @@ def _bits(synapses: list[np.ndarray], index_bits: list[int]) -> int:
         blocks, rest = np.divmod(counts, BLOCK)
         bits = WEIGHT_BITS + index
         for number, size in ((blocks.sum(), np.array(BLOCK)), (1, rest[rest > 0])):
-            total += int(number * (-(-(size * bits + HEADER_BITS) // 64) * 64).sum())
+            total += int(number * (-(-(size * bits + HEADER_BITS) // WORD) * WORD).sum())
     return total
 
 

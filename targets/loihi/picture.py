@@ -3,7 +3,7 @@
 from html import escape
 from string import ascii_letters
 
-from targets.loihi.limits import Limits
+from targets.limits import Limits
 from targets.loihi.mapping import Core, Mapping
 
 COLUMNS = 16

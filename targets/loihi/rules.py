@@ -9,11 +9,11 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError
-from targets.graph import plan
+from targets.graph import LINEAR, plan
 from targets.graph.shapes import array
+from targets.limits import NOT_PUBLIC, Limit, Limits
 from targets.loihi import mapping
-from targets.loihi.layers import DECAY_UNIT, LINEAR, Network, split
-from targets.loihi.limits import NOT_PUBLIC, Limit, Limits
+from targets.loihi.layers import DECAY_UNIT, Network, split
 from targets.violation import Violation
 
 GRID_TOLERANCE = 1e-3  # of a 4096th: dt/tau in float32 is off by at most 2.5e-4 of it

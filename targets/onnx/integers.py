@@ -18,7 +18,7 @@ import onnx
 from hardspike import HardspikeError
 from targets.loihi.fixed_point import SHIFT, STATE, largest_sum
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network
-from targets.onnx.nodes import STATELESS, Emitter, Outputs, emit_nodes, late, remember
+from targets.onnx.nodes import OPERATORS, Emitter, Outputs, emit_nodes, late, remember
 
 EXACT = 1 << 24
 """Float32 holds every integer up to here."""
@@ -86,7 +86,7 @@ def _weighed(e: Emitter, network: Network, connection: Connection, values: dict[
         elif hasattr(node, "bias"):
             node = copy.copy(node)
             node.bias = np.zeros(1)
-        x = STATELESS[type(node)](e, x, node, plan.input_shape[name])
+        x = OPERATORS[type(node)](e, x, node, plan.input_shape[name])
     return x
 
 

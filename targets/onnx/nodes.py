@@ -209,7 +209,7 @@ def _flatten(e: Emitter, x: str, node: nir.Flatten, shape: Shape) -> str:
     return e.op("Reshape", x, e.index("shape", [0, *output_shape(e.scope, node, shape)]))  # 0: as it is
 
 
-STATELESS: dict[type[nir.NIRNode], Callable[[Emitter, str, nir.NIRNode, Shape], str]] = {
+OPERATORS: dict[type[nir.NIRNode], Callable[[Emitter, str, nir.NIRNode, Shape], str]] = {
     nir.Linear: _dense, nir.Affine: _dense, nir.Conv1d: _conv, nir.Conv2d: _conv, nir.Scale: _scale,
     nir.SumPool2d: _sum_pool, nir.AvgPool2d: _average_pool, nir.Flatten: _flatten}
 """(emitter, input, node, the input's shape without batch) -> output."""
@@ -243,7 +243,7 @@ def emit_nodes(e: Emitter, plan: Plan, names: list[str], values: dict[str, str],
                 if membrane:
                     results[f"{name}.membrane"] = compared, shape
         else:
-            values[name] = total if isinstance(node, nir.Output) else STATELESS[type(node)](e, total, node, shape)
+            values[name] = total if isinstance(node, nir.Output) else OPERATORS[type(node)](e, total, node, shape)
     for name, steps in delays.items():
         e.scope = f"{name}.input"
         remember(e, e.total([values[edge.source] for edge in plan.sources(name)]), int(steps.max()))
