@@ -13,6 +13,7 @@ from targets.limits import NOT_PUBLIC, Limit, Limits
 from targets.loihi import fixed_point, rules
 from targets.recording import Recording, Transmit
 from targets.target import FloorPlan, Target
+from targets.violation import Violation
 
 DAVIES = "Davies et al. 2018, Loihi"
 NENGO_BLOCK = "nengo-loihi 1.1, block.py"
@@ -33,10 +34,14 @@ def _run(limits: Limits, graph: nir.NIRGraph, spikes: Tensor, *, dt: float | Non
     return fixed_point.run(graph, spikes, limits, dt, membrane, transmit)
 
 
+def _check(limits: Limits, graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
+    return rules.check(graph, limits, dt)
+
+
 def loihi(name: str, description: str, limits: Limits, floor_plan: FloorPlan | None = None) -> Target:
     """A chip that computes as `targets.loihi.fixed_point` and holds what `limits` say."""
-    return Target(name, description, partial(_run, limits), lambda graph, dt=None: rules.check(graph, limits, dt),
-                  integers=limits, floor_plan=floor_plan, loses_spikes=True)
+    return Target(name, description, partial(_run, limits), partial(_check, limits), integers=limits,
+                  floor_plan=floor_plan, loses_spikes=True)
 
 
 LOIHI1 = loihi("loihi1", "Loihi 1 in integers, bit for bit as Lava; reset to zero", Limits(

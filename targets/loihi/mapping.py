@@ -99,7 +99,7 @@ def place(network: Network, limits: Limits) -> Mapping:
                  "feed fewer or smaller layers from it")
     sizes = {name: len(cores) for name, cores in mapping.cores.items()}
     if sizes:
-        largest = max(sizes, key=sizes.get)
+        largest = max(sizes, key=sizes.__getitem__)
         _compare(mapping, largest, f"cores of the network, {sizes[largest]} of them here", sum(sizes.values()),
                  limits.cores, "make this layer smaller (stride, fewer channels)")
         synapses = sum(core.synapse_count for cores in mapping.cores.values() for core in cores)
@@ -141,6 +141,7 @@ def _fill(network: Network, layer: Layer, mapping: Mapping) -> list[Core]:
                     cores.append(empty())
                     continue
                 if not count:  # even alone it does not fit: name it, and place it to go on
+                    assert excess is not None  # it halved the count to nothing
                     if not complained:
                         rule, value, limit = excess
                         _compare(mapping, layer.name, f"{rule} for one neuron", value, limit,
@@ -180,7 +181,7 @@ def _bits(synapses: list[np.ndarray], index_bits: list[int]) -> int:
 
 
 def _index_bits(limits: Limits) -> int:
-    return max(6, math.ceil(math.log2(limits.neurons.value)))
+    return max(6, math.ceil(math.log2(limits.neurons.known)))
 
 
 def _fan_in(network: Network, connection: Connection) -> Callable[[int], np.ndarray]:
@@ -218,6 +219,7 @@ def _count_output_axons(network: Network, mapping: Mapping) -> None:
         for index, connection in enumerate(layer.connections):
             if connection.source not in mapping.cores:
                 continue
-            reached = sum((core.synapses[index] > 0).astype(np.int64) for core in mapping.cores[name])
+            reached = sum(((core.synapses[index] > 0).astype(np.int64) for core in mapping.cores[name]),
+                          np.zeros((), np.int64))
             for core in mapping.cores[connection.source]:
                 core.output_axons += int(reached[core.members].sum())

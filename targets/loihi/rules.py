@@ -82,7 +82,7 @@ def threshold_range(network: Network, limits: Limits) -> Iterator[Violation]:
 def decay_grid(network: Network, limits: Limits) -> Iterator[Violation]:
     """Leaks are whole 4096ths."""
     for layer in network.layers.values():
-        for key, values, highest in (("leak", layer.v_decay, limits.decay.value),
+        for key, values, highest in (("leak", layer.v_decay, limits.decay.known),
                                      ("synaptic leak", layer.i_decay, DECAY_UNIT)):
             off = np.abs(values - np.round(values))
             decay = values.flat[off.argmax()]
@@ -119,7 +119,7 @@ def delays(network: Network, limits: Limits) -> Iterator[Violation]:
     """Delays of an axon, in steps; the step of a recurrent connection is free."""
     for layer in network.layers.values():
         for connection in layer.connections:
-            if connection.delay > limits.delay.value:
+            if connection.delay > limits.delay.known:
                 yield Violation(connection.linear, "delay", f"{connection.delay} steps",
                                 f"at most {limits.delay.value} ({limits.delay.source})", "shorten it")
 

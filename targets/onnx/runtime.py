@@ -68,7 +68,7 @@ def _run(session: onnxruntime.InferenceSession, spikes: Tensor) -> Recording:
     else:
         states = {value.name: np.zeros((batch, *value.shape[1:]), np.float32)
                   for value in session.get_inputs() if value.name != "input"}
-        kept = {name: [] for name in names if not name.endswith(".next")}
+        kept: dict[str, list[np.ndarray]] = {name: [] for name in names if not name.endswith(".next")}
         for frame in frames:
             step = dict(zip(names, session.run(None, {"input": frame, **states}), strict=True))
             states = {name: step[f"{name}.next"] for name in states}
