@@ -38,7 +38,7 @@ def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: 
         HardspikeError: the graph or the spikes are refused.
     """
     layout = plan(graph, dt)
-    check_spikes(layout, spikes)
+    spikes = check_spikes(layout, spikes)
     result = Recording({}, torch.empty(0))
     values = {layout.input: spikes.to(torch.float64)}
     for position, group in enumerate(layout.groups):
