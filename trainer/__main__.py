@@ -3,10 +3,7 @@
 import sys
 
 from hardspike import run
-from trainer.data.spikes_file import write_spikes
-from trainer.fit import fit
-
-COMMANDS = {"fit": fit, "data": write_spikes}
+from trainer.commands import COMMANDS
 
 if __name__ == "__main__":
     sys.exit(run("trainer", COMMANDS))
