@@ -135,7 +135,8 @@ def both(monkeypatch, current, loss, beta=0.9, threshold=0.7, **options):
     for kernel in ("", "torch"):
         monkeypatch.setenv("HARDSPIKE_KERNEL", kernel)
         leaf = current.detach().requires_grad_()
-        spikes, membrane = Leaky(torch.as_tensor(beta), torch.as_tensor(threshold), **options)(leaf)
+        spikes, membrane = Leaky(torch.as_tensor(beta), torch.as_tensor(threshold),
+                                 **{"surrogate": Surrogate("arctan")} | options)(leaf)
         found.append((spikes, membrane, *torch.autograd.grad(loss(spikes), leaf)))
     return found
 
