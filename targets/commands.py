@@ -1,34 +1,24 @@
-"""What `python -m targets` does, as functions."""
+"""What `python -m targets` does, as functions. What they need is imported when they run: `--help` needs no torch."""
 
-import importlib
-from dataclasses import asdict
+from __future__ import annotations
+
 from json import dumps
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-from hardspike import HardspikeError, UsageError, atomic_path, nearest, print_table
-from targets import TARGETS
-from targets.graph import read
-from targets.inputs import load_spikes
-from targets.lava.setup import Environment, setup
-from targets.loihi.mapping import Mapping, map_graph
-from targets.loihi.picture import letter, svg, text, usage
-from targets.recording import Recording
-from targets.violation import Violation
+from hardspike import HardspikeError, UsageError, atomic_path, print_table
 
+if TYPE_CHECKING:
+    import nir
+    from torch import Tensor
 
-def load_target(name: str) -> ModuleType:
-    """The module of a target.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    if name not in TARGETS:
-        raise UsageError(f"target '{name}' is not known{nearest(name, TARGETS)} (known: {', '.join(TARGETS)})")
-    return importlib.import_module(TARGETS[name])
+    from targets.loihi.limits import Limits
+    from targets.loihi.mapping import Mapping
+    from targets.recording import Recording
+    from targets.target import Target
 
 
-def setup_target(name: str, python: Path | None = None) -> Environment:
+def setup_target(name: str, python: Path | None = None) -> None:
     """Install what a target needs: `lava`, Intel's simulator, in a Python 3.10 environment of its own.
 
     Found environments are kept, interrupted set-ups are made again. $HARDSPIKE_CACHE says where.
@@ -40,9 +30,12 @@ def setup_target(name: str, python: Path | None = None) -> Environment:
     Raises:
         UsageError: another target; the others need nothing.
     """
-    if name != "lava":
-        raise UsageError(f"target '{name}' needs no set-up; lava does")
-    return setup(python)
+    from targets.table import TARGETS, load_target
+    target = load_target(name)
+    if target.setup is None:
+        apart = [known.name for known in TARGETS.values() if known.setup]
+        raise UsageError(f"target '{name}' needs no set-up; {', '.join(apart)} does")
+    target.setup(python)
 
 
 def list_targets(json: Path | None = None) -> list[str]:
@@ -51,20 +44,10 @@ def list_targets(json: Path | None = None) -> list[str]:
     Args:
         json: file for the table
     """
-    print_table([{"target": name, "computes": load_target(name).DESCRIPTION} for name in TARGETS], json_file=json)
+    from targets.table import TARGETS
+    print_table([{"target": target.name, "computes": target.description} for target in TARGETS.values()],
+                json_file=json)
     return list(TARGETS)
-
-
-def _with(target: str, attribute: str, what: str) -> ModuleType:
-    """The module of a target that has `attribute`.
-
-    Raises:
-        UsageError: it has none.
-    """
-    module = load_target(target)
-    if not hasattr(module, attribute):
-        raise UsageError(f"target '{target}' has no {what} of its own; try --target loihi2")
-    return module
 
 
 def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Path | None = None) -> bool:
@@ -79,7 +62,10 @@ def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Pa
     Raises:
         HardspikeError: the file is missing or unusable.
     """
-    found: list[Violation] = _with(target, "check", "rules").check(read(graph), dt)
+    from dataclasses import asdict
+
+    from targets.table import load_target
+    found = load_target(target).check(_read(graph), dt)
     errors = sum(violation.severity == "error" for violation in found)
     for violation in found:
         print(violation)
@@ -105,7 +91,9 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
     Raises:
         HardspikeError: the file is missing or unusable, or a part of it is no layer of spiking neurons.
     """
-    mapping = map_graph(read(graph), _with(target, "LIMITS", "cores").LIMITS, dt)
+    from targets.loihi.mapping import map_graph
+    from targets.loihi.picture import letter, svg, text, usage
+    mapping = map_graph(_read(graph), _limits(target), dt)
     rows = []
     for index, (name, cores) in enumerate(mapping.cores.items()):
         fullest = {key: max(usage(core, mapping.limits).get(key, -1) for core in cores)
@@ -132,7 +120,7 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     """Run a NIR graph on a target and count its spikes.
 
     Args:
-        graph: the .nir file; for the target lava the .net file of `python -m export lava`
+        graph: the .nir file, or a file of the target's own: .onnx for onnxruntime, .net for lava
         target: where it runs; `python -m targets list` names them
         input: .npz file with `spikes` (T, B, ...) and, for the accuracy, `labels` (B,)
         out: .npz file for the spikes of every layer and the output
@@ -142,26 +130,62 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     Raises:
         HardspikeError: a file is missing or unusable, or the target cannot run the graph.
     """
+    from targets.inputs import load_spikes
+    from targets.table import load_target
+    runs_on = load_target(target)
     if input is None:
         raise UsageError("--input FILE.npz is missing: the spikes (T, B, ...) to run on")
     spikes, labels = load_spikes(input)
-    if target == "lava":
-        recording = load_target(target).run(graph, spikes)
-    else:
-        recording = load_target(target).run(read(graph), spikes, dt=dt)
+    recording = _run(runs_on, graph, spikes, dt)
     if out:
         recording.save(out)
     samples = spikes.shape[1]
     rows = [{"layer": name, "neurons": fired[0, 0].numel(), "spikes a sample": fired.sum().item() / samples,
              "spikes a neuron a step": fired.sum().item() / fired.numel()} for name, fired in recording.spikes.items()]
     extra = {"target": target, "graph": str(graph), "samples": samples, "steps": len(spikes)}
-    if labels is not None:
-        if recording.output[0, 0].numel() <= int(labels.max()):
-            raise HardspikeError(f"{input}: label {int(labels.max())}, but the graph gives "
-                                 f"{recording.output[0, 0].numel()} outputs; are these the labels of this data?")
-        extra["accuracy"] = (recording.predictions() == labels).double().mean().item()
     title = f"{graph} on {target}: {samples} samples of {len(spikes)} steps"
-    if "accuracy" in extra:
+    if labels is not None:
+        outputs = recording.output[0, 0].numel()
+        if outputs <= int(labels.max()):
+            raise HardspikeError(f"{input}: label {int(labels.max())}, but the graph gives {outputs} outputs; are "
+                                 "these the labels of this data?")
+        extra["accuracy"] = (recording.predictions() == labels).double().mean().item()
         title += f", accuracy {extra['accuracy']:.1%}"
     print_table(rows, title, json_file=json, extra=extra)
     return recording
+
+
+def _run(target: Target, graph: Path, spikes: Tensor, dt: float | None) -> Recording:
+    """A graph, or a file of the target's own kind, on all samples."""
+    if target.files and graph.suffix == target.files.suffix:
+        if dt is not None:
+            raise UsageError(f"--dt {dt:g}: a {graph.suffix} file was written for its step; leave it out")
+        return target.files.run(graph, spikes)
+    return target.run(_read(graph), spikes, dt=dt)
+
+
+def _limits(target: str) -> Limits:
+    """What a target holds on its cores.
+
+    Raises:
+        UsageError: it has none.
+    """
+    from targets.table import load_target
+    found = load_target(target).integers
+    if found is None:
+        raise UsageError(f"target '{target}' has no cores of its own; try --target loihi2")
+    return found
+
+
+def _read(graph: Path) -> nir.NIRGraph:
+    """The graph of a file.
+
+    Raises:
+        UsageError: a checkpoint or a run's folder, of which there is no graph yet.
+        HardspikeError: the file is missing or unusable.
+    """
+    from targets.graph import read
+    if graph.is_dir() or graph.suffix == ".pt":
+        model = graph / "best.pt" if graph.is_dir() else graph
+        raise UsageError(f"{graph}: targets take graphs; `python -m export nir {model}` makes one of a checkpoint")
+    return read(graph)

@@ -12,10 +12,8 @@ from targets.inputs import check_spikes
 from targets.nodes import stateless as linear
 from targets.nodes.neurons import STEPS, coefficients, delay_steps
 from targets.recording import Recording, Transmit
+from targets.target import Target
 from targets.violation import Violation
-
-NAME = "reference"
-DESCRIPTION = "float64, forward Euler: what the graph says"
 
 
 def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
@@ -157,3 +155,6 @@ def _delayed(x: Tensor, t: int, delays: dict[int, Tensor]) -> Tensor:
         if t >= k:
             value[:, mask] = x[t - k][:, mask]
     return value
+
+
+REFERENCE = Target("reference", "float64, forward Euler: what the graph says", run, check, loses_spikes=True)

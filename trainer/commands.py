@@ -1,5 +1,6 @@
 """The commands of `python -m trainer`. What they need of torch is imported when one is called."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,10 @@ from trainer.config import FitConfig
 from trainer.data.config import DataConfig
 from trainer.data.sources import check_source
 
-__all__ = ["COMMANDS", "data", "fit"]
+__all__ = ["data", "fit"]
 
 
-def fit(config: FitConfig, resume: bool = False) -> None:
+def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None = None) -> None:
     """Train a network and keep the checkpoint with the best hard-spike validation accuracy.
 
     The folder `out` gets config.yaml, best.pt (the latest epoch within one standard error of the best hard validation
@@ -24,11 +25,12 @@ def fit(config: FitConfig, resume: bool = False) -> None:
         config: the run
         resume: go on with the run in `out` after its last whole epoch, to the same weights, bit for bit, that an
             uninterrupted run reaches
+        given: as in `trainer.fit.fit`
     """
     check_source(config.data)
     from trainer.fit import fit as train
 
-    train(config, resume)
+    train(config, resume, given)
 
 
 def data(source: str, config: DataConfig, split: str = "test", out: Path = Path("spikes.npz"),
@@ -52,6 +54,3 @@ def data(source: str, config: DataConfig, split: str = "test", out: Path = Path(
     from trainer.data.spikes_file import write_spikes
 
     write_spikes(config, split, out, samples)
-
-
-COMMANDS = {"fit": fit, "data": data}

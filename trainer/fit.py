@@ -1,6 +1,7 @@
 """`python -m trainer fit`: a run from its configuration to its folder."""
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from hardspike import HardspikeError, UsageError, atomic_path
+from hardspike import HardspikeError, UsageError, atomic_path, run_lock
 from trainer import checkpoint as checkpoints
 from trainer import distributed, hardware
 from trainer.config import FitConfig, changes, to_dict
@@ -52,20 +53,31 @@ def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None =
     Raises:
         UsageError: `out` holds a run already, a resumed one was begun with other settings, or the recordings do not
             give the minibatches asked for.
-        HardspikeError: no such recordings, device or run, or a run that diverged.
+        HardspikeError: no such recordings, device or run, another process that writes to `out`, or a run that
+            diverged.
     """
     if resume:
         config = _resumed(config, given)
+    else:
+        _check_new(config)
     device = distributed.join(hardware.choose_device(config.device))
     with hardware.cpu_threads(config.threads):
-        if not resume and (config.out / "last.pt").exists():
-            raise UsageError(f"{config.out} holds a run already; --resume goes on with it, or choose another --out")
-        return _trained(config, device, resume)
+        run = _begun(config, device)
+        # only now is there anything to write
+        alone = run_lock(config.out) if distributed.rank() == 0 else nullcontext()
+        with alone:
+            if not resume and distributed.rank() == 0:
+                _check_new(config)  # somebody may have been quicker
+            return _finished(run, resume)
 
 
-def _trained(config: FitConfig, device: torch.device, resume: bool) -> Fit:
-    """The run itself, in a folder that is nobody else's."""
-    leads = distributed.rank() == 0
+def _check_new(config: FitConfig) -> None:
+    if (config.out / "last.pt").exists():
+        raise UsageError(f"{config.out} holds a run already; --resume goes on with it, or choose another --out")
+
+
+def _begun(config: FitConfig, device: torch.device) -> Run:
+    """The run before its first step."""
     with distributed.first_process_first():
         data = load(config.data)
     _check_shards(config, len(data.train.labels))
@@ -73,7 +85,12 @@ def _trained(config: FitConfig, device: torch.device, resume: bool) -> Fit:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = build(config.network, data.shape, data.classes)
-    run = Run(config, data, network, device)
+    return Run(config, data, network, device)
+
+
+def _finished(run: Run, resume: bool) -> Fit:
+    """The run after its last step, in a folder that is nobody else's."""
+    config, leads = run.config, distributed.rank() == 0
     if resume:
         run.restore(checkpoints.load(config.out / "last.pt"))
     if leads:
@@ -88,7 +105,7 @@ def _trained(config: FitConfig, device: torch.device, resume: bool) -> Fit:
         if leads:
             # best.pt tells of the whole run, not only of the epochs up to it
             checkpoints.save(replace(checkpoints.load(best), history=run.history), best)
-            print(hardware.peak_memory(device))
+            print(hardware.peak_memory(run.device))
     return Fit(config.out, best, run.history)
 
 

@@ -11,7 +11,6 @@ float network: what a layer hands on is what counts, not the weights' error.
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,12 +22,13 @@ from torch import Tensor
 
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError, UsageError, nearest, progress
-from targets import reference
+from targets import metadata, reference
 from targets.graph import plan
 from targets.graph.shapes import array
 from targets.loihi import fixed_point
 from targets.loihi.layers import DECAY_UNIT, LINEAR, Layer, Network, split
 from targets.loihi.limits import Limits
+from targets.metadata import Quantised
 
 SCALES = ("searched", "max_abs")
 LOWEST_THRESHOLD = 1
@@ -111,9 +111,8 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
                                  clips[name], *((_CLIPS, _TRIMS) if scale == "searched" else ((), ())))
         rows.append(row)
     current = _quantise_readout(current, network, bits, limits)
-    current.metadata["quantised"] = json.dumps({"target": limits.chip, "bits": bits, "scale": scale,
-                                                "scales": {row.layer: row.scale for row in rows}})
-    return current, rows
+    mark = Quantised(limits.chip, bits, scale, {row.layer: row.scale for row in rows})
+    return metadata.mark_quantised(current, mark), rows
 
 
 def _fitted(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, bits: int,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import nir
 import numpy as np
 
-from hardspike import HardspikeError, one_line
+from hardspike import HardspikeError
+from targets import metadata
 from targets.graph.order import Edge, schedule
 from targets.graph.shapes import array, infer_shapes, input_shape
 
@@ -71,7 +72,7 @@ def plan(graph: nir.NIRGraph, dt: float | None = None) -> Plan:
         HardspikeError: what the targets cannot run, by the node's name.
     """
     structure = _structure(graph)
-    return Plan(**structure, dt=_resolve_dt(graph.metadata.get("dt"), dt, structure["nodes"]))
+    return Plan(**structure, dt=_resolve_dt(metadata.dt(graph), dt, structure["nodes"]))
 
 
 def _structure(graph: nir.NIRGraph) -> dict:
@@ -175,22 +176,16 @@ def _check_parameters(name: str, node: nir.NIRNode) -> None:
             raise HardspikeError(f"{label} is {values.min():g}; a delay has to be 0 or more")
 
 
-def _resolve_dt(stored, asked: float | None, nodes: dict[str, nir.NIRNode]) -> float:
+def _resolve_dt(stored: float | None, asked: float | None, nodes: dict[str, nir.NIRNode]) -> float:
     """The step in seconds. NIR stores none, so a guess is only made where there is one reading, and else refused.
 
     A graph of IF alone with r = 1 counts time in steps (sinabs, norse and the NIR paper's CNN: v' = v + I), so dt = 1.
     Otherwise `DEFAULT_DT`, unless a layer then integrates next to nothing: such a graph counts time in steps as well
     (sinabs: tau = 20 steps), or was written for another step, and its user has to say so.
     """
-    if stored is not None:
-        try:
-            stored = float(array(stored).item())
-        except (TypeError, ValueError) as error:
-            raise HardspikeError(f"metadata dt: {one_line(error)}; it has to be one number of "
-                                 "seconds") from error
-        if asked is not None and not np.isclose(stored, asked, rtol=1e-6, atol=0):
-            raise HardspikeError(f"dt: the graph was written for {stored:g} s, asked is {asked:g} s; "
-                                 "leave the argument out, or write the graph anew for that step")
+    if stored is not None and asked is not None and not np.isclose(stored, asked, rtol=1e-6, atol=0):
+        raise HardspikeError(f"dt: the graph was written for {stored:g} s, asked is {asked:g} s; leave the argument "
+                             "out, or write the graph anew for that step")
     dt = stored if stored is not None else asked
     if dt is not None:
         if not (np.isfinite(dt) and dt > 0):

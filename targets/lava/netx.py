@@ -12,10 +12,11 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError, atomic_path
-from targets import loihi2
+from targets.chips import limits_of
 from targets.graph import Plan, plan
 from targets.graph.shapes import array, conv_arguments
 from targets.loihi import rules
+from targets.loihi.chips import LOIHI2
 from targets.loihi.layers import Layer, Network, split
 
 SUBTRACT = b"CUBA_SUBTRACT"  # as in targets/lava/softlif, which needs Lava to be imported
@@ -34,7 +35,7 @@ def write_net(graph: nir.NIRGraph, path: Path, dt: float | None = None) -> list[
     """
     layout = plan(graph, dt)
     network = split(layout)
-    rules.require(network, loihi2.LIMITS)
+    rules.require(network, limits_of(LOIHI2))
     layers = _chain(network)
     readout = _readout(network)
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:

@@ -19,11 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hardspike import HardspikeError, progress
-from targets.lava.setup import WORKER, default_folder, find
+from targets.lava.setup import WORKER, required
 from targets.recording import Recording
-
-NAME = "lava"
-DESCRIPTION = "a .net file in Intel's Lava simulator, in an interpreter of its own (`python -m targets setup lava`)"
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,7 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
             takes too long.
     """
     net = Path(net)
-    environment = find(folder)
-    if environment is None:
-        raise HardspikeError(f"no Lava environment in {folder or default_folder()}; make it with "
-                             "`python -m targets setup lava`")
+    environment = required(folder)
     network = read_net(net)
     _check(net, network, spikes)
     steps, samples = spikes.shape[:2]

@@ -55,6 +55,19 @@ def find(folder: Path | None = None) -> Environment | None:
     return Environment(env / "bin" / "python", stamp["base"], stamp["versions"], stamp["patched"])
 
 
+def required(folder: Path | None = None) -> Environment:
+    """The environment.
+
+    Raises:
+        HardspikeError: there is none; says how to make it.
+    """
+    environment = find(folder)
+    if environment is None:
+        raise HardspikeError(f"no Lava environment in {folder or default_folder()}; make it with "
+                             "`python -m targets setup lava`")
+    return environment
+
+
 def setup(python: Path | None = None, folder: Path | None = None) -> Environment:
     """Make the environment, or return at once where it exists and works. Progress goes to standard error.
 

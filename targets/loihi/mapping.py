@@ -74,7 +74,8 @@ def map_graph(graph: nir.NIRGraph, limits: Limits, dt: float | None = None) -> M
     """
     network = split(plan(graph, dt))
     if network.problems:
-        raise HardspikeError(f"{limits.chip} cannot hold this graph: {network.problems[0]}")
+        problem = str(network.problems[0]).removeprefix("error: ")
+        raise HardspikeError(f"{limits.chip} cannot hold this graph: {problem}")
     return place(network, limits)
 
 

@@ -13,9 +13,6 @@ from targets.onnx.model import to_onnx
 from targets.recording import Recording
 from targets.violation import Violation
 
-NAME = "onnxruntime"
-DESCRIPTION = "the ONNX model of the graph in onnxruntime, float32"
-
 
 def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
     """Why `graph` has no ONNX model; nothing for one that has."""

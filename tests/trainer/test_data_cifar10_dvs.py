@@ -12,7 +12,7 @@ import pytest
 import tonic
 
 from hardspike import HardspikeError, run
-from trainer.commands import COMMANDS
+from trainer.__main__ import COMMANDS
 from trainer.data import DataConfig, load
 from trainer.data.cache import cache_folder
 from trainer.data.readers.aedat import read_aedat2

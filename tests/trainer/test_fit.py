@@ -12,8 +12,8 @@ import torch
 
 from hardspike import HardspikeError, UsageError, run
 from trainer import checkpoint
+from trainer.__main__ import COMMANDS
 from trainer.analysis import theory
-from trainer.commands import COMMANDS
 from trainer.config import FitConfig, from_dict, to_dict
 from trainer.data import DataConfig
 from trainer.fit import fit

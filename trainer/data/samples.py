@@ -11,7 +11,10 @@ from torch import Tensor
 from hardspike import HardspikeError
 from trainer.data.packing import Packed, unpack
 
-__all__ = ["Data", "MissingSplit", "Sample", "Source", "Split", "stratified_split"]
+__all__ = ["UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "stratified_split"]
+
+UNKNOWN = -1
+"""Label of a recording whose class nobody gave."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the classes are known."""
+        return not bool((self.labels == UNKNOWN).any())
 
     def spread(self, count: int) -> "Split":
         """`count` recordings, evenly spread over the split; all of them for 0, or where there are not so many."""
