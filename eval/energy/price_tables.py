@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from export.formats.integers import CHIPS
-from hardspike import HardspikeError, UsageError, nearest
+from hardspike import HardspikeError, UsageError, nearest, words
+from targets.chips import CHIPS
 
 FOLDER = Path(__file__).parent / "prices"
 TERMS = {
@@ -96,6 +96,11 @@ def load_table(name: str) -> PriceTable:
         if not isinstance(reason, str) or not reason.strip():
             raise HardspikeError(f"{path}: {term}: is excluded without a reason; give one")
     return PriceTable(path.stem, " ".join(str(content.get("about", "")).split()), prices, excluded, chip, int8)
+
+
+def load_tables(names: str) -> list[PriceTable]:
+    """The tables of a comma-separated list, each once; see `load_table`."""
+    return [load_table(word) for word in words(names)]
 
 
 def _mapping(path: Path, label: str, value, known: set[str]) -> dict:
