@@ -50,7 +50,7 @@ class Model:
             return Model(file, given=read(file))
         if file.suffix == ".pt":
             return Model(file, load(file))
-        raise UsageError(f"{path}: is neither {KINDS}")
+        raise UsageError(f"{path}: is no model; give {KINDS}")
 
     @functools.cached_property
     def graph(self) -> nir.NIRGraph:

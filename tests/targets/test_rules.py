@@ -14,7 +14,7 @@ from hardspike import HardspikeError
 from targets import commands, loihi1, loihi2
 from targets.graph import write
 from targets.loihi import mapping
-from targets.loihi.limits import LOIHI1, LOIHI2, Limit
+from targets.loihi.limits import Limit
 from targets.nodes import stateless as linear
 
 DT = 1e-4
@@ -128,7 +128,7 @@ def conv_graph(channels=2, size=(6, 5), out=4, kernel=(3, 3), **options) -> nir.
                                      {"groups": 2, "dilation": (1, 2)}, {"padding": "same", "kernel": (4, 3)}])
 def test_synapses_are_those_of_the_true_connectivity(options):
     graph = conv_graph(**options)
-    cores = mapping.map_graph(graph, LOIHI2).cores["n"]
+    cores = mapping.map_graph(graph, loihi2.integers).cores["n"]
     basis = torch.eye(60).reshape(60, 2, 6, 5)
     reached = linear.apply("c", graph.nodes["c"], basis, (2, 6, 5), bias=False).flatten(1)
     assert len(cores) == 1
@@ -144,7 +144,7 @@ def test_synapse_memory_is_nengo_loihis():
 
 def test_a_large_layer_is_split_within_every_limit():
     graph = conv_graph(channels=16, size=(24, 20), out=32)
-    cores = mapping.map_graph(graph, LOIHI1).cores["n"]
+    cores = mapping.map_graph(graph, loihi1.integers).cores["n"]
     held = np.sum([core.members for core in cores], axis=0)
     assert (held == 1).all() and len(cores) > 15
     for core in cores:
@@ -154,7 +154,7 @@ def test_a_large_layer_is_split_within_every_limit():
 def test_a_fan_in_beyond_a_core_and_a_network_beyond_a_chip_are_errors():
     assert any("n: input axons of a core for one neuron: 5000 (estimate); at most 4096" in line
                for line in errors(chain(np.ones((4, 5000))), loihi1))
-    few = replace(LOIHI2, cores=Limit(4, "test"))
+    few = replace(loihi2.integers, cores=Limit(4, "test"))
     found = mapping.map_graph(conv_graph(channels=1, size=(64, 64), out=16), few).violations
     assert [str(v).split(";")[0] for v in found] == ["error: n: cores of the network, 8 of them here: 8 (estimate)"]
 
@@ -162,7 +162,7 @@ def test_a_fan_in_beyond_a_core_and_a_network_beyond_a_chip_are_errors():
 def test_output_axons_count_neurons_times_cores_reached():
     w = nir.Linear(np.ones((1500, 4)))
     graph = chain(None, None, w, nir.LIF(*(np.full(1500, v) for v in (DT * 8, 8.0, 0.0, 100.0))))
-    mapped = mapping.map_graph(graph, LOIHI1)
+    mapped = mapping.map_graph(graph, loihi1.integers)
     assert len(mapped.cores["m1"]) == 2 and mapped.cores["n"][0].output_axons == 4 * 2
 
 
