@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from eval.plots import logarithmic, picture, printable
+from eval.plots import drawable, logarithmic, picture
 from export.model import KINDS, Model
 from export.recordings import Recordings, check_samples
 from hardspike import HardspikeError, UsageError
@@ -253,7 +253,7 @@ def draw(found: Gradients, title: str, path: Path) -> None:
             place.remove()
         figure.legend(handles=[handles[name] for name in layers if name in handles], loc="outside lower center",
                       ncols=min(len(layers), 8))
-        figure.suptitle(printable(title))
+        figure.suptitle(drawable(title))
 
 
 def _fill(place, panel: Panel, colors: dict) -> dict:
@@ -261,12 +261,12 @@ def _fill(place, panel: Panel, colors: dict) -> dict:
     handles = {}
     for position, (name, (x, y)) in enumerate(panel.lines.items()):
         if panel.x:
-            handles[name], = place.plot(x, y, color=colors[name], label=printable(name),
+            handles[name], = place.plot(x, y, color=colors[name], label=drawable(name),
                                         marker="." if len(x) < 40 else None)
         else:
             place.bar(position, y, color=colors[name])
     if not panel.x:
-        place.set_xticks(range(len(panel.lines)), [printable(name) for name in panel.lines],
+        place.set_xticks(range(len(panel.lines)), [drawable(name) for name in panel.lines],
                          rotation=90 if len(panel.lines) > 6 else 0)
     for name, (x, y) in panel.dashed.items():
         place.plot(x, y, color=colors[name], linestyle="--", marker="x" if len(x) < 40 else None)

@@ -18,7 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from hardspike import atomic_path
+from hardspike import atomic_path, printable
 
 INK, FAINT = "#010203", "#020304"
 SERIES = tuple(f"#0a0b{index:02x}" for index in range(1, 7))
@@ -44,12 +44,10 @@ _STYLE = {
 """Of a plot inside a page."""
 
 
-def printable(name: str) -> str:
-    """A name without characters that no picture can hold (control characters, halves of pairs), which it spells.
-
-    One that begins with `_` gets a space before it: matplotlib leaves it out of legends else.
-    """
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+def drawable(name: str) -> str:
+    """A name as a label: what no picture can hold is escaped, and one that begins with `_`, which matplotlib leaves
+    out of legends, gets a space before it."""
+    text = printable(name)
     return f" {text}" if text.startswith("_") else text
 
 
@@ -90,7 +88,7 @@ def plot(name: str, title: str, label: str, draw: Callable[[Axes], None], size: 
         axes = figure.subplots()
         if spread:
             axes.grid(axis="y")
-        axes.set_title(printable(title))
+        axes.set_title(drawable(title))
         draw(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from eval.options import SPLITS, whole
 from eval.statistics import holm, paired_t
-from hardspike import HardspikeError, UsageError, choice, nearest, progress
+from hardspike import HardspikeError, UsageError, choice, nearest, progress, read_yaml
 from targets.inputs import check_labels
 from trainer import checkpoint
 from trainer.config import FitConfig, differences, from_dict
@@ -155,12 +154,9 @@ def read(file: Path, path: Path | None = None, epochs: int | None = None) -> dic
 
 def _content(file: Path) -> tuple[dict, dict[str, dict]]:
     """`base` and `variants` of a study's file, as plain values."""
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HardspikeError(f"{file}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    content = read_yaml(file)
     known = ("base", "variants")
-    if not isinstance(content, dict) or not isinstance(content.get("variants"), dict) or not content["variants"]:
+    if not isinstance(content.get("variants"), dict) or not content["variants"]:
         raise HardspikeError(f"{file}: a study has `base`, options of `trainer fit`, and `variants`, name -> options")
     for key in content:
         if key not in known:

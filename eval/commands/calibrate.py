@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.commands import say
 from eval.options import Sample, whole
 from export.options import Output
 from export.recordings import Recordings
@@ -54,7 +55,7 @@ def calibrate(model: Path, kind: str | None = None, out: Path | None = None, sam
                 {"data": subject.source, "validation": validation, "test": test,
                  "chosen": [row.calibration.values() for row in found if row.calibration]})
     if recordings.input:
-        print(f"{recordings.input}: was chosen on and tested on; what is won there says little of other recordings")
+        say(f"{recordings.input}: was chosen on and tested on; what is won there says little of other recordings")
     if out:
         _write(out, found, subject)
     return found
@@ -66,9 +67,9 @@ def _write(out: Path, found: list[CalibrationRow], subject: Subject) -> None:
     from export.check.report import announce
     kept = best(found, len(subject.data.validation))
     if not kept.changes:
-        print(f"{out}: not written: the best of kind {kept.kind} is {subject.model.path} as it is")
+        say(f"{out}: not written: the best of kind {kept.kind} is {subject.model.path} as it is")
     elif checked := write(out, kept, subject):
         parity, report = checked
         announce(out, report, parity, None)
     else:
-        print(f"{out}: kind {kept.kind}; `python -m export nir {out}` writes and checks its graph")
+        say(f"{out}: kind {kept.kind}; `python -m export nir {out}` writes and checks its graph")

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.commands import say
 from eval.options import Sample, Tables, whole
 from export.recordings import Recordings
 from hardspike import HardspikeError, print_table
@@ -54,12 +55,12 @@ def energy(*models: Path, prices: str = "horowitz45nm", ann: str = "horowitz45nm
                 {"samples": found.samples, "tables": {table.name: asdict(table) for table in found.tables},
                  "refused": found.refused}, tables.csv)
     for table in found.tables:
-        print(f"{table.name}: {table.about}")
+        say(f"{table.name}: {table.about}")
     for model, run in found.simulated:
-        print(f"{model} in SANA-FE: {run.seconds / run.samples * 1e6:.3g} us a sample of {run.steps} steps, "
+        say(f"{model} in SANA-FE: {run.seconds / run.samples * 1e6:.3g} us a sample of {run.steps} steps, "
               f"{run.samples} samples; {run.differing} of {run.spikes} spikes differ from the target loihi1's")
     for note in found.notes:
-        print(note)
+        say(note)
     if found.refused:
         raise HardspikeError("no total: " + "; ".join(found.refused))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.commands import say
 from eval.options import whole
 from export.recordings import Recordings
 from hardspike import UsageError, print_table
@@ -42,11 +43,11 @@ def gradients(run: Path, out: Path | None = None, samples: int = 32,
     title = f"{run}: {found.method} on {found.source}, epoch {found.epoch}; {found.samples} recordings"
     print_table(rows.gradients(found.layers), title, json, {"figure": str(out)})
     if not found.windows:
-        print(f"SGV, TGC and widths left out: {found.method} has no windows; a2sg has")
+        say(f"SGV, TGC and widths left out: {found.method} has no windows; a2sg has")
     elif found.steps == 1:
-        print("TGC and the width at T-1 left out: a single step has no neighbour in time")
+        say("TGC and the width at T-1 left out: a single step has no neighbour in time")
     if not found.logged:
-        print("membranes over epochs left out: the run logged none; `python -m trainer fit --diagnose 1` does")
+        say("membranes over epochs left out: the run logged none; `python -m trainer fit --diagnose 1` does")
     draw(found, title, out)
-    print(out)
+    say(out)
     return found

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.commands import say
 from eval.mode import words
 from eval.options import Sample, Tables
 from export.recordings import Recordings
@@ -45,7 +46,7 @@ def operations(*models: Path, targets: str = "reference", sample: Sample = Sampl
                 f"{title(subjects[0], sample.split)}: sums over all samples", tables.json,
                 {"samples": len(subjects[0].part), "steps": subjects[0].data.steps}, tables.csv)
     for one, other in itertools.combinations(found, 2):
-        print(_compared(one, other))
+        say(_compared(one, other))
     return found
 
 

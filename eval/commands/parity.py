@@ -8,6 +8,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.commands import say
 from eval.mode import brief
 from eval.options import Sample
 from export.recordings import Recordings
@@ -47,6 +48,6 @@ def parity(model: Path, targets: str = "reference,loihi2,onnxruntime", bits: int
     names = brief([run.mode for run in found.runs])
     for (i, one), (j, _) in itertools.combinations(enumerate(found.runs), 2):
         count = one.differs[j]
-        print(f"{names[i]} and {names[j]}: " + ("equal, spike for spike" if not count else
+        say(f"{names[i]} and {names[j]}: " + ("equal, spike for spike" if not count else
               f"{count} spikes differ ({100 * count / max(1, one.spikes):.2f} % of {names[i]}'s)"))
     return found

@@ -8,9 +8,10 @@ from dataclasses import fields
 from json import dumps
 from pathlib import Path
 
+from eval.commands import say
 from eval.options import Effort, Sample
 from export.recordings import Recordings
-from hardspike import UsageError, atomic_path, versions
+from hardspike import UsageError, versions, write_text
 
 LIBRARIES = ("hardspike", "torch", "numpy", "scipy", "nir", "snntorch", "onnx", "onnxruntime", "scikit-learn",
              "matplotlib", "jinja2")
@@ -52,17 +53,16 @@ def report(*models: Path, out: Path | None = None, compare: Path | None = None, 
     found = measure(subjects, labels(models), effort)
     words = " ".join(["python -m eval report", *map(str, models), *_options(effort), *_options(recordings)])
     content = {"data": subjects[0].source, "made": datetime.date.today().isoformat(), "command": words,
-               "json": out.with_suffix(".json").name, "versions": versions(*LIBRARIES), "models": list(map(plain, found))}
-    with atomic_path(out) as temporary:
-        temporary.write_text(render(content, found), encoding="utf8")
+               "json": out.with_suffix(".json").name, "versions": versions(*LIBRARIES),
+               "models": list(map(plain, found))}
+    write_text(out, render(content, found))
     bare = {**content, "models": [without_pictures(model) for model in content["models"]]}
-    with atomic_path(out.with_suffix(".json")) as temporary:
-        temporary.write_text(dumps(bare, indent=1))
+    write_text(out.with_suffix(".json"), dumps(bare, indent=1))
     if csv:
         write_csv(csv, content["models"])
     for model in found:
-        print(f"{model.label}: {model.verdict.headline}")
-    print(out)
+        say(f"{model.label}: {model.verdict.headline}")
+    say(out)
     return bare
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.commands import say
 from eval.options import Sample, Stress, Tables
 from export.recordings import Recordings
 from hardspike import UsageError, print_table
@@ -33,7 +34,7 @@ def robustness(*models: Path, stress: Stress = Stress(), sample: Sample = Sample
     """
     from eval import rows
     from eval.robustness.measure import check, draw, measure, refusal, severity_key
-    from eval.subject import open_subjects, title
+    from eval.subject import open_subjects
     if plot and plot.suffix != ".svg":
         raise UsageError(f"{plot}: is written as .svg; name it {plot.with_suffix('.svg').name}")
     check(stress)
@@ -52,7 +53,7 @@ def robustness(*models: Path, stress: Stress = Stress(), sample: Sample = Sample
     if shown:
         print_table(shown, "inputs, the same for every model and mode: SHA-256 (--json has it in full)")
     for line in left_out:
-        print(line)
+        say(line)
     if plot:
         draw(found, plot, f"{first.source}, {sample.split}, {found.samples} recordings")
     return found

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
+from eval.plots import DASHES, FAINT, INK, OFF, ON, SERIES, drawable, plot
 from eval.report.membranes import BINS, EDGE, ZONE
-from eval.plots import DASHES, FAINT, INK, OFF, ON, SERIES, plot, printable
 from eval.robustness.measure import severity_key
 
 
@@ -22,7 +22,8 @@ def accuracy(models: list[dict]) -> str:
             reach = [[row["accuracy %"] - row["low %"] for row in rows],
                      [row["high %"] - row["accuracy %"] for row in rows]]
             axes.errorbar(x, y, xerr=reach, fmt="o", color=SERIES[number], capsize=3, linewidth=1.4)
-        axes.set(yticks=range(len(modes)), yticklabels=list(map(printable, modes)), ylim=(len(modes) - 0.5, -0.5), xlabel="accuracy (%)")
+        axes.set(yticks=range(len(modes)), yticklabels=list(map(drawable, modes)), ylim=(len(modes) - 0.5, -0.5),
+                 xlabel="accuracy (%)")
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -78,7 +79,7 @@ def corruptions(models: list[dict]) -> list[str]:
 
 def _line(axes: Axes, x: list, y: list, colour: int, dash: int, name: str) -> None:
     axes.plot(x, y, color=SERIES[colour % len(SERIES)], linestyle=DASHES[dash % len(DASHES)],
-              marker="o" if len(x) < 12 else None, markersize=3, label=printable(name))
+              marker="o" if len(x) < 12 else None, markersize=3, label=drawable(name))
 
 
 def membranes(number: int, place: int, layer: dict) -> str:
@@ -157,7 +158,7 @@ def bars(name: str, title: str, unit: str, rows: list[tuple[str, float]]) -> str
     """Horizontal bars of (label, value)."""
     def draw(axes: Axes) -> None:
         axes.barh(range(len(rows)), [value for _, value in rows], color=SERIES[0], height=0.6)
-        axes.set(yticks=range(len(rows)), yticklabels=[printable(label) for label, _ in rows], xlabel=unit,
+        axes.set(yticks=range(len(rows)), yticklabels=[drawable(label) for label, _ in rows], xlabel=unit,
                  ylim=(len(rows) - 0.4, -0.6))
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)

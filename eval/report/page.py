@@ -38,7 +38,8 @@ def render(content: dict, found: list[Finding]) -> str:
              *(f"{model['file']}: {model['kind']}, {model['parameters']:,} parameters" for model in models)]
     return template.render(
         title=" and ".join(model["label"] for model in models), facts=facts, models=models,
-        style=Markup((package / "page.css").read_text()), sections=[s for s in _sections(content, found) if s["blocks"]],
+        style=Markup((package / "page.css").read_text()),
+        sections=[section for section in _sections(content, found) if section["blocks"]],
         footer=f"Made {content['made']} by `{content['command']}`. The same numbers: {content['json']}.")
 
 
@@ -75,8 +76,8 @@ def _sections(content: dict, found: list[Finding]) -> Iterator[dict]:
     yield _section("cores", "Cores", _split(models, "cores", _cores))
     yield _section("parity", "Parity of targets", _split(models, "runs", _parity),
                    "Spikes that differ between two runs, over all layers and recordings. Integers and floats differ "
-                   "rightly, since integers round leaks and weights; runs of one integer graph have to be equal. A run in "
-                   "float32 may part from reference where a membrane lies within rounding of its threshold.")
+                   "rightly, since integers round leaks and weights; runs of one integer graph have to be equal. A run "
+                   "in float32 may part from reference where a membrane lies within rounding of its threshold.")
     yield _section("training", "Training", _training(models))
     yield _section("reproduce", "To reproduce it", _reproduce(content))
     yield _section("missing", "Not in this report", _split(models, "missing", lambda number, missing: [
@@ -134,7 +135,8 @@ def _membranes(number: int, layers: list[dict]) -> list[dict]:
     if smooth:
         text += (f" Line: φ. Shaded, in between: {ZONE[0]:g} < φ < {ZONE[1]:g}. |φ − H|: what replacing φ by the hard "
                  "step changes in a neuron's output, on average: a layer's own part in the gap.")
-    return [{"text": text, "figures": [_svg(figures.membranes(number, place, layer)) for place, layer in enumerate(layers)]},
+    pictures = [_svg(figures.membranes(number, place, layer)) for place, layer in enumerate(layers)]
+    return [{"text": text, "figures": pictures},
             {"table": shown("membranes", layers)}]
 
 

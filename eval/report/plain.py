@@ -1,4 +1,4 @@
-"""A finding as plain values under the headings of tables: what the page shows, the .json file and the CSV files hold."""
+"""A finding as plain values under the headings of tables: what the page, the .json file and the CSV files hold."""
 
 from dataclasses import asdict
 

@@ -154,7 +154,7 @@ def _floats(runs: list[Run]) -> Points:
             continue
         said = f"{words(run.mode)} computes in float32, and {run.differs[place]} of its spikes differ from reference's"
         if run.beyond:
-            yield "bad", f"{said}; {run.beyond} times it parts from them further from a threshold than rounding explains."
+            yield "bad", f"{said}; {run.beyond} times it parts from them where rounding does not explain it."
         else:
             yield "note", f"{said}: wherever it parts from them, a membrane lies within rounding of its threshold."
 

@@ -87,7 +87,7 @@ def choose(count: int, share: float, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Corruption:
-    """`apply` (frames, severity, generator) -> frames; `unit` says what severity counts; `pixels`: of a camera alone."""
+    """`apply` (frames, severity, generator) -> frames; `unit` of severity; `pixels`: of pictures (2, H, W) alone."""
 
     apply: Callable[[Tensor, float, torch.Generator], Tensor]
     unit: str

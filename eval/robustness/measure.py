@@ -8,7 +8,7 @@ from scipy.integrate import trapezoid
 
 from eval.mode import Mode, words
 from eval.options import Stress
-from eval.plots import picture, printable
+from eval.plots import drawable, picture
 from eval.robustness.corruptions import CORRUPTIONS, check_severity
 from eval.robustness.curves import Curve, LeftOut, possible, right_answers, unit
 from eval.robustness.faults import FAULTS
@@ -163,7 +163,7 @@ def draw(found: Robustness, path: Path, title: str) -> None:
                     run = row.model, row.mode
                     lines[run], = panel.plot(grid, row.accuracy, marker=".",
                                              color=f"C{series.index(run)}",
-                                             label=printable(f"{row.model}, {words(row.mode)}"),
+                                             label=drawable(f"{row.model}, {words(row.mode)}"),
                                              linestyle=("-", "--", ":", "-.")[places.index(row.mode) % 4])
             panel.set(title=corruption, xlabel=f"severity ({unit(corruption)})", ylim=(0, 102),
                       ylabel="" if index % columns else "accuracy (%)")
@@ -171,4 +171,4 @@ def draw(found: Robustness, path: Path, title: str) -> None:
         for panel in panels[len(names):]:
             panel.remove()
         figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=2, fontsize="small")
-        figure.suptitle(printable(title))
+        figure.suptitle(drawable(title))
