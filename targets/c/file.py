@@ -101,9 +101,10 @@ def write(network: Network, name: str, largest: int, about: str = "") -> CFile:
         written += ["", *_scores(functions, given.sums)]
     fields = [*functions.state(given.sums), *_kept(program, given)]
     body = "\n".join([*_used(written), *written])
-    text = "\n".join([*_head(prefix, program, given, about), f'#include "{prefix}.h"', "", "static struct {", "    "
-                      + "\n    ".join(fields), "} state;", *constants.tables(_comments(program, given)), "", body, "",
-                      *_reset(prefix, fields), "", *_step(prefix, program, given), ""])
+    struct = ["static struct {", *(f"    {field}" for field in fields), "} state;"]
+    text = "\n".join([*_head(prefix, program, given, about), f'#include "{prefix}.h"', "", *struct,
+                      *constants.tables(_comments(program, given)), "", body, "", *_reset(prefix, fields), "",
+                      *_step(prefix, program, given), ""])
     if len(text) > LONGEST_TEXT:
         raise HardspikeError(f"{name}: {len(text)} characters of C, at most {LONGEST_TEXT}; make the network smaller")
     return CFile(prefix, text, _header(prefix, program, given), program, given, constants.bytes, _bytes(fields))
@@ -114,7 +115,7 @@ def _head(prefix: str, program: Program, given: Outlet, about: str) -> list[str]
     lines = ["/*", f" * {prefix}: a spiking network in integers{f', {comment(about)}' if about else ''}.", " *",
              f" *     {prefix}_reset();                  state as before the first step",
              f" *     {prefix}_step(in, out);            one time step", " *",
-             f" * in is {shape} bytes, channel by channel and row by row: "
+             f" * in is {shape} bytes, channel by channel, each row by row: "
              + (f"how many events, 0 to {program.largest}." if program.graded else "0 or an event."),
              f" * out is {' x '.join(map(str, given.shape))} "
              + ("sums, to be added up over time by the caller; the largest is the class." if given.sums else

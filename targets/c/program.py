@@ -25,7 +25,8 @@ LARGEST_TABLE = 1 << 26
 """Weights of one connection, bytes; beyond, no compiler takes the text."""
 LARGEST_LAYER = 1 << 22
 """Neurons of a layer: places inside it are counted in 32 bits, sums and margins included."""
-PARTS = ("weights", "threshold", "bias", "v", "u", "v_keep", "u_keep", "v_kept", "u_kept", "awake", "spikes", "now", "row")
+PARTS = ("weights", "threshold", "bias", "v", "u", "v_keep", "u_keep", "v_kept", "u_kept", "awake", "spikes", "now",
+         "row")
 RESERVED = set("""
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while

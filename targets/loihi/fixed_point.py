@@ -31,10 +31,10 @@ from torch import Tensor
 from hardspike import HardspikeError
 from targets.graph import plan
 from targets.inputs import check_spikes
+from targets.limits import Limits
 from targets.loihi import compiled, rules
 from targets.loihi.bounds import SHIFT, STATE, largest_sum, prove
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network, split
-from targets.loihi.limits import Limits
 from targets.nodes import stateless as linear
 from targets.recording import Recording, Transmit
 from targets.reference import run_node
@@ -82,7 +82,8 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     layout = plan(graph, dt)
     network = split(layout)
     rules.require(network, limits)
-    largest, signed = _largest(network, spikes, limits)
+    spikes = check_spikes(layout, spikes)
+    largest, signed = _largest(spikes, limits)
     small = {name: proof.small for name, proof in prove(network, len(spikes), largest).items()}
     result = None
     if simulator := compiled.prepare(network, spikes, largest, signed):
@@ -118,13 +119,12 @@ def _run_in_torch(network: Network, spikes: Tensor, small: dict[str, bool], memb
     return result
 
 
-def _largest(network: Network, spikes: Tensor, limits: Limits) -> tuple[int, bool]:
+def _largest(spikes: Tensor, limits: Limits) -> tuple[int, bool]:
     """The largest absolute value of the input, and whether it goes below zero.
 
     Raises:
-        HardspikeError: the input does not fit the graph, is not made of integers, or is more than the chip takes.
+        HardspikeError: the input is not made of integers, or is more than the chip takes.
     """
-    check_spikes(network.plan, spikes)
     if spikes.is_floating_point() and not torch.equal(spikes, spikes.round()):
         raise HardspikeError(f"{limits.chip} takes whole spikes, the input holds fractions; "
                              "bin the events into counts, or run on 'reference'")
