@@ -107,7 +107,7 @@ class Functions:
                  f"{f', heard {s.delay} steps late' if s.delay else ''}. */",
                  f"static void {s.name}({'struct state *s, ' if self.fast else ''}const {kind} *restrict in, "
                  f"{sums} *restrict sum{awake})", "{",
-                 *self.constants.prologue([f"{s.name}_weights"]),
+                 *self.constants.prologue([name for name in (f"{s.name}_weights",) if name in self.constants.arrays]),
                  f"    {self.list_type(s.source)} {'*const list = s->list' if self.fast else f'list[{block}]'};", *loop,
                  f"    {inner}const int32_t count = events{'_wide' if kind == 'int32_t' else ''}({where}, {length}, "
                  "list);",
@@ -163,16 +163,19 @@ class Functions:
     def _conv(self, p: Population, s: Synapses) -> list[str]:
         g = self.program.geometry(s.source)
         weights, begins = conv_tables(s)
-        table = self.constants.add(f"{s.name}_weights", weights)
-        c, y, x = _decoded(g)
         vertical, horizontal = s.axes
-        lines = [f"    const int32_t c = {c};" if g.channels > 1 else "",
-                 f"    const int32_t y = {y}{_plus(vertical.padding)};" if g.height > 1 else "",
-                 f"    const int32_t x = {x}{_plus(horizontal.padding)};" if g.width > 1 else ""]
         constant = {"y": vertical.padding if g.height == 1 else None, "x": horizontal.padding if g.width == 1 else None}
         classes = [key for key in begins
                    if all(fixed is None or fixed % axis.stride == r for fixed, axis, r in
                           zip(constant.values(), s.axes, key, strict=True))]
+        if not classes:  # every event falls between the taps
+            return ["    (void)i;", *(["    (void)value;"] if not s.source and self.program.graded else []),
+                    "    (void)sum;", *(["    (void)awake;"] if p.rests else [])]
+        table = self.constants.add(f"{s.name}_weights", weights)
+        c, y, x = _decoded(g)
+        lines = [f"    const int32_t c = {c};" if g.channels > 1 else "",
+                 f"    const int32_t y = {y}{_plus(vertical.padding)};" if g.height > 1 else "",
+                 f"    const int32_t x = {x}{_plus(horizontal.padding)};" if g.width > 1 else ""]
         if len(classes) == 1 and all(axis.stride == 1 or constant[k] is not None
                                      for axis, k in zip(s.axes, "yx", strict=True)):
             return [*filter(None, lines), *self._class(p, s, table, begins[classes[0]], classes[0], constant, "    ")]
