@@ -7,11 +7,12 @@ network of that shape), rows filled up to whole vectors, membranes recorded, and
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from targets.c.constants import Constants, conv_tables, ctype, dense_table, form, smallest
+from targets.c.constants import Constants, conv_tables, ctype, dense_table, even_tables, form, smallest
+from targets.c.gather import GUARD, gather
 from targets.c.program import Geometry, Population, Program, Synapses
 from targets.loihi.bounds import SHIFT, STATE
 
@@ -33,6 +34,7 @@ class Functions:
     program: Program
     fast: bool
     constants: Constants
+    extra: list[str] = field(default_factory=list)
 
     def all(self) -> list[str]:
         """Every function, in the order that C wants."""
@@ -66,7 +68,7 @@ class Functions:
 
     def state(self, readout: Population | None = None) -> list[str]:
         """The fields of the state, but for what the callers keep."""
-        fields = []
+        fields = list(self.extra)
         everybody = [*self.program.populations.values(), *([readout] if readout else [])]
         for p in everybody:
             if self.remembers_v(p):
@@ -91,7 +93,7 @@ class Functions:
         """The function of one connection: adds the weights of every event to the layer's sums."""
         source = comment(self.program.populations[s.source].label) if s.source else "the input"
         kind, sums, awake = self.input_type(s.source), self.sum_type(p), ", uint8_t *awake" if p.rests else ""
-        body = self._dense(p, s) if s.axes is None else self._conv(p, s)
+        body = self._dense(p, s) if s.axes is None else self._even(p, s) if self.fast and s.even else self._conv(p, s)
         size = self.program.geometry(s.source).size
         block = size if self.fast else min(BLOCK, size)
         loop, shift = [], ""
@@ -101,21 +103,36 @@ class Functions:
         length = f"{size}" if block == size else f"start + {block} < {size} ? {block} : {size} - start"
         inner = "    " if loop else ""
         what = "matrix" if s.axes is None else "convolution"
+        before, busy = self._busy(p, s)
         counted = not s.source and self.program.graded
         where = "in + start" if loop else "in"
-        lines = [f"/* {comment(s.label)}: the {what} between {source} and {comment(p.label)}"
+        lines = [*before, f"/* {comment(s.label)}: the {what} between {source} and {comment(p.label)}"
                  f"{f', heard {s.delay} steps late' if s.delay else ''}. */",
                  f"static void {s.name}({'struct state *s, ' if self.fast else ''}const {kind} *restrict in, "
                  f"{sums} *restrict sum{awake})", "{",
-                 *self.constants.prologue([name for name in (f"{s.name}_weights",) if name in self.constants.arrays]),
+                 *self.constants.prologue([name for name in self.constants.arrays if name in _tables(s.name)]),
                  f"    {self.list_type(s.source)} {'*const list = s->list' if self.fast else f'list[{block}]'};", *loop,
                  f"    {inner}const int32_t count = events{'_wide' if kind == 'int32_t' else ''}({where}, {length}, "
-                 "list);",
+                 "list);", *busy,
                  f"    {inner}for (int32_t n = 0; n < count; n++) {{",
                  f"        {inner}const int32_t i = {shift}list[n];",
                  *([f"        {inner}const int32_t value = in[i];"] if counted else []),
                  *(f"    {inner}{line}" for line in body), f"    {inner}}}", *(["    }"] if loop else []), "}"]
         return lines
+
+    def _busy(self, p: Population, s: Synapses) -> tuple[list[str], list[str]]:
+        """The function that gathers where many events come at once, and the lines that choose it; fast form alone."""
+        row = self.row(p)
+        found = gather(p, s, self.program.geometry(s.source), row) if self.fast else None
+        if found is None or self.input_type(s.source) != "uint8_t":
+            return [], []
+        self.constants.add(f"{s.name}_quads", found.weights)
+        self.extra += found.fields
+        picture = s.axes is not None
+        wake = [f"        for (int32_t y = 0; y < {p.sums[0]}; y++)", "            awake[y] = 1;"] if p.rests else []
+        return found.lines, [GUARD, f"    if (count >= {found.events}) {{", *wake,
+                             f"        {s.name}_gather({'s, ' if picture else ''}in, sum, {s.name}_quads);",
+                             "        return;", "    }", "#else", f"    (void){s.name}_quads;", "#endif"]
 
     def list_type(self, source: str) -> str:
         """Of the places in a list of events."""
@@ -188,6 +205,30 @@ class Functions:
             lines += [f"    case {number}: {{",
                       *self._class(p, s, table, begins[key], key, constant, "        "), "        break;", "    }"]
         return [*filter(None, lines), "    default:", "        break;", "    }"]
+
+    def _even(self, p: Population, s: Synapses) -> list[str]:
+        """A convolution without branches: what differs between classes of places stands in tables."""
+        g, m, row, (rows, columns) = self.program.geometry(s.source), p.margin, self.row(p), s.even
+        tables = even_tables(s, g, row, p.geometry.channels, m.top, m.left)
+        for part, values in zip(TABLES, tables, strict=False):
+            self.constants.add(f"{s.name}_{part}", values)
+        run, picture = columns * len(s.weight), g.height * g.width
+        place, channel = ("%", "/") if g.planes else ("/", "%")
+        place, channel = f"i {place} {picture if g.planes else g.channels}", \
+            f"i {channel} {picture if g.planes else g.channels}"
+        factor = " * value" if not s.source and self.program.graded else ""
+        cast, step = "(int16_t)" if p.narrow else "", row * s.axes[0].step
+        lines = [f"    const int32_t at = {place};",
+                 f"    const {self._kind(f'{s.name}_weights')} *restrict w = {s.name}_weights + {s.name}_begins[at]"
+                 f"{f' + {channel} * {rows * run}' if g.channels > 1 else ''};",
+                 f"    {self.sum_type(p)} *restrict to = sum + {s.name}_sums[at];"]
+        if p.rests:
+            lines += [f"    awake[{s.name}_rows[at]{_plus(k * s.axes[0].step)}] = 1;" for k in range(rows)]
+        for k in range(rows):
+            at = f"to[j{_plus(k * step)}]"
+            lines += [f"    for (int32_t j = 0; j < {run}; j++)",
+                      f"        {at} = {cast}({at} + w[j{_plus(k * run)}]{factor});"]
+        return lines
 
     def _class(self, p: Population, s: Synapses, table: str, begin: int, key: tuple[int, int], constant: dict,
                indent: str) -> list[str]:
@@ -308,8 +349,11 @@ class Functions:
         inside = g.width * g.channels
         apart = "__attribute__((noinline)) " if self.fast else ""  # gcc forgets 'restrict' where it inlines
         lines = [f"/* One step of the neurons in a row of {comment(p.label)}. */",
-                 f"static {apart}void {p.name}_row({heads})", "{", f"    for (int32_t i = 0; i < {inside}; i++) {{",
-                 *(f"        {line}" for line in body), "    }", "}"]
+                 f"static {apart}void {p.name}_row({heads})", "{"]
+        for begin, end in _whole_vectors(inside) if self.fast else [(0, inside)]:
+            lines += [f"    for (int32_t i = {begin}; i < {end}; i++) {{", *(f"        {line}" for line in body),
+                      "    }"]
+        lines.append("}")
         return lines, f"{p.name}_row({', '.join(value for _, value in given)});", [name for name, _ in read]
 
     def _constant(self, p: Population, key: str, read: list[tuple[str, str]]) -> str:
@@ -339,6 +383,24 @@ class Functions:
         fits = p.small and math.isfinite(p.largest) and p.largest * int(keep.max()) < 1 << 31
         kind = "_wide" if wide else "_small" if fits else ""
         return f"decay{kind}({which}[i], {self._constant(p, f'{which}_keep', read)})"
+
+
+def _whole_vectors(size: int) -> list[tuple[int, int]]:
+    """A loop as several, each of whole vectors of 64, 32 or 16: gcc 12 does what is left over one by one."""
+    parts, begin = [], 0
+    for lanes in (64, 32, 16, 1):
+        end = begin + (size - begin) // lanes * lanes
+        if end > begin:
+            parts.append((begin, end))
+        begin = end
+    return parts
+
+
+TABLES = ("weights", "begins", "sums", "rows", "quads")
+
+
+def _tables(name: str) -> list[str]:
+    return [f"{name}_{part}" for part in TABLES]
 
 
 def describe(p: Population) -> str:

@@ -21,12 +21,15 @@ from targets.loihi.layers import DECAY_UNIT, LINEAR, Connection, Layer, Network
 
 NARROW = (1 << 15) - 1
 """Sums within it are held in 16 bits."""
+WASTE = 4
+"""Times the work that filling up the taps of a convolution may cost: it saves a branch that nobody can foresee."""
 LARGEST_TABLE = 1 << 26
 """Weights of one connection, bytes; beyond, no compiler takes the text."""
 LARGEST_LAYER = 1 << 22
 """Neurons of a layer: places inside it are counted in 32 bits, sums and margins included."""
 PARTS = ("weights", "threshold", "bias", "v", "u", "v_keep", "u_keep", "v_kept", "u_kept", "awake", "spikes", "now",
-         "row")
+         "row", "begins", "sums", "rows",
+         "quads", "gather", "picture")
 RESERVED = set("""
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
@@ -80,6 +83,7 @@ class Axis:
 
     padding: int
     stride: int
+    dilation: int
     step: int
     classes: tuple[tuple[int, ...], ...]
     first: tuple[int, ...]
@@ -106,19 +110,29 @@ class Synapses:
     axes: tuple[Axis, Axis] | None = None
     groups: int = 1
 
-    def margin(self, source: Geometry, target: Geometry) -> Margin:
-        """How far a convolution's events reach over the edges of the target."""
+    @property
+    def even(self) -> tuple[int, int] | None:
+        """Rows and columns of taps that hold those of any class, where filling up the others costs little."""
+        if self.axes is None or self.groups > 1 or self.axes[1].step > 1:
+            return None
+        rows, columns = (max(map(len, axis.classes)) for axis in self.axes)
+        kernel = self.weight.shape[2] * self.weight.shape[3] / (self.axes[0].stride * self.axes[1].stride)
+        return (rows, columns) if rows * columns <= WASTE * kernel else None
+
+    def margin(self, source: Geometry, target: Geometry, even: bool = False) -> Margin:
+        """How far a convolution's events reach over the edges of the target; `even`: taps are filled up."""
         if self.axes is None:
             return Margin()
-        sides = []
-        for axis, size, wanted in zip(self.axes, (source.height, source.width), (target.height, target.width),
-                                      strict=True):
+        sides, filled = [], self.even if even else None
+        for number, axis in enumerate(self.axes):
+            size, wanted = ((source.height, target.height), (source.width, target.width))[number]
             low, high = 0, wanted - 1
             for place in range(size):
                 at, r = divmod(place + axis.padding, axis.stride)
-                if axis.classes[r]:
+                taps = filled[number] if filled else len(axis.classes[r])
+                if taps:
                     begin = at + axis.first[r]
-                    low, high = min(low, begin), max(high, begin + (len(axis.classes[r]) - 1) * axis.step)
+                    low, high = min(low, begin), max(high, begin + (taps - 1) * axis.step)
             sides += [-low, high - wanted + 1]
         return Margin(*sides)
 
@@ -183,13 +197,15 @@ class Program:
         return self.populations[source].geometry if source else self.input
 
 
-def build(network: Network, steps: float, largest: int, signed: bool = False, taken: Iterable[str] = ()) -> Program:
+def build(network: Network, steps: float, largest: int, signed: bool = False, even: bool = False,
+          taken: Iterable[str] = ()) -> Program:
     """The layers of a network, ready to be written; `network` has passed the rules of its chip.
 
     Args:
         steps: of a run; infinity where nobody knows.
         largest: |input|.
         signed: whether the input may be below zero.
+        even: convolutions are written with `Synapses.even` taps.
         taken: identifiers that are not free.
 
     Raises:
@@ -208,7 +224,7 @@ def build(network: Network, steps: float, largest: int, signed: bool = False, ta
         for c in layer.connections:
             s = synapses_of(network, c, names.take(c.linear), keys[c.source], geometries[c.source], geometry)
             synapses.append(s)
-            margin = margin.around(s.margin(geometries[c.source], geometry))
+            margin = margin.around(s.margin(geometries[c.source], geometry, even))
             reach += _reach(s.weight, signed) * (1 if s.source else max(1, largest))
         decays = [DECAY_UNIT - _stored(layer, np.round(d), geometry) for d in (layer.v_decay, layer.i_decay)]
         populations[keys[name]] = Population(
@@ -322,7 +338,7 @@ def _axes(label: str, node: nir.Conv1d | nir.Conv2d, kernel: tuple[int, ...]) ->
 def _axis(padding: int, stride: int, dilation: int, kernel: int) -> Axis:
     classes = tuple(tuple(k for k in reversed(range(kernel)) if k * dilation % stride == r) for r in range(stride))
     first = tuple((r - taps[0] * dilation) // stride if taps else 0 for r, taps in enumerate(classes))
-    return Axis(padding, stride, dilation // math.gcd(dilation, stride), classes, first)
+    return Axis(padding, stride, dilation, dilation // math.gcd(dilation, stride), classes, first)
 
 
 def _unrolled(label: str, weight: np.ndarray, axes: tuple[Axis, Axis], node: nir.NIRNode, inside: Geometry,

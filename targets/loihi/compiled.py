@@ -45,7 +45,7 @@ def prepare(network: Network, spikes: Tensor, largest: int, signed: bool) -> "Si
     if asked == "torch" or not network.layers:
         return None
     try:
-        program = build(network, len(spikes), largest, signed)
+        program = build(network, len(spikes), largest, signed, even=True)
     except HardspikeError:
         if asked == "native":
             raise
