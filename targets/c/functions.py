@@ -64,7 +64,8 @@ class Functions:
     def row(self, p: Population) -> int:
         """Elements of a row of sums; flat layers of the fast form fill whole vectors."""
         rows, row = p.sums
-        return -(-row // LANES) * LANES if self.fast and rows == 1 and p.geometry.width == 1 else row
+        whole = self.fast and rows * p.geometry.width == 1 and p.margin.left + p.margin.right == 0
+        return -(-row // LANES) * LANES if whole else row
 
     def state(self, readout: Population | None = None) -> list[str]:
         """The fields of the state, but for what the callers keep."""
@@ -128,10 +129,12 @@ class Functions:
             return [], []
         self.constants.add(f"{s.name}_quads", found.weights)
         self.extra += found.fields
-        picture = s.axes is not None
+        picture, to = s.axes is not None, "sum"
+        if not picture:
+            to = f"sum{_plus(p.margin.top * row + p.margin.left * p.geometry.channels)}"
         wake = [f"        for (int32_t y = 0; y < {p.sums[0]}; y++)", "            awake[y] = 1;"] if p.rests else []
         return found.lines, [GUARD, f"    if (count >= {found.events}) {{", *wake,
-                             f"        {s.name}_gather({'s, ' if picture else ''}in, sum, {s.name}_quads);",
+                             f"        {s.name}_gather({'s, ' if picture else ''}in, {to}, {s.name}_quads);",
                              "        return;", "    }", "#else", f"    (void){s.name}_quads;", "#endif"]
 
     def list_type(self, source: str) -> str:
@@ -146,8 +149,7 @@ class Functions:
 
     def _dense(self, p: Population, s: Synapses) -> list[str]:
         g, m, rows = p.geometry, p.margin, p.sums[0]
-        flat = rows == 1 and g.width == 1
-        stride = self.row(p) if flat else g.size
+        stride = self.row(p) if rows * g.width == 1 and m.left + m.right == 0 else g.size
         table = self.constants.add(f"{s.name}_weights", dense_table(s, stride))
         lines = [f"    const {self._kind(table)} *restrict w = {table} + i * {stride};"]
         if p.rests:

@@ -72,7 +72,8 @@ def _conv(p: Population, s: Synapses, source: Geometry, row: int) -> Gather:
     begin = f"(y + {down.padding}) * {line} + {across.padding * inputs}"
     if source.planes and inputs > 1:
         copy = [f"        for (int32_t x = 0; x < {source.width}; x++)",
-                f"            for (int32_t c = 0; c < {inputs}; c++)", f"                picture[{begin} + x * {inputs} + c] = "
+                f"            for (int32_t c = 0; c < {inputs}; c++)",
+                f"                picture[{begin} + x * {inputs} + c] = "
                 f"in[c * {source.height * source.width} + y * {source.width} + x];"]
     else:
         copy = [f"        for (int32_t i = 0; i < {inner}; i++)",
