@@ -35,9 +35,9 @@ from targets.limits import Limits
 from targets.loihi import compiled, rules
 from targets.loihi.bounds import SHIFT, STATE, largest_sum, prove
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network, split
+from targets.loihi.readout import read_out
 from targets.nodes import stateless as linear
 from targets.recording import Recording, Transmit
-from targets.reference import run_node
 
 __all__ = ["SHIFT", "STATE", "largest_sum", "run"]
 CHUNK_NEURONS = 1 << 16
@@ -90,7 +90,7 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
         with suppress(compiled.NotSpikesError):
             result = simulator.run(spikes, torch.get_num_threads(), _part(network), membrane, transmit)
     result = result or _run_in_torch(network, spikes, small, membrane, transmit)
-    result.output = _read_out(network, spikes, result)
+    result.output = read_out(network, spikes, result)
     return result
 
 
@@ -256,13 +256,3 @@ def _weigh(weights: Weights, connection: Connection, x: Tensor) -> Tensor:
     for name in connection.nodes:
         x = weights[name](x)
     return x
-
-
-def _read_out(network: Network, spikes: Tensor, result: Recording) -> Tensor:
-    """The host's part: what lies between the last spikes and the Output, in float64."""
-    layout = network.plan
-    values = {edge.source: result.spikes.get(edge.source, spikes).double()
-              for name in network.readout for edge in layout.sources(name) if edge.source not in network.readout}
-    for name in network.readout:
-        run_node(layout, name, values)
-    return values[layout.output]
