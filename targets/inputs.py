@@ -56,7 +56,7 @@ def check_spikes(plan: Plan, spikes: Tensor) -> Tensor:
 
 
 def computable(spikes: Tensor) -> Tensor:
-    """The same numbers in a type that torch computes with: uint16, uint32, uint64 and floats of 8 bits it only converts.
+    """The same numbers in a type that torch computes with, which wide unsigned integers and floats of 8 bits are not.
 
     uint64 beyond int64 becomes float64, the widest there is.
 
