@@ -210,5 +210,5 @@ def test_runs_on_a_chip_by_name(tmp_path):
                                     lambda file: loihi2.run(read(file), torch.ones(2, 1, 3))])
 def test_a_graph_that_no_chip_holds_is_refused_in_one_sentence(refuse, tmp_path):
     write(subtracting(-70.0), tmp_path / "g.nir")
-    with pytest.raises(HardspikeError, match="^Loihi 2 cannot hold this graph: r: structure: Scale takes 70 off"):
+    with pytest.raises(HardspikeError, match=r"^Loihi 2 cannot hold this graph: r: structure: Scale takes 70 off"):
         refuse(tmp_path / "g.nir")
