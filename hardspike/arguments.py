@@ -60,8 +60,8 @@ def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, di
     if {"--help", "-h"} & set(words):
         return _help(function, prog, known, "config" in configs)
     # intermixed: `a.pt --split test b.pt` are two models
-    given, rest = _parser(prog, known, "config" in configs).parse_known_intermixed_args(words)
-    given = vars(given)
+    space, rest = _parser(prog, known, "config" in configs).parse_known_intermixed_args(words)
+    given = vars(space)
     if rest:
         word = rest[0].partition("=")[0].lstrip("-")
         near = nearest(word, names) if rest[0].startswith("-") else ""
@@ -137,7 +137,7 @@ def _fields(cls: type, base: Any, path: tuple[str, ...], group: str) -> list[_Ar
 
 def _normal(words: list[str], names: list[str]) -> list[str]:
     """`--no-check=x` as `--no_check=x`, `-o` as `--out`, `--seed -1e3` as `--seed=-1e3`: all spellings work."""
-    result = []
+    result: list[str] = []
     for at, word in enumerate(words):
         if word == "--":
             return result + [_POSITIONAL + word for word in words[at + 1:]]
@@ -178,6 +178,7 @@ def _from_files(files: list[str], cls: type | None, options: dict[str, _Argument
     """What the files of `--config` hold, as {parameter: value}, and their names for errors."""
     found: dict[str, Any] = {}
     for file in files:
+        assert cls, file  # without one there is no --config
         try:
             values = read_yaml(file)
             own = [key for key in values if key in options and options[key].path[0] != "config"]
@@ -207,6 +208,7 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
     where = f"--{argument.key}" if argument.kind in ("option", "flag", "section") else argument.key
     if argument.kind in ("option", "section") and words.startswith(_POSITIONAL):
         raise UsageError(f"argument {where}: expected one argument, and '--' follows")
+    value: Any
     try:
         if argument.kind == "several":
             value = [_converted(argument.hint, word.removeprefix(_POSITIONAL), where) for word in words]
@@ -215,10 +217,9 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
                                                                     where)
     except HardspikeError as error:
         raise UsageError(str(error)) from error
-    nested: Any = value
     for key in reversed(argument.path):
-        nested = {key: nested}
-    found.update(_laid_upon(found, nested))
+        value = {key: value}
+    found.update(_laid_upon(found, value))
 
 
 def _converted(hint: Any, word: str, where: str) -> Any:

@@ -101,7 +101,7 @@ def built(cls: type[T], found: dict[str, Any], base: T | None = None) -> T:
         HardspikeError: a value without default is missing, or what the dataclass itself refuses.
     """
     arguments, hints = {}, _hints(cls)
-    for field in dataclasses.fields(cls):
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # typing has no name for "a dataclass"
         if not field.init:
             continue
         default = dataclasses.MISSING
@@ -174,7 +174,7 @@ def _one(hint: Any, value: Any, where: str) -> Any:
         raise _Mismatch
     if kind in (list, tuple, dict):
         return _several(kind, typing.get_args(hint), value, where)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return value if isinstance(value, kind) else from_values(kind, value, where)
     if kind is Path:
         if isinstance(value, Path) or (isinstance(value, str) and value and "\0" not in value):
@@ -197,7 +197,7 @@ def _several(kind: type, inner: tuple, value: Any, where: str) -> Any:
         raise _Mismatch
     if len(value) > LONGEST_LIST:
         raise HardspikeError(f"{where}: {len(value)} values: must be at most {LONGEST_LIST}")
-    if kind is dict:
+    if isinstance(value, dict):
         hint = inner[1] if inner else Any
         return {str(key): converted(hint, one, f"{where}.{key}") for key, one in value.items()}
     if kind is tuple and inner and inner[-1] is not Ellipsis:
@@ -220,8 +220,9 @@ def _boolean(value: Any) -> bool:
 def _number(kind: type, value: Any, where: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise _Mismatch
-    number = value
-    if isinstance(value, str):
+    if not isinstance(value, str):
+        number = value
+    else:
         if _INTEGER.fullmatch(value):
             if len(value) > 60:  # more digits than Python reads, at some length
                 raise HardspikeError(f"{where} {shown(value)}: must be at most {LARGEST_INTEGER:.6g}")

@@ -154,7 +154,8 @@ def _exact_float32() -> Iterator[int]:
     what was left open before.) A part is a thread's work: inside one operation there is too little to share, and
     torch's own threads wait for the next one in a busy loop, on the core of a part.
     """
-    threads, operations = torch.get_num_threads(), (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)
+    threads, onednn = torch.get_num_threads(), torch.backends.mkldnn
+    operations = onednn.matmul, onednn.conv  # type: ignore[attr-defined]  # of a class that stands in for the module
     precisions = [operation.fp32_precision for operation in operations]
     try:
         torch.set_num_threads(1)
