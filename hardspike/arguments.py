@@ -60,8 +60,8 @@ def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, di
     if {"--help", "-h"} & set(words):
         return _help(function, prog, known, "config" in configs)
     # intermixed: `a.pt --split test b.pt` are two models
-    space, rest = _parser(prog, known, "config" in configs).parse_known_intermixed_args(words)
-    given = vars(space)
+    parsed, rest = _parser(prog, known, "config" in configs).parse_known_intermixed_args(words)
+    given = vars(parsed)
     if rest:
         word = rest[0].partition("=")[0].lstrip("-")
         near = nearest(word, names) if rest[0].startswith("-") else ""
@@ -208,18 +208,18 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
     where = f"--{argument.key}" if argument.kind in ("option", "flag", "section") else argument.key
     if argument.kind in ("option", "section") and words.startswith(_POSITIONAL):
         raise UsageError(f"argument {where}: expected one argument, and '--' follows")
-    value: Any
     try:
         if argument.kind == "several":
-            value = [_converted(argument.hint, word.removeprefix(_POSITIONAL), where) for word in words]
+            value: Any = [_converted(argument.hint, word.removeprefix(_POSITIONAL), where) for word in words]
         else:
             value = True if argument.kind == "flag" else _converted(argument.hint, words.removeprefix(_POSITIONAL),
                                                                     where)
     except HardspikeError as error:
         raise UsageError(str(error)) from error
+    nested: Any = value
     for key in reversed(argument.path):
-        value = {key: value}
-    found.update(_laid_upon(found, value))
+        nested = {key: nested}
+    found.update(_laid_upon(found, nested))
 
 
 def _converted(hint: Any, word: str, where: str) -> Any:

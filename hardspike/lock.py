@@ -12,7 +12,7 @@ from hardspike.files import alive
 try:
     import fcntl
 except ImportError:  # Windows: the owner's process number decides alone
-    fcntl = None  # type: ignore[assignment]  # mypy's own advice for a module that may be missing
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["run_lock"]
 

@@ -1,6 +1,7 @@
 """Dataclasses from plain values, checked against their annotations."""
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -101,7 +102,7 @@ def built(cls: type[T], found: dict[str, Any], base: T | None = None) -> T:
         HardspikeError: a value without default is missing, or what the dataclass itself refuses.
     """
     arguments, hints = {}, _hints(cls)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # typing has no name for "a dataclass"
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # T is a dataclass: there is no bound that says so
         if not field.init:
             continue
         default = dataclasses.MISSING
@@ -236,7 +237,7 @@ def _number(kind: type, value: Any, where: str) -> int | float:
             limit = f"at most {LARGEST_INTEGER:.6g}" if number > 0 else f"at least {-LARGEST_INTEGER:.6g}"
             raise HardspikeError(f"{where} {shown(number)}: must be {limit}")
         return kind(number)
-    if number - number != 0:  # NaN or an infinity
+    if not math.isfinite(number):
         raise HardspikeError(f"{where} {shown(value)}: must be a finite number")
     if kind is int:
         raise _Mismatch
