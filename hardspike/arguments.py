@@ -184,6 +184,7 @@ def _from_files(files: list[str], cls: type | None, options: dict[str, _Argument
             own = [key for key in values if key in options and options[key].path[0] != "config"]
             for key in own:  # options of the command beside its configuration, which --print_config writes, too
                 found[key] = converted(options[key].hint, values.pop(key), f"{file}: {key}")
+            assert cls  # only a command with a configuration takes files of one
             found["config"] = _laid_upon(found.get("config", {}), checked(cls, values, f"{file}: "))
         except HardspikeError as error:
             raise UsageError(str(error)) from error

@@ -237,6 +237,7 @@ def _number(kind: type, value: Any, where: str) -> int | float:
             limit = f"at most {LARGEST_INTEGER:.6g}" if number > 0 else f"at least {-LARGEST_INTEGER:.6g}"
             raise HardspikeError(f"{where} {shown(number)}: must be {limit}")
         return kind(number)
+    assert isinstance(number, float)
     if not math.isfinite(number):
         raise HardspikeError(f"{where} {shown(value)}: must be a finite number")
     if kind is int:
