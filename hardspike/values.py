@@ -221,9 +221,8 @@ def _boolean(value: Any) -> bool:
 def _number(kind: type, value: Any, where: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise _Mismatch
-    if not isinstance(value, str):
-        number = value
-    else:
+    number = value
+    if isinstance(value, str):
         if _INTEGER.fullmatch(value):
             if len(value) > 60:  # more digits than Python reads, at some length
                 raise HardspikeError(f"{where} {shown(value)}: must be at most {LARGEST_INTEGER:.6g}")

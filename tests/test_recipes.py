@@ -4,6 +4,7 @@ One line in a table is all that makes them known: what is tried here is everythi
 """
 
 import json
+import re
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 import hardspike
-from eval.robustness import corruptions
+from eval.commands.robustness import robustness
+from eval.options import Stress
 from eval.robustness.corruptions import CORRUPTIONS, Corruption, corrupt
 from export import commands as export_commands
 from export.__main__ import COMMANDS
@@ -225,5 +227,37 @@ def test_a_corruption_is_one_function(monkeypatch):
     assert torch.equal(found(severity=0.0), frames) and torch.equal(found(severity=1.0), frames.flip(-1))
     part = found(severity=0.5)
     assert torch.equal(part, found(severity=0.5)) and not torch.equal(part, found(severity=0.5, seed=1))
-    flipped = (part == frames.flip(-1)).flatten(2).all(2)
-    assert 20 < flipped.sum() < 100 and corruptions.CORRUPTIONS["mirror"].unit == "probability of a step"
+    assert 20 < (part == frames.flip(-1)).flatten(2).all(2).sum() < 100
+
+
+def test_a_corruption_is_measured_by_its_name(monkeypatch, tmp_path, capsys):
+    """On a graph that tells left from right, which the mirror exchanges."""
+    monkeypatch.setenv("HARDSPIKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(CORRUPTIONS, "mirror", Corruption(mirror, "probability of a step"))
+    sides = np.zeros((2, 2, 4, 4))
+    sides[0, ..., :2] = sides[1, ..., 2:] = 1
+    nodes = {"input": nir.Input(np.array([2, 4, 4])),
+             "flatten": nir.Flatten(input_type={"input": np.array([2, 4, 4])}, start_dim=0, end_dim=-1),
+             "fc": nir.Linear(sides.reshape(2, -1)), "lif": nir.Threshold(np.full(2, 0.5)),
+             "output": nir.Output(np.array([2]))}
+    write(nir.NIRGraph(nodes, list(pairwise(nodes)), metadata={"dt": 1e-4}, type_check=False), tmp_path / "m.nir")
+    spikes = np.broadcast_to(sides, (10, *sides.shape)).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", spikes=spikes, labels=np.array([0, 1]))
+    found = robustness(tmp_path / "m.nir", stress=Stress("mirror", "0,1"),
+                       recordings=Recordings(input=tmp_path / "x.npz"))
+    assert [(row.corruption, row.accuracy) for row in found.rows] == [("mirror", [100.0, 0.0])]
+    assert "mirror" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------- what is said
+
+
+def test_the_recipes_name_what_is_there():
+    """Files and tests that CONTRIBUTING.md names in backticks; of the tests, those whose names it begins, too."""
+    root = Path(__file__).parents[1]
+    said = re.findall(r"`([^`\n]+)`", (root / "CONTRIBUTING.md").read_text())
+    paths = [one for one in said if re.fullmatch(r"[\w/]+/[\w/.]*\w\.(py|md|yaml)", one) and "NAME" not in one]
+    assert len(paths) > 20 and [one for one in paths if not (root / one).exists()] == []
+    tests = {name for path in root.glob("tests/**/*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    named = [one.removesuffix("...") for one in said if re.fullmatch(r"test_\w+(\.\.\.)?", one)]
+    assert len(named) > 6 and [one for one in named if not any(test.startswith(one) for test in tests)] == []
