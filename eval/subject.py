@@ -144,6 +144,11 @@ class Subject:
         """How many classes the model tells apart."""
         return self._ends[1]
 
+    @property
+    def epoch(self) -> int | None:
+        """After which the weights were kept; None for a graph, which does not say."""
+        return self.model.checkpoint.epoch if self.model.checkpoint else None
+
     @functools.cached_property
     def frames(self) -> Tensor:
         """The recordings, (T, B, ...) float32."""
