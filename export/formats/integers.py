@@ -22,9 +22,9 @@ from targets import metadata, reference
 from targets.chips import chip, limits_of
 from targets.graph import plan, read, write
 from targets.graph.shapes import array
+from targets.limits import Limits
 from targets.loihi import rules
 from targets.loihi.layers import Network, split
-from targets.loihi.limits import Limits
 from targets.metadata import Quantised
 from targets.target import Target
 
@@ -49,7 +49,8 @@ def to_integers(graph: nir.NIRGraph, chosen: Quantisation, frames: Callable[[], 
     Args:
         frames: gives the training recordings (T, B, ...) to choose scales on, where they are needed.
     """
-    limits = limits_of(chip(chosen.target))
+    machine = chip(chosen.target)
+    limits = limits_of(machine)
     network = split(plan(graph, dt))
     try:
         rules.require(network, limits)
@@ -57,7 +58,7 @@ def to_integers(graph: nir.NIRGraph, chosen: Quantisation, frames: Callable[[], 
     except HardspikeError:
         if metadata.quantised(graph):
             raise
-    return lower(graph, frames(), limits, chosen.bits, chosen.scale, dt)
+    return lower(graph, frames(), machine, chosen.bits, chosen.scale, dt)
 
 
 def _marked(graph: nir.NIRGraph, network: Network, limits: Limits) -> nir.NIRGraph:
