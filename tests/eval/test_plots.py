@@ -46,4 +46,4 @@ def test_a_logarithmic_axis_has_plain_numbers():
         logarithmic(axes.yaxis)
 
     found = texts(plot("p1", "t", "x", draw))
-    assert "1e-03" in found and not any("$" in text or "mathdefault" in text for text in found)
+    assert "1e\N{MINUS SIGN}03" in found and not any("$" in text or "mathdefault" in text for text in found)
