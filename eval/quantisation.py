@@ -23,6 +23,7 @@ class Quantised:
         floats: accuracy of the float graph on `reference`, in [0, 1],
         integers: and of the integers on the chip.
         changed: share of the spikes that quantising changed, on the recordings that scales were chosen on.
+        epoch: after which the weights were kept; None for a graph and for the mean.
     """
 
     model: Path | None
@@ -31,6 +32,7 @@ class Quantised:
     floats: float
     integers: float
     changed: float
+    epoch: int | None = None
 
     @property
     def loss(self) -> float:
@@ -65,7 +67,7 @@ def _rows(subject: Subject, chip: Target, bits: list[int], samples: int) -> list
         integer, layers = quantise(folded, frames, chip, width, scale)
         changed = sum(layer.mismatches for layer in layers) / max(1, sum(layer.spikes for layer in layers))
         rows.append(Quantised(subject.model.path, width, scale, floats,
-                              accuracy(integer, Mode(chip.name, chip=chip.name, bits=width)), changed))
+                              accuracy(integer, Mode(chip.name, chip=chip.name, bits=width)), changed, subject.epoch))
     return rows
 
 

@@ -144,6 +144,11 @@ class Subject:
         """How many classes the model tells apart."""
         return self._ends[1]
 
+    @property
+    def epoch(self) -> int | None:
+        """After which the weights were kept; None for a graph, which does not say."""
+        return self.model.checkpoint.epoch if self.model.checkpoint else None
+
     @functools.cached_property
     def frames(self) -> Tensor:
         """The recordings, (T, B, ...) float32."""
@@ -181,8 +186,7 @@ class Subject:
     @functools.cached_property
     def chosen_on(self) -> str:
         """Fingerprint of the recordings that scales and calibrations are chosen on."""
-        return fingerprint([[part.stored, part.labels] for part in (self.data.train, self.data.validation)],
-                           self.data.scale)
+        return fingerprint([_content(part) for part in (self.data.train, self.data.validation)], self.data.scale)
 
     def on(self, part: Split) -> "Subject":
         """The same model on other recordings of the same data."""
@@ -233,6 +237,14 @@ class Subject:
 
         file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
         return replace(self, model=Model.open(file), bits=chosen.bits)
+
+
+def _content(part: Split) -> list:
+    """What a split holds, or why it holds nothing."""
+    try:
+        return [part.stored, part.labels]
+    except HardspikeError as error:
+        return [str(error)]
 
 
 # ------------------------------------------------------------------------------------------------- opening

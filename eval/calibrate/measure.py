@@ -85,6 +85,7 @@ class CalibrationRow:
         low, high: where the true test accuracy lies (Clopper-Pearson, 95 %).
         gap: surrogate minus this row on the test part, in [-1, 1]; None for a graph, which has no smooth spikes.
         recovered: share of the hard row's gap that is gone; None where there is none.
+        epoch: after which the weights were kept; None for a graph.
     """
 
     mode: Mode
@@ -95,6 +96,7 @@ class CalibrationRow:
     high: float
     gap: float | None
     recovered: float | None
+    epoch: int | None
 
 
 def measure(subject: Subject, kinds: tuple[str, ...], samples: int = 512) -> list[CalibrationRow]:
@@ -125,7 +127,7 @@ def measure(subject: Subject, kinds: tuple[str, ...], samples: int = 512) -> lis
     return [CalibrationRow(
         mode, found.get(mode), validation / checks, test / total, *interval(test, total),
         (smooth[1] - test) / total if smooth and not mode.smooth else None,
-        (test - right[base][1]) / wide if mode in found and wide > 0 else None)
+        (test - right[base][1]) / wide if mode in found and wide > 0 else None, subject.epoch)
         for mode, (validation, test) in right.items()]
 
 

@@ -53,7 +53,7 @@ def _without_model(row: dict) -> dict:
 def _accuracy(row: Accuracy) -> dict:
     change = asdict(row.change) if row.change else dict.fromkeys(("change", "lost", "won", "p"))
     return {"mode": words(row.mode), "accuracy %": 100 * row.accuracy, "low %": 100 * row.low, "high %": 100 * row.high,
-            **change, "spikes": row.spikes}
+            **change, "spikes": row.spikes, "epoch": row.epoch}
 
 
 def _runs(runs: list[Run]) -> list[dict]:

@@ -78,6 +78,7 @@ class Accuracy:
         low, high: and where it truly lies (Clopper-Pearson, 95 %).
         change: against the first run; None for that itself.
         spikes: a recording.
+        epoch: after which the weights were kept; None for a graph.
     """
 
     mode: Mode
@@ -86,6 +87,7 @@ class Accuracy:
     high: float
     change: McNemar | None
     spikes: float
+    epoch: int | None = None
 
 
 def all_runs(subject: Subject, targets: list[Target], bits: list[int]) -> tuple[list[Run], list[Missing]]:
@@ -219,7 +221,7 @@ def accuracies(subject: Subject, found: list[Run]) -> list[Accuracy]:
         right = sum(guess == label for guess, label in zip(run.predictions, labels, strict=True))
         change = None if run is found[0] else mcnemar(found[0].predictions, run.predictions, labels)
         rows.append(Accuracy(run.mode, right / len(labels), *interval(right, len(labels)), change,
-                             sum(run.spikes.values())))
+                             sum(run.spikes.values()), subject.epoch))
     return rows
 
 
