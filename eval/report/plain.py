@@ -97,11 +97,9 @@ def _operations(found: Finding) -> dict:
     """Counts a recording, by layer."""
     table = []
     for run in found.operations:
-        for row in rows.operations(run):
-            if row["layer"] != "total":
-                share = 1 if row["layer"] == rows.PER_SAMPLE else run.counts.samples
-                table.append({key: value if value is None or key in ("mode", "layer", "neurons", "silent")
-                              else value / share for key, value in _without_model(row).items()})
+        *layers, _, each = map(_without_model, rows.operations(run))  # their sum between them
+        table += [{key: value if value is None or key in ("mode", "layer", "neurons", "silent")
+                   else value / run.counts.samples for key, value in row.items()} for row in layers] + [each]
     return {"rows": table, "samples": found.counted}
 
 
