@@ -105,7 +105,8 @@ def _svg(picture: str) -> Markup:
 
 
 def _accuracy(models: list[dict], found: list[Finding]) -> list[dict]:
-    blocks = [{"figures": [_svg(figures.accuracy(models))], "layout": "wide", "legend": _models_legend(models)}]
+    blocks: list[dict] = [{"figures": [_svg(figures.accuracy(models))], "layout": "wide",
+                           "legend": _models_legend(models)}]
     if len(models) == 2:
         rows = [{"mode": words(mode), f"{found[0].label} %": 100 * one.accuracy,
                  f"{found[1].label} %": 100 * other.accuracy, **asdict(change)}
@@ -236,7 +237,7 @@ def _parity(number: int, runs: list[dict]) -> list[dict]:
     runs = [run for run in runs if run["differs"]]
     if len(runs) < 2:
         return [{"text": "No two runs give spikes to compare."}]
-    rows = []
+    rows: list[dict] = []
     for run in runs:
         cells = []
         for other in runs:
@@ -262,7 +263,7 @@ def _reproduce(content: dict) -> list[dict]:
     columns = []
     for model in content["models"]:
         lines = [f"{model['file']}: SHA-256 {model['sha256']}"]
-        parts = [{"points": lines}]
+        parts: list[dict] = [{"points": lines}]
         if "config" in model:
             lines.append(f"epoch {model['epoch']}" + _theory(model["theory"]))
             parts.append({"summary": "Configuration (python -m trainer fit --config FILE)",
