@@ -113,7 +113,7 @@ def _observe(subject: Subject, frames: Tensor) -> Iterator[tuple[str, dict]]:
         node = layout.nodes[layer]
         theta = coefficients(layer, node, layout.input_shape[layer], layout.dt)["threshold"]
         if model.chip:
-            theta = theta * 64  # its membranes are in the unit of Lava's `threshold << 6`
+            theta = theta * model.chip.membrane_parts
         z = values.double() / _positive(layer, theta) - 1
         yield layer, _sums(recording.spikes[layer], z, theta)
 
