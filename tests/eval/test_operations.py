@@ -25,9 +25,9 @@ from hardspike import run
 from targets import reference
 from targets.graph import plan
 from targets.lava.setup import setup
+from targets.limits import Limit
 from targets.loihi.chips import LOIHI1, LOIHI2
 from targets.loihi.layers import split
-from targets.loihi.limits import Limit
 from targets.loihi.mapping import map_graph
 from targets.table import TARGETS
 from tests.networks import SHAPE, busy_checkpoint, busy_network, frames

@@ -370,7 +370,7 @@ def test_the_verdict_on_energy_names_data_movement_beside_arithmetic(memory, wor
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["nothing"], "is neither"), (["a.pt", "b.pt", "c.pt"], "a report is about one, or two"),
+    (["nothing"], "is no model"), (["a.pt", "b.pt", "c.pt"], "a report is about one, or two"),
     (["x.pt", "--targets", "loihi3"], "did you mean 'loihi"), (["x.pt", "--bits", "9"], "from 2 to 8"),
     (["x.pt", "--samples", "-1"], "must be 0")])
 def test_errors_are_one_line(words, message, capfd):
