@@ -119,7 +119,7 @@ def test_sana_fe_fires_as_loihi1_and_gives_energy_and_time():
     pytest.importorskip("sanafe")
     network = build(NetworkConfig(layers="4c3s2-16", reset="zero", readout="spikes", gain=4.0), (2, 12, 12), 5).eval()
     x = (torch.rand(6, 3, 2, 12, 12) < 0.3).float()
-    found = simulate(lower(freeze(network, (2, 12, 12)), x, LOIHI1.integers)[0], x)
+    found = simulate(lower(freeze(network, (2, 12, 12)), x, LOIHI1)[0], x)
     assert found.spikes > 100 and found.differing == 0
     assert found.steps == 6 + 3 and found.seconds > 0
     assert found.joules["total"] == pytest.approx(sum(found.joules.values()) / 2)

@@ -38,8 +38,8 @@ def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, capsys):
     for row in json.loads((tmp_path / "s.json").read_text())["runs"]:  # each on frames as it was trained on
         stored = checkpoint.load(tmp_path / "runs" / row["variant"] / str(row["seed"]) / "best.pt")
         data = load(stored.config.data)
-        found = evaluate(stored.network, data, data.test, hard=True)
-        assert (row["accuracy %"], row["spikes"]) == (100 * found.accuracy, sum(found.spikes.values()))
+        result = evaluate(stored.network, data, data.test, hard=True)
+        assert (row["accuracy %"], row["spikes"]) == (100 * result.accuracy, sum(result.spikes.values()))
     before = (tmp_path / "runs" / "BOX" / "0" / "best.pt").stat().st_mtime_ns
     assert study(file, tmp_path / "runs", seeds=2) == found
     assert "epoch   1/1" in (tmp_path / "runs" / "BOX" / "0" / "log.txt").read_text()
