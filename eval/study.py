@@ -18,6 +18,7 @@ from hardspike import HardspikeError, UsageError, choice, nearest, progress, rea
 from targets.inputs import check_labels
 from trainer import checkpoint
 from trainer.config import FitConfig, differences, from_dict
+from trainer.data import DataConfig
 from trainer.data import load as load_data
 from trainer.evaluate import evaluate
 from trainer.fit import fit
@@ -238,7 +239,8 @@ def _train(config: FitConfig) -> None:
 
 def _measured(configs: list[tuple[str, FitConfig]], split: str) -> tuple[list[StudyRun], int]:
     """Every run, in the order of `configs`, and how many recordings each was tested on."""
-    found, frames, part = {}, None, None
+    found: dict[Path, StudyRun] = {}
+    frames: DataConfig | None = None
     # runs on the same frames one after the other: one data set in memory, each read once
     for name, config in progress(sorted(configs, key=lambda pair: str(pair[1].data)), split):
         if config.data != frames:
