@@ -86,8 +86,8 @@ def conv_tables(s: Synapses) -> tuple[np.ndarray, dict[tuple[int, int], int]]:
     by_input = s.weight.reshape(s.groups, out, *s.weight.shape[1:]).transpose(0, 2, 3, 4, 1)
     by_input = by_input.reshape(-1, *by_input.shape[2:])
     parts, begins, at = [], {}, 0
-    for r, rows in enumerate(s.axes[0].classes):
-        for c, columns in enumerate(s.axes[1].classes):
+    for r, rows in enumerate(s.conv[0].classes):
+        for c, columns in enumerate(s.conv[1].classes):
             if rows and columns:
                 part = by_input[:, rows][:, :, columns]
                 begins[r, c] = at
@@ -106,7 +106,7 @@ def even_tables(s: Synapses, source: Geometry, row: int, channels: int, top: int
         weights [class][channel in][tap row][tap column * channel out], and for each place of the picture, row by row,
         where its class begins there, where its first sum lies, and in which row of sums that is.
     """
-    (vertical, horizontal), (rows, columns) = s.axes, s.even
+    (vertical, horizontal), (rows, columns) = s.conv, s.filled
     inputs, out = s.weight.shape[1], len(s.weight)
     weights = np.zeros((vertical.stride, horizontal.stride, inputs, rows, columns, out), np.int64)
     for r, down in enumerate(vertical.classes):

@@ -10,7 +10,8 @@ import numpy as np
 
 from hardspike import HardspikeError
 from targets.c.constants import Constants
-from targets.c.functions import Functions, comment
+from targets.c.form import comment
+from targets.c.functions import Functions
 from targets.c.program import Names, Population, Program, build
 from targets.c.readout import Outlet, outlet
 from targets.loihi.layers import Network

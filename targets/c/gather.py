@@ -44,7 +44,7 @@ def gather(p: Population, s: Synapses, source: Geometry, row: int) -> Gather | N
         return None
     if s.axes is None:
         return _dense(p, s, row) if p.geometry.height * p.geometry.width == 1 else None
-    if s.even is None or s.axes[1].dilation != 1:
+    if s.even is None or s.conv[1].dilation != 1:
         return None
     return _conv(p, s, source, row)
 
@@ -58,7 +58,7 @@ def _quads(values: np.ndarray) -> np.ndarray:
 
 
 def _conv(p: Population, s: Synapses, source: Geometry, row: int) -> Gather:
-    (down, across), (out, inputs, height, width) = s.axes, s.weight.shape
+    (down, across), (out, inputs, height, width) = s.conv, s.weight.shape
     dilation = down.dilation
     quads = _quads(s.weight.transpose(2, 3, 1, 0).reshape(height, width * inputs, out))
     blocks, each = quads.shape[2] // LANES, quads.shape[1]
@@ -93,7 +93,7 @@ def _conv(p: Population, s: Synapses, source: Geometry, row: int) -> Gather:
                f"((k * {each} + q) * {blocks} + {b}) * 64));" for b in range(blocks)), "                }",
              f"            {sums} *restrict to = sum + (y + {m.top}) * {row} + (x + {m.left}) * {g.channels};",
              *(f"            {line}" for line in _add(p, out, "a")), "        }", "}", "#endif"]
-    event = EVENT + ROW * s.even[0] * -(-s.even[1] * out // 32)
+    event = EVENT + ROW * s.filled[0] * -(-s.filled[1] * out // 32)
     cost = g.height * g.width * (height * each * (blocks + 1) * 0.6 + 12) + source.size * 0.3
     return Gather(lines, quads.reshape(-1), [f"uint8_t {name}_picture[{rows * line + 64}];"], int(cost / event) + 1)
 

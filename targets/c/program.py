@@ -111,6 +111,18 @@ class Synapses:
     groups: int = 1
 
     @property
+    def conv(self) -> tuple[Axis, Axis]:
+        """`axes` of what is known to be a convolution."""
+        assert self.axes is not None, self.label
+        return self.axes
+
+    @property
+    def filled(self) -> tuple[int, int]:
+        """`even` where it is known to be one."""
+        assert self.even is not None, self.label
+        return self.even
+
+    @property
     def even(self) -> tuple[int, int] | None:
         """Rows and columns of taps that hold those of any class, where filling up the others costs little."""
         if self.axes is None or self.groups > 1 or self.axes[1].step > 1:
@@ -226,11 +238,11 @@ def build(network: Network, steps: float, largest: int, signed: bool = False, ev
             synapses.append(s)
             margin = margin.around(s.margin(geometries[c.source], geometry, even))
             reach += _reach(s.weight, signed) * (1 if s.source else max(1, largest))
-        decays = [DECAY_UNIT - _stored(layer, np.round(d), geometry) for d in (layer.v_decay, layer.i_decay)]
+        v_keep, u_keep = (DECAY_UNIT - _stored(layer, np.round(d), geometry) for d in (layer.v_decay, layer.i_decay))
         populations[keys[name]] = Population(
             keys[name], name, geometry, margin, tuple(synapses), _stored(layer, layer.threshold, geometry) * SHIFT,
-            _stored(layer, layer.bias, geometry) * SHIFT, *decays, layer.subtracts, layer.group, proof.small,
-            reach <= NARROW, proof.arriving > ONE_WRAP and bool(decays[1].any()), proof.largest)
+            _stored(layer, layer.bias, geometry) * SHIFT, v_keep, u_keep, layer.subtracts, layer.group, proof.small,
+            reach <= NARROW, proof.arriving > ONE_WRAP and bool(u_keep.any()), proof.largest)
     return Program(geometries[network.plan.input], shape, largest, signed, populations)
 
 
@@ -332,7 +344,8 @@ def _axes(label: str, node: nir.Conv1d | nir.Conv2d, kernel: tuple[int, ...]) ->
         padding = [d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True)]
     else:
         padding = pair(arguments["padding"], 0)
-    return tuple(_axis(*values) for values in zip(padding, stride, dilation, kernel, strict=True))
+    down, across = (_axis(*values) for values in zip(padding, stride, dilation, kernel, strict=True))
+    return down, across
 
 
 def _axis(padding: int, stride: int, dilation: int, kernel: int) -> Axis:

@@ -104,7 +104,7 @@ def _read(written: CFile, content: np.ndarray, steps: int, samples: int) -> Seen
     at, output = 0, torch.empty(0)
     for key, what, size, kind in parts:
         wide = size * np.dtype(kind).itemsize
-        values = np.ascontiguousarray(content[:, :, at:at + wide]).view(kind)
+        values: np.ndarray = np.ascontiguousarray(content[:, :, at:at + wide]).view(kind)
         at += wide
         if what == "output":
             output = torch.from_numpy(values.astype(np.int64))
@@ -151,7 +151,7 @@ def shipped(written: CFile, spikes: Tensor, output: Tensor) -> str:
     counts = np.bincount(step, minlength=len(flat))
     expected = output.reshape(len(output), -1).to(torch.int64).numpy()
     kind = written.out_type
-    tables = [("uint32_t", "counts", counts), ("uint32_t", "places", place),
+    tables: list[tuple[str, str, np.ndarray]] = [("uint32_t", "counts", counts), ("uint32_t", "places", place),
               *([("uint8_t", "values", flat[step, place])] if written.program.graded else []),
               (kind, "expected", expected.reshape(-1))]
     lines = ["/*", f" * Self-test of {name}.c: one recorded sample, and what it gave in the simulator, step by step.",

@@ -56,7 +56,8 @@ def describe(network: Network, interval: int, path: Path) -> dict[str, Layer]:
     shapes = {plan.input: _image(plan.output_shape[plan.input])}
     shapes |= {name: _layer_image(network, layer) for name, layer in network.layers.items()}
     arrays: dict[str, np.ndarray] = {}
-    layers, connections = [], []
+    layers: list[dict[str, Any]] = []
+    connections: list[dict[str, Any]] = []
     for name, layer in network.layers.items():
         layers.append(_neurons(layer, shapes[name], late[name]))
         arrays[f"bias/{len(layers) - 1}"] = np.broadcast_to(layer.bias, layer.shape).reshape(shapes[name]) \
@@ -68,7 +69,8 @@ def describe(network: Network, interval: int, path: Path) -> dict[str, Layer]:
     text = json.dumps({"input": _lava(shapes[plan.input]), "interval": interval, "layers": layers,
                        "connections": connections})
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, network=np.frombuffer(text.encode(), np.uint8), **arrays)
+        arrays["network"] = np.frombuffer(text.encode(), np.uint8)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     return network.layers
 
 

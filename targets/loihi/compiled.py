@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,14 +29,27 @@ COMPILING = 1.5
 TORCH_RATE = 2e8
 """Neuron updates a second of the torch code, about."""
 _spent: dict[str, float] = {}
-"""Source -> seconds that the torch code has taken in its place in this process, by estimate."""
+"""Source -> seconds that the torch code has taken in its place in this process."""
 
 
 class NotSpikesError(Exception):
     """What was transmitted is not 0 and 1."""
 
 
-def prepare(network: Network, spikes: Tensor, largest: int, signed: bool) -> "Simulator | None":
+@dataclass
+class Choice:
+    """What runs a network: `simulator`, or torch code where that is None; `source` is what was not compiled."""
+
+    simulator: "Simulator | None" = None
+    source: str = ""
+
+    def waited(self, seconds: float) -> None:
+        """The torch code took so long; when that adds up to what a compiler takes, the next run gets compiled code."""
+        if self.source:
+            _spent[self.source] = _spent.get(self.source, 0.0) + seconds
+
+
+def choose(network: Network, spikes: Tensor, largest: int, signed: bool) -> Choice:
     """Compiled code for `network` on `spikes`, where there is any and it pays; see `KERNELS`.
 
     Raises:
@@ -43,26 +57,26 @@ def prepare(network: Network, spikes: Tensor, largest: int, signed: bool) -> "Si
     """
     asked = choice("HARDSPIKE_KERNEL", os.environ.get("HARDSPIKE_KERNEL", ""), KERNELS)
     if asked == "torch" or not network.layers:
-        return None
+        return Choice()
     try:
         program = build(network, len(spikes), largest, signed, even=True)
     except HardspikeError:
         if asked == "native":
             raise
-        return None
+        return Choice()
     source, constants = batch.source(program)
     if not asked and not native.is_compiled(source):
         updates = spikes.shape[0] * spikes.shape[1] * sum(math.prod(layer.shape) for layer in network.layers.values())
-        _spent[source] = _spent.get(source, 0.0) + updates / TORCH_RATE
-        if _spent[source] < COMPILING:
-            return None
+        if _spent.get(source, 0.0) + updates / TORCH_RATE < COMPILING:
+            return Choice(source=source)
     found, reason = native.library(source)
     if found is None:
         if asked == "native":
             raise HardspikeError(f"HARDSPIKE_KERNEL=native: {reason}")
-        return None
+        return Choice()
     shapes = {name: layer.shape for name, layer in network.layers.items()}
-    return Simulator(program, shapes, found, [np.ascontiguousarray(values) for values in constants.arrays.values()])
+    arrays = [np.ascontiguousarray(values) for values in constants.arrays.values()]
+    return Choice(Simulator(program, shapes, found, arrays))
 
 
 class Simulator:

@@ -17,6 +17,7 @@ Where it pays, compiled code computes the same (`targets.loihi.compiled`).
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -85,11 +86,14 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     spikes = check_spikes(layout, spikes)
     largest, signed = _largest(spikes, limits)
     small = {name: proof.small for name, proof in prove(network, len(spikes), largest).items()}
-    result = None
-    if simulator := compiled.prepare(network, spikes, largest, signed):
+    chosen, result = compiled.choose(network, spikes, largest, signed), None
+    if chosen.simulator:
         with suppress(compiled.NotSpikesError):
-            result = simulator.run(spikes, torch.get_num_threads(), _part(network), membrane, transmit)
-    result = result or _run_in_torch(network, spikes, small, membrane, transmit)
+            result = chosen.simulator.run(spikes, torch.get_num_threads(), _part(network), membrane, transmit)
+    if result is None:
+        began = time.perf_counter()
+        result = _run_in_torch(network, spikes, small, membrane, transmit)
+        chosen.waited(time.perf_counter() - began)
     result.output = read_out(network, spikes, result)
     return result
 
