@@ -204,7 +204,7 @@ class Functions(Form):
             calls += ([f"    if (from{i})"] if self.fast else [])
             calls.append(f"    {'    ' if self.fast else ''}{s.name}({'s, ' if self.fast else ''}from{i}, sum"
                          f"{f', {self.at}{p.name}_awake' if p.rests else ''});")
-        lines = [*row_function, "", f"/* {describe(p)} */",
+        lines = [*row_function, "", f"/* {comment(p.label) if self.fast else describe(p)} */",
                  f"static void {p.name}({', '.join((*own, *sources, *extra, 'uint8_t *restrict out'))})",
                  "{", *self.constants.prologue(read),
                  f"    {self.sum_type(p)} *const sum = {self.at}{'narrow' if p.narrow else 'wide'}_sum;", *calls,
