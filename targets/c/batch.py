@@ -137,8 +137,8 @@ def _groups(program: Program, functions: Functions) -> list[str]:
                       f"spikes[{number[p.name]}] + {own}"]
             lines.append(f"        {p.name}(s, {', '.join(given)});")
         lines += ["    }", "}", ""]
-    given = "s, in, spikes, membranes, strides, steps, b"
-    calls = [f"        if (group < 0 || group == {i})\n            group{i}({given});" for i in range(len(groups))]
+    values = "s, in, spikes, membranes, strides, steps, b"
+    calls = [f"        if (group < 0 || group == {i})\n            group{i}({values});" for i in range(len(groups))]
     return [*lines, "int64_t state_size(void)", "{", "    return sizeof(struct state);", "}", "",
             "/* Samples first to last through one group of layers, or all (-1). strides: of every layer, and last of "
             "the input, elements between two steps and between two samples. */",
