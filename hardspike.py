@@ -9,11 +9,12 @@ import difflib
 import inspect
 import json
 import os
+import stat
 import sys
 import tempfile
 import typing
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -29,13 +30,20 @@ __all__ = [
     "atomic_path",
     "cache_folder",
     "choice",
+    "few",
+    "file_size",
+    "free_memory",
     "nearest",
     "one_line",
     "print_table",
+    "printable",
     "progress",
+    "read_bytes",
+    "require_memory",
     "run",
     "versions",
     "words",
+    "write_bytes",
 ]
 
 
@@ -82,6 +90,54 @@ def atomic_path(path: str | Path):
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: str | Path, content: bytes | bytearray | memoryview) -> None:
+    """Write `content` through `atomic_path`: for libraries that would crash on a full disk, serialise in memory.
+
+    Raises:
+        HardspikeError: as `atomic_path`; also when the disk is full. The old file is whole.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def file_size(path: str | Path, largest: int, kind: str) -> int:
+    """Bytes of a regular file that is about to be read.
+
+    Args:
+        largest: bytes that a file of this kind may have.
+        kind: what it should be, for the message.
+
+    Raises:
+        HardspikeError: it is missing, no regular file, may not be looked at, or is larger.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError as error:
+        raise HardspikeError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise HardspikeError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give another "
+                             f"{kind}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise HardspikeError(f"{path}: is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no file'}; give a {kind}")
+    if found.st_size > largest:
+        raise HardspikeError(f"{path}: {found.st_size / 1e9:.3g} GB; a {kind} of at most {largest / 1e9:.3g} GB is "
+                             "read")
+    return found.st_size
+
+
+def read_bytes(path: str | Path, largest: int, kind: str) -> bytes:
+    """The content of a file; arguments and errors as `file_size`."""
+    require_memory(file_size(path, largest, kind), f"{path}: reading it", "free some")
+    try:
+        with open(path, "rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise HardspikeError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > largest:  # it has grown meanwhile
+        raise HardspikeError(f"{path}: a {kind} of at most {largest / 1e9:.3g} GB is read")
+    return content
+
+
 def cache_folder() -> Path:
     """$HARDSPIKE_CACHE, or ~/.cache/hardspike. Everything in it can be deleted at any time."""
     return Path(os.environ.get("HARDSPIKE_CACHE") or Path.home() / ".cache" / "hardspike")
@@ -96,6 +152,49 @@ def versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "absent"
     return found
+
+
+# ---------------------------------------------------------------------------------------------- memory
+
+SHARE = 0.8
+"""Of the memory that is free, what one thing may ask for."""
+
+
+def free_memory() -> int:
+    """Bytes that this process can still get: the least of the machine's, its control group's and its own limit's."""
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    for limit, used in (("memory.max", "memory.current"),
+                        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        with suppress(OSError, ValueError):  # "max" is no number: no limit
+            root = Path("/sys/fs/cgroup")
+            found.append(int((root / limit).read_text()) - int((root / used).read_text()))
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # absent on Windows
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            found.append(limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())
+    return max(0, min(found, default=1 << 62))
+
+
+def require_memory(needed: float, what: str, advice: str) -> None:
+    """Refuse, before it is begun, what needs more than `SHARE` of the free memory.
+
+    Args:
+        needed: bytes, as estimated.
+        what: begins the message: the file or the place, and what it holds.
+        advice: the way out.
+
+    Raises:
+        HardspikeError: it needs more.
+    """
+    free = free_memory()
+    if needed > SHARE * free:
+        raise HardspikeError(f"{what} needs about {needed / 1e9:.3g} GB of memory, where {SHARE * free / 1e9:.3g} GB "
+                             f"({SHARE:.0%} of what is free) may be taken; {advice}")
 
 
 # ----------------------------------------------------------------------------------- tables and progress
@@ -147,6 +246,17 @@ def progress(items: Iterable, description: str, **options) -> tqdm:
 def one_line(error: BaseException) -> str:
     """What an exception of somebody else says, in one line; its class where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    r"""`text` with everything that steers a terminal or hides itself escaped (`\x1b`, `\n`, `\u202e`, `\udcff`)."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def few(names: Iterable[str], most: int = 6) -> str:
+    """The first names, shortened, and how many more there are: a list that an error message can hold."""
+    names = [printable(str(name))[:40] for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def words(text: str) -> list[str]:

@@ -1,12 +1,13 @@
 """Spikes that go into a graph: from a file, and checked against the graph's Input."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, require_memory
 from targets.graph import Plan
 from targets.recording import read_npz
 
@@ -49,3 +50,21 @@ def check_spikes(plan: Plan, spikes: Tensor) -> None:
         raise HardspikeError(f"spikes of shape {tuple(spikes.shape)}: there is no time step or no sample in them")
     if spikes.is_floating_point() and not spikes.isfinite().all():
         raise HardspikeError("spikes hold NaN or infinity; clean the data first")
+
+
+def check_memory(plan: Plan, spikes: Tensor, width: int, membrane: bool = False) -> None:
+    """Refuse a run that the memory of this machine does not hold, before it begins.
+
+    Args:
+        width: bytes of a value.
+        membrane: membranes are recorded as well.
+
+    Raises:
+        HardspikeError: as estimated, it needs more than `hardspike.SHARE` of the free memory.
+    """
+    size = {name: math.prod(plan.output_shape[name]) for name in plan.nodes}
+    spiking = sum(size[name] for name in plan.spiking())
+    widest = max(size[name] + sum(size[edge.source] for edge in plan.sources(name)) for name in plan.nodes)
+    steps, batch = spikes.shape[:2]
+    require_memory(steps * batch * (width * widest + spiking * (1 + 8 * membrane)),
+                   f"a run of {steps} steps of {batch} samples", "take fewer samples or steps")
