@@ -1,0 +1,50 @@
+"""What the four commands share: errors, atomic files, plain values, tables and the command line.
+
+It lies below `trainer` and `targets`, which do not know each other, and imports neither. Libraries that take time are
+imported where they are needed: `import hardspike` takes some hundredths of a second.
+"""
+
+from hardspike.command_line import Command, run
+from hardspike.errors import HardspikeError, UsageError, choice, few, nearest, one_line, printable, shown, words
+from hardspike.files import atomic_path, cache_folder, file_size, read_bytes, write_bytes, write_text
+from hardspike.lock import run_lock
+from hardspike.memory import free_memory, require_memory
+from hardspike.plain import parse_json, parse_yaml, read_yaml
+from hardspike.tables import csv_cell, print_table, progress, versions, write_csv
+from hardspike.values import from_values, to_values
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Command",
+    "HardspikeError",
+    "UsageError",
+    "__version__",
+    "atomic_path",
+    "cache_folder",
+    "choice",
+    "csv_cell",
+    "few",
+    "file_size",
+    "free_memory",
+    "from_values",
+    "nearest",
+    "one_line",
+    "parse_json",
+    "parse_yaml",
+    "print_table",
+    "printable",
+    "progress",
+    "read_bytes",
+    "read_yaml",
+    "require_memory",
+    "run",
+    "run_lock",
+    "shown",
+    "to_values",
+    "versions",
+    "words",
+    "write_bytes",
+    "write_csv",
+    "write_text",
+]
