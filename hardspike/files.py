@@ -89,7 +89,7 @@ def file_size(path: str | Path, largest: int, kind: str) -> int:
         raise HardspikeError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give another "
                              f"{kind}") from error
     if not stat.S_ISREG(found.st_mode):
-        raise HardspikeError(f"{path}: is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no file'}; give a {kind}")
+        raise HardspikeError(f"{path}: is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no file')}; give a {kind}")
     if found.st_size > largest:
         raise HardspikeError(f"{path}: {found.st_size / 1e9:.3g} GB; a {kind} of at most {largest / 1e9:.3g} GB is "
                              "read")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError, require_memory
+from hardspike import HardspikeError, few, require_memory
 from targets.graph import Plan
 from targets.recording import read_npz
 
@@ -20,7 +20,7 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
     """
     arrays = read_npz(path)
     if "spikes" not in arrays:
-        raise HardspikeError(f"{path}: has no array 'spikes' (T, B, ...), only {', '.join(arrays) or 'nothing'}")
+        raise HardspikeError(f"{path}: has no array 'spikes' (T, B, ...), only {few(arrays) or 'nothing'}")
     spikes, labels = arrays["spikes"], arrays.get("labels")
     if spikes.dtype.kind not in "biuf":
         raise HardspikeError(f"{path}: 'spikes' is of type {spikes.dtype}; numbers are needed")

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hardspike import HardspikeError, progress
+from hardspike import HardspikeError, one_line, printable, progress, shown
+from targets import hdf5
+from targets.graph.shapes import LARGEST
 from targets.lava.setup import WORKER, required
 from targets.recording import Recording
 
@@ -51,13 +54,15 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
     """
     net = Path(net)
     environment = required(folder)
-    network = read_net(net)
+    content = hdf5.read(net, "network of lava-dl's netx")
+    network = _described(net, content)
     _check(net, network, spikes)
     steps, samples = spikes.shape[:2]
     with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
-        source, result, log = (Path(scratch) / name for name in ("spikes.npy", "layers.npz", "log"))
+        copy, source, result, log = (Path(scratch) / name for name in ("model.net", "spikes.npy", "layers.npz", "log"))
+        hdf5.write(copy, lambda made: _copy(content, made))  # what was looked at, and nothing else
         np.save(source, spikes.cpu().numpy().astype(np.uint8))
-        command = [str(environment.python), str(WORKER), "run", str(net.absolute()), str(source), str(result)]
+        command = [str(environment.python), str(WORKER), "run", str(copy), str(source), str(result)]
         total = steps * samples + len(network.layers)
         with open(log, "w+") as file:
             bar = progress((), f"Lava {net.name}", total=total, unit="step")
@@ -79,27 +84,61 @@ def read_net(path: Path) -> NetFile:
     """Shapes and names of a `.net` file; layers without a name are called by their number.
 
     Raises:
-        HardspikeError: it is missing, no HDF5, or no network description with an input layer.
+        HardspikeError: it is missing, no HDF5 within the limits of `targets.hdf5`, or no network description with an
+            input layer.
     """
-    if not path.is_file():
-        raise HardspikeError(f"{path}: no such file")
+    return _described(path, hdf5.read(path, "network of lava-dl's netx"))
+
+
+def _described(path: Path, content: dict) -> NetFile:
     try:
-        with h5py.File(path, "r") as file:
-            entries = [file["layer"][str(i)] for i in range(len(file["layer"]))]
-            kinds = [entry["type"][()].decode() for entry in entries]
-            if kinds[:1] != ["input"]:
-                raise HardspikeError(f"{path}: its first layer is {kinds[:1] or 'missing'}; a layer of type input, "
-                                     "with its shape, has to come first")
-            shapes = [tuple(map(int, np.atleast_1d(entry["shape"][()]))) if "shape" in entry else ()
-                      for entry in entries]
-            layers = {entry["name"][()].decode() if "name" in entry else str(i): shape
-                      for i, (entry, kind, shape) in enumerate(zip(entries, kinds, shapes, strict=True))
-                      if kind in ("conv", "dense")}
-            readout = tuple(file["readout"][key][()] for key in ("weight", "bias")) if "readout" in file else None
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
-        raise HardspikeError(f"{path}: not a network of lava-dl's netx (HDF5): {' '.join(str(error).split())}; "
-                             "write one with `python -m export lava`") from error
+        entries = [content["layer"][str(i)] for i in range(len(content["layer"]))]
+        kinds = [str(entry["type"]) for entry in entries]
+        shapes = [_shape(path, i, entry["shape"]) if "shape" in entry else () for i, entry in enumerate(entries)]
+        names = [str(entry.get("name", i)) for i, entry in enumerate(entries)]
+        readout = tuple(np.asarray(content["readout"][key], np.float64) for key in ("weight", "bias")) \
+            if "readout" in content else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise HardspikeError(f"{path}: not a network of lava-dl's netx: {printable(one_line(error))[:100]} is wrong or "
+                             "missing; write one with `python -m export lava`") from error
+    if kinds[:1] != ["input"] or not shapes[0]:
+        raise HardspikeError(f"{path}: its first layer is {shown(kinds[0]) if kinds else 'missing'}; a layer of type "
+                             "input, with its shape, has to come first")
+    layers = {name: shape for name, kind, shape in zip(names, kinds, shapes, strict=True) if kind in ("conv", "dense")}
+    if len(layers) < sum(kind in ("conv", "dense") for kind in kinds) or not layers:
+        raise HardspikeError(f"{path}: two layers have one name, or there is none; write it anew with `python -m "
+                             "export lava`")
+    last = math.prod(layers[list(layers)[-1]])
+    if readout and (readout[0].ndim != 2 or readout[0].shape[1] != last or readout[1].shape != readout[0].shape[:1]):
+        raise HardspikeError(f"{path}: readout of weight {readout[0].shape} and bias {readout[1].shape} behind {last} "
+                             "neurons; (out, in) and (out,) are needed")
     return NetFile(shapes[0], layers, readout)
+
+
+def _shape(path: Path, layer: int, value) -> tuple[int, ...]:
+    sizes = np.atleast_1d(value)
+    if sizes.dtype.kind not in "iu" or sizes.ndim != 1 or not 0 < len(sizes) <= 3 or (sizes < 1).any() \
+            or math.prod(map(int, sizes)) > LARGEST:
+        raise HardspikeError(f"{path}: layer {layer} has shape {shown(sizes.tolist())}; one to three whole numbers "
+                             f"above 0, of at most {LARGEST} neurons together, are needed")
+    return tuple(map(int, sizes))
+
+
+def _copy(content: dict, made: BytesIO) -> None:
+    """The file anew, of what was read of it."""
+    def fill(group: h5py.Group, values: dict) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                fill(group.create_group(name), value)
+            elif isinstance(value, str):
+                group[name] = np.bytes_(value.encode())
+            elif value.dtype == object:  # texts
+                group.create_dataset(name, data=value, dtype=h5py.string_dtype())
+            else:
+                group[name] = value
+
+    with h5py.File(made, "w") as file:
+        fill(file, content)
 
 
 def _check(net: Path, network: NetFile, spikes: Tensor) -> None:

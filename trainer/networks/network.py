@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hardspike import UsageError, nearest
+from hardspike import UsageError, nearest, require_memory, shown
 from trainer.layers.norm import batch_norm
 from trainer.layers.sparse import linear
 from trainer.native import hooked
@@ -168,19 +168,35 @@ _MEETING = 1 / math.sqrt(2)
 """tdBN's alpha: two branches of this standard deviation sum to one of the threshold's."""
 
 
-def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int) -> Network:
+LARGEST_NUMBER = 1 << 20
+"""Channels, kernel, stride, padding, neurons of a layer."""
+LARGEST_PICTURE = 1 << 28
+"""Values that a layer gives in one step."""
+MOST_LAYERS = 1000
+
+
+def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int, most: int | None = None) -> Network:
     """The network of `config` for frames of `shape` (C, H, W).
 
+    Args:
+        most: parameters that it may have; without it what memory holds, gradients and the optimizer's state beside.
+
     Raises:
-        UsageError: a layer that cannot be read, or that shrinks the picture to nothing.
+        UsageError: a layer that cannot be read, or that shrinks the picture to nothing; more parameters than `most`.
+        HardspikeError: memory does not hold it.
     """
-    builder = _Builder(config, tuple(shape))
+    builder = _Builder(config, tuple(shape), most)
     words = PRESETS.get(config.layers, config.layers).split("-")
+    if len(words) > MOST_LAYERS:
+        raise UsageError(f"layers: {len(words)} of them; at most {MOST_LAYERS}")
     for index, word in enumerate(words, 1):
         builder.add(str(index), word)
         if min(builder.shape) < 1:
-            raise UsageError(f"layers '{config.layers}': {word} leaves a picture of {builder.shape}; shrink kernels, "
-                             "strides")
+            raise UsageError(f"layers {shown(config.layers)}: {word} leaves a picture of {builder.shape}; shrink "
+                             "kernels, strides")
+        if math.prod(builder.shape) > LARGEST_PICTURE:
+            raise UsageError(f"layers {shown(config.layers)}: {word} gives {builder.shape}, more than "
+                             f"{LARGEST_PICTURE} values a step; take fewer channels, less padding")
     builder.dense("readout", classes)
     if config.readout == "spikes":
         builder.spiking(str(len(words) + 1))
@@ -196,16 +212,22 @@ def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int) -> N
 class _Builder:
     """Layers added one after the other; `shape` is that of the last one's output."""
 
-    def __init__(self, config: NetworkConfig, shape: tuple[int, ...]):
-        self.config, self.shape = config, shape
+    def __init__(self, config: NetworkConfig, shape: tuple[int, ...], most: int | None):
+        self.config, self.shape, self.most = config, shape, most
+        self.parameters = 0
         self.layers: dict[str, nn.Module] = {}
         self.sums: dict[str, tuple[str, ...]] = {}
 
     def add(self, index: str, word: str) -> None:
         """One word of the description."""
+        numbers = re.findall("[0-9]+", word)
+        if not word.isascii() or any(len(number) > 9 or int(number) > LARGEST_NUMBER for number in numbers):
+            raise UsageError(f"layers {shown(self.config.layers)}: cannot take {shown(word)}; numbers go up to "
+                             f"{LARGEST_NUMBER}")
         picture = _CONV.fullmatch(word) or _RESIDUAL.fullmatch(word) or _POOL.fullmatch(word)
         if picture and len(self.shape) != 3:
-            raise UsageError(f"layers '{self.config.layers}': {word} comes after a dense layer; put convolutions first")
+            raise UsageError(f"layers {shown(self.config.layers)}: {word} comes after a dense layer; put convolutions "
+                             "first")
         if picture and 0 in (int(size) for size in picture.groups()[:3] if size and size.isdigit()):
             raise UsageError(f"layer '{word}': channels, kernel, stride and pooling are 1 or more")
         if match := _CONV.fullmatch(word):
@@ -214,8 +236,8 @@ class _Builder:
             self.spiking(index)
         elif match := _RESIDUAL.fullmatch(word):
             if not self.layers:
-                raise UsageError(f"layers '{self.config.layers}': {word} comes first, and its shortcut would add the "
-                                 "frames to a current; put a convolution before it")
+                raise UsageError(f"layers {shown(self.config.layers)}: {word} comes first, and its shortcut would add "
+                                 "the frames to a current; put a convolution before it")
             self.residual(index, int(match[1]), int(match[2] or 1))
         elif match := _POOL.fullmatch(word):
             size = (int(match[2]),) * 2 if match[2] else self.shape[1:]
@@ -225,12 +247,13 @@ class _Builder:
             self.dense(index, int(word))
             self.spiking(index)
         else:
-            raise UsageError(f"layers '{self.config.layers}': cannot read '{word}'{nearest(word, PRESETS)}; "
+            raise UsageError(f"layers {shown(self.config.layers)}: cannot read {shown(word)}{nearest(word, PRESETS)}; "
                              f"presets: {', '.join(PRESETS)}; or layers such as 12c5s2-ap2-128")
 
     def convolution(self, index: str, channels: int, kernel: int, stride: int, padding: int,
                     alpha: float = 1.0) -> None:
         """Convolution and its normalisation."""
+        self.room(f"{channels}c{kernel}", channels * self.shape[0] * kernel**2)
         self.layers[f"conv{index}"] = nn.Conv2d(self.shape[0], channels, kernel, stride, padding,
                                                 bias=self.config.bias and not self.config.batch_norm)
         if self.config.batch_norm:
@@ -241,12 +264,23 @@ class _Builder:
         """Dense layer, and its normalisation where it is no readout."""
         if len(self.shape) == 3:
             self.layers["flatten"] = nn.Flatten()
+        self.room(str(size), size * math.prod(self.shape))
         normalised = self.config.batch_norm and index != "readout"
         name = index if index == "readout" else f"dense{index}"
         self.layers[name] = nn.Linear(math.prod(self.shape), size, bias=self.config.bias and not normalised)
         if normalised:
             self.normalisation(index, nn.BatchNorm1d(size))
         self.shape = (size,)
+
+    def room(self, word: str, parameters: int) -> None:
+        """Refuse a layer of so many parameters before it is made, where there is no room for it."""
+        self.parameters += parameters
+        label = f"layers {shown(self.config.layers)}: up to {word} they have {self.parameters} parameters"
+        if self.most is not None and self.parameters > self.most:
+            raise UsageError(f"{label}, where {self.most} are there; the description is of another network")
+        if self.most is None and self.parameters > LARGEST_NUMBER:
+            require_memory(16 * self.parameters, f"{label}, which with gradients and the optimizer's state",
+                           "take smaller layers")
 
     def residual(self, index: str, channels: int, stride: int) -> None:
         """The basic block of Zheng et al. 2021, fig. 5: currents of two branches add in front of its last neurons.
