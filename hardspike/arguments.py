@@ -20,6 +20,8 @@ __all__ = ["arguments", "docstring"]
 
 _SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Notes?|Examples?):\s*$")
 _NUMBER_BELOW_ZERO = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
+GIVEN = "given"
+"""The parameter that is told which keys of `config` were set, on the command line or in a file; no argument itself."""
 _POSITIONAL = "\0"
 """Before a word that stands behind `--`, which argparse loses where positional words and options are mixed. No word
 of a command line holds it."""
@@ -58,8 +60,8 @@ def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, di
     if {"--help", "-h"} & set(words):
         return _help(function, prog, known, "config" in configs)
     # intermixed: `a.pt --split test b.pt` are two models
-    given, rest = _parser(prog, known, "config" in configs).parse_known_intermixed_args(words)
-    given = vars(given)
+    parsed, rest = _parser(prog, known, "config" in configs).parse_known_intermixed_args(words)
+    given = vars(parsed)
     if rest:
         word = rest[0].partition("=")[0].lstrip("-")
         near = nearest(word, names) if rest[0].startswith("-") else ""
@@ -91,7 +93,7 @@ def _parameters(function: Callable) -> list[inspect.Parameter]:
     """Parameters with their annotations. What the function returns may be a name that only a type checker imports."""
     names = inspect.unwrap(function).__globals__
     return [p.replace(annotation=eval(p.annotation, names)) if isinstance(p.annotation, str) else p
-            for p in inspect.signature(function).parameters.values()]
+            for p in inspect.signature(function).parameters.values() if p.name != GIVEN]
 
 
 def _configs(function: Callable) -> dict[str, type]:
@@ -135,7 +137,7 @@ def _fields(cls: type, base: Any, path: tuple[str, ...], group: str) -> list[_Ar
 
 def _normal(words: list[str], names: list[str]) -> list[str]:
     """`--no-check=x` as `--no_check=x`, `-o` as `--out`, `--seed -1e3` as `--seed=-1e3`: all spellings work."""
-    result = []
+    result: list[str] = []
     for at, word in enumerate(words):
         if word == "--":
             return result + [_POSITIONAL + word for word in words[at + 1:]]
@@ -181,6 +183,7 @@ def _from_files(files: list[str], cls: type | None, options: dict[str, _Argument
             own = [key for key in values if key in options and options[key].path[0] != "config"]
             for key in own:  # options of the command beside its configuration, which --print_config writes, too
                 found[key] = converted(options[key].hint, values.pop(key), f"{file}: {key}")
+            assert cls  # only a command with a configuration takes files of one
             found["config"] = _laid_upon(found.get("config", {}), checked(cls, values, f"{file}: "))
         except HardspikeError as error:
             raise UsageError(str(error)) from error
@@ -207,7 +210,7 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
         raise UsageError(f"argument {where}: expected one argument, and '--' follows")
     try:
         if argument.kind == "several":
-            value = [_converted(argument.hint, word.removeprefix(_POSITIONAL), where) for word in words]
+            value: Any = [_converted(argument.hint, word.removeprefix(_POSITIONAL), where) for word in words]
         else:
             value = True if argument.kind == "flag" else _converted(argument.hint, words.removeprefix(_POSITIONAL),
                                                                     where)
@@ -251,12 +254,20 @@ def _values(function: Callable, configs: dict[str, type], found: dict[str, Any],
         elif p.name in found:
             kwargs[p.name] = found[p.name]
     if not printing:
+        if GIVEN in inspect.signature(function).parameters:
+            kwargs[GIVEN] = frozenset(_dotted(found.get("config", {})))
         return args, kwargs
     import yaml
 
     options = {p.name: kwargs.get(p.name, p.default) for p in _parameters(function)
                if p.name not in configs and p.kind is not p.VAR_POSITIONAL}
     return yaml.safe_dump(to_values(kwargs["config"]) | options, sort_keys=False)
+
+
+def _dotted(values: dict[str, Any]) -> list[str]:
+    """Keys of nested mappings, `network.beta`."""
+    return [key if inner is None else f"{key}.{inner}" for key, value in values.items()
+            for inner in (_dotted(value) if isinstance(value, dict) else [None])]
 
 
 def _help(function: Callable, prog: str, known: list[_Argument], config: bool) -> str:

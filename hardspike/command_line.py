@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hardspike.arguments import arguments, docstring
@@ -19,14 +19,15 @@ Command = Callable | tuple[str, str]
 """A function, or ("module:function", its summary in one line)."""
 
 
-def run(prog: str, commands: dict[str, Command], argv: list[str] | None = None) -> int:
+def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = None) -> int:
     """The command line of one package: parse, call one function, return the exit status.
 
     Each function's docstring is its help, its parameters are its arguments (without default: positional;
     `*names: Path`: one or more; a bool with default False: a flag). A parameter called `config` that is a dataclass
     is flattened into `--key value` options, with `--config FILE` (YAML) under them and `--print_config` beside them;
     dataclasses of other names are flattened alike, without a file: options that several commands share. Values are
-    checked as by `hardspike.from_values`.
+    checked as by `hardspike.from_values`. A parameter called `given` gets the keys of `config` that the caller set, as
+    "network.beta".
 
     A command is a function, or ("module:function", summary): then nothing is imported for the package's own help,
     `--version` and unknown commands, and only that module for the command's. **Rule**: such a module imports no torch
@@ -61,7 +62,7 @@ def run(prog: str, commands: dict[str, Command], argv: list[str] | None = None) 
             return _failed(name, error, interrupts)
 
 
-def _status(name: str, commands: dict[str, Command], words: list[str], interrupts: Interrupts) -> int:
+def _status(name: str, commands: Mapping[str, Command], words: list[str], interrupts: Interrupts) -> int:
     if not words or words[0].startswith("-"):
         return _without_command(name, commands, words)
     command = words[0]
@@ -82,7 +83,7 @@ def _status(name: str, commands: dict[str, Command], words: list[str], interrupt
     return 1 if function(*args, **kwargs) is False else 0
 
 
-def _without_command(name: str, commands: dict[str, Command], words: list[str]) -> int:
+def _without_command(name: str, commands: Mapping[str, Command], words: list[str]) -> int:
     if not words:
         return _refused(name, f"a command is missing; known: {', '.join(commands)}; --help tells more")
     if words[0] in ("-h", "--help"):
@@ -109,7 +110,7 @@ def _function(command: Command) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
-def _help(name: str, commands: dict[str, Command]) -> str:
+def _help(name: str, commands: Mapping[str, Command]) -> str:
     width = min(shutil.get_terminal_size().columns, 120)
     longest = max(map(len, commands))
     lines = [f"usage: {name} COMMAND [options]", "", (sys.modules["__main__"].__doc__ or "").strip(), "", "commands:"]
@@ -126,6 +127,9 @@ def _failed(name: str, error: BaseException, interrupts: Interrupts) -> int:
     if isinstance(error, KeyboardInterrupt) or interrupts.happened:
         stdout_trouble()
         say(f"{name}: interrupted")
+        # An interrupt within exec() of a text, as dataclasses are made, leaves a note that Python itself then ends by
+        # that signal, status or not; the next exec() of a text removes it.
+        exec("")
         return 130
     if os.environ.get("HARDSPIKE_TRACE") == "1":
         traceback.print_exception(error)

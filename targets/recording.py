@@ -47,7 +47,8 @@ class Recording:
         for kind in ("spikes", "membrane"):
             arrays |= {f"{kind}/{name}": values.numpy() for name, values in getattr(self, kind).items()}
         made = io.BytesIO()
-        np.savez_compressed(made, **arrays)
+        # numpy's stubs take any name for `allow_pickle`
+        np.savez_compressed(made, **arrays)  # type: ignore[arg-type]
         write_bytes(path, made.getbuffer())
 
 

@@ -11,7 +11,7 @@ POINTS, COUNT, SMALL = "{:+.1f}", "{:,.0f}", "{:.3g}"
 COLUMNS = {
     "accuracy": {"mode": ("mode", ""), "accuracy %": ("accuracy %", "{:.1f}"), "low %": ("from", "{:.1f}"),
                  "high %": ("to", "{:.1f}"), "change": ("change", POINTS), "lost": ("lost", "{}"), "won": ("won", "{}"),
-                 "p": ("p", "{:.2g}"), "spikes": ("spikes", COUNT)},
+                 "p": ("p", "{:.2g}"), "spikes": ("spikes", COUNT), "epoch": ("epoch", "{}")},
     "membranes": {"layer": ("layer", ""), "neurons": ("neurons", COUNT), "rate surrogate": ("rate, smooth", SMALL),
                   "rate": ("rate, hard", SMALL), "silent %": ("silent %", "{:.1f}"), "near %": ("near %", "{:.1f}"),
                   "beyond %": ("beyond %", "{:.1f}"),

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from hardspike import HardspikeError, one_line, printable, progress, shown
 from targets import hdf5
 from targets.graph.shapes import LARGEST
+from targets.inputs import computable
 from targets.lava.setup import WORKER, required
 from targets.recording import Recording
 
@@ -55,7 +56,7 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
     net = Path(net)
     environment = required(folder)
     content = hdf5.read(net, "network of lava-dl's netx")
-    network = _described(net, content)
+    network, spikes = _described(net, content), computable(spikes)
     _check(net, network, spikes)
     steps, samples = spikes.shape[:2]
     with tempfile.TemporaryDirectory(prefix="hs-") as scratch:

@@ -30,9 +30,9 @@ from hardspike import HardspikeError
 from targets.graph import plan
 from targets.graph.shapes import array
 from targets.inputs import check_spikes
+from targets.limits import Limits
 from targets.loihi import rules
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network, split
-from targets.loihi.limits import Limits
 from targets.nodes import stateless as linear
 from targets.recording import Recording, Transmit
 from targets.reference import run_node
@@ -82,8 +82,9 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     layout = plan(graph, dt)
     network = split(layout)
     rules.require(network, limits)
+    spikes = check_spikes(layout, spikes)
     with _exact_float32() as threads, ThreadPoolExecutor(threads) as pool:
-        largest = _largest(network, spikes, limits)
+        largest = _largest(spikes, limits)
         steps, batch = spikes.shape[:2]
         small = _prove(network, steps, largest)
         result = Recording({}, torch.empty(0))
@@ -103,13 +104,12 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     return result
 
 
-def _largest(network: Network, spikes: Tensor, limits: Limits) -> int:
+def _largest(spikes: Tensor, limits: Limits) -> int:
     """The largest absolute value of the input.
 
     Raises:
-        HardspikeError: the input does not fit the graph, is not made of integers, or is more than the chip takes.
+        HardspikeError: the input is not made of integers, or is more than the chip takes.
     """
-    check_spikes(network.plan, spikes)
     if spikes.is_floating_point() and not torch.equal(spikes, spikes.round()):
         raise HardspikeError(f"{limits.chip} takes whole spikes, the input holds fractions; "
                              "bin the events into counts, or run on 'reference'")
@@ -149,19 +149,26 @@ def _run_part(network: Network, weights: Weights, spikes: Tensor, part: slice, s
 def _exact_float32() -> Iterator[int]:
     """Float32 that rounds no integer, whatever the caller set; gives the number of threads to run parts on.
 
-    NNPACK convolves by Winograd and FFT, a lower "matmul precision" multiplies in bfloat16: both round. A part is
-    a thread's work: inside one operation there is too little to share, and torch's own threads wait for the next one
-    in a busy loop, on the core of a part.
+    NNPACK convolves by Winograd and FFT, a lower precision of oneDNN multiplies in bfloat16: both round. (It is set by
+    operation: `torch.set_float32_matmul_precision` knows nothing of convolutions, and cannot be undone, since it fixes
+    what was left open before.) A part is a thread's work: inside one operation there is too little to share, and
+    torch's own threads wait for the next one in a busy loop, on the core of a part.
     """
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("highest")
+    threads, onednn = torch.get_num_threads(), torch.backends.mkldnn
+    operations = onednn.matmul, onednn.conv  # type: ignore[attr-defined]  # of a class that stands in for the module
+    precisions = [operation.fp32_precision for operation in operations]
     try:
+        torch.set_num_threads(1)
+        for operation in operations:
+            operation.fp32_precision = "ieee"
         with torch.backends.nnpack.flags(enabled=False):
             yield threads
     finally:
         torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
+        for operation, precision in zip(operations, precisions, strict=True):
+            operation.fp32_precision = "none"  # as the backend's, which may be what it was
+            if operation.fp32_precision != precision:
+                operation.fp32_precision = precision
 
 
 def _step(cells: Cells, current: Tensor, spikes: Tensor, membrane: Tensor | None) -> None:

@@ -15,12 +15,11 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError
-from targets.graph import NEURONS, SPIKING, Plan
+from targets.graph import LINEAR, NEURONS, SPIKING, Plan
 from targets.graph.shapes import Shape, array, expand
 from targets.nodes.neurons import delay_steps
 from targets.violation import Violation
 
-LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
 LONGEST_PATH = 64
 """Nodes in a row between two layers."""
 MOST_PATHS = 100
@@ -111,7 +110,8 @@ def _layer(network: Network, name: str, group: int) -> Layer:
         members = [cell, *_reset_loop(network, name, cell), name] if subtracts else members
     decays = _decays(network, cell, shape)
     threshold = node.threshold if isinstance(node, nir.Threshold) else node.v_threshold
-    connections, bias = [], np.zeros(shape)
+    connections: list[Connection] = []
+    bias = np.zeros(shape)
     for edge in plan.sources(cell):
         if edge.source not in members:
             bias = bias + _trace(network, name, edge.source, (), int(edge.delayed), connections)
@@ -175,7 +175,7 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
         raise HardspikeError(f"layer '{name}': the nodes before it branch and meet too often, or are more than "
                              f"{LONGEST_PATH} in a row without a neuron; multiply them into one Linear")
     linear = [step for step in path if isinstance(plan.nodes[step], LINEAR)]
-    bias = 0.0
+    bias: np.ndarray | float = 0.0
     if at in path:
         _problem(network, at, "is in a loop without a neuron", "put a neuron into the loop")
         return bias
@@ -194,9 +194,10 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
         if isinstance(node, nir.Affine | nir.Conv1d | nir.Conv2d):
             values = array(node.bias).astype(np.float64)
             extra = len(plan.output_shape[at]) - 1
-            bias = np.broadcast_to(values.reshape(-1, *(1,) * extra), plan.output_shape[at])
+            whole = np.broadcast_to(values.reshape(-1, *(1,) * extra), plan.output_shape[at])
             for step in path:  # Flatten or Delay
-                bias = bias.reshape(plan.output_shape[step])
+                whole = whole.reshape(plan.output_shape[step])
+            bias = whole
     elif isinstance(node, nir.Delay):
         steps = delay_steps(at, node, plan.input_shape[at], plan.dt)
         if np.ptp(steps) > 0:

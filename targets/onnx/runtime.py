@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hardspike import HardspikeError, one_line, printable
+from targets.inputs import computable
 from targets.onnx.guard import read_model
 from targets.onnx.model import to_onnx
 from targets.recording import Recording
@@ -55,7 +56,7 @@ def _session(model: bytes, label: str) -> onnxruntime.InferenceSession:
 
 def _run(session: onnxruntime.InferenceSession, spikes: Tensor, label: str = "graph") -> Recording:
     """All steps of `spikes`; they are checked against what the model takes."""
-    metadata = session.get_modelmeta().custom_metadata_map
+    metadata, spikes = session.get_modelmeta().custom_metadata_map, computable(spikes)
     _check_input(session, spikes, metadata)
     try:
         return _steps(session, spikes, metadata)
@@ -71,7 +72,7 @@ def _steps(session: onnxruntime.InferenceSession, spikes: Tensor, metadata: dict
     else:
         states = {value.name: np.zeros((batch, *value.shape[1:]), np.float32)
                   for value in session.get_inputs() if value.name != "input"}
-        kept = {name: [] for name in names if not name.endswith(".next")}
+        kept: dict[str, list[np.ndarray]] = {name: [] for name in names if not name.endswith(".next")}
         for frame in frames:
             step = dict(zip(names, session.run(None, {"input": frame, **states}), strict=True))
             states = {name: step[f"{name}.next"] for name in states}

@@ -7,17 +7,22 @@ import pytest
 import torch
 import yaml
 
+from eval import rows as tables
 from eval.__main__ import COMMANDS
-from eval.energy.command import energy, for_weights
+from eval.commands.energy import energy as command
+from eval.commands.operations import operations as count
+from eval.energy.measure import for_weights
 from eval.energy.price_tables import EVIDENCE, FOLDER, TERMS, load_table
 from eval.energy.sana_fe import simulate
-from eval.operations.command import operations
-from export.formats import integers as quantise_file
+from eval.options import Sample, Tables
+from export.commands import quantise
 from export.freeze.freeze import freeze
+from export.options import Output, Quantisation
 from export.passes.lower import lower
 from hardspike import HardspikeError, run
 from targets.graph import read, write
-from targets.loihi.limits import LOIHI1
+from targets.loihi.chips import LOIHI1
+from tests.eval.opened import subjects
 from tests.networks import busy_checkpoint
 from trainer.data import DataConfig
 from trainer.networks import NetworkConfig, build
@@ -29,8 +34,17 @@ TABLES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     busy_checkpoint(folder / "best.pt", DataConfig(steps=4), layers="6c5s3-32", reset="zero")
-    quantise_file.quantise(folder / "best.pt", folder / "int.nir", "loihi1", samples=16, check_samples=16)
+    quantise(folder / "best.pt", Output(folder / "int.nir"), Quantisation("loihi1", samples=16), check_samples=16)
     return folder
+
+
+def energy(*models, samples=8, **options):
+    """The rows that the command shows."""
+    return tables.energy(command(*models, sample=Sample(samples=samples), **options).rows)
+
+
+def operations(*models, samples=8):
+    return [row for run in count(*models, sample=Sample(samples=samples)) for row in tables.operations(run)]
 
 
 def totals(rows):
@@ -97,7 +111,7 @@ def test_integers_priced_as_floats_are_named(models, tmp_path, capfd):
     graph.nodes["dense2"].weight[0, 0] = 255  # 9 bits beside others
     write(graph, tmp_path / "wide.nir")
     table = load_table("horowitz45nm")
-    assert for_weights(tmp_path / "wide.nir", table) is table
+    assert for_weights(subjects(tmp_path / "wide.nir")[0], table) is table
     assert "prices floats" not in capfd.readouterr().out
 
 
@@ -105,7 +119,7 @@ def test_sana_fe_fires_as_loihi1_and_gives_energy_and_time():
     pytest.importorskip("sanafe")
     network = build(NetworkConfig(layers="4c3s2-16", reset="zero", readout="spikes", gain=4.0), (2, 12, 12), 5).eval()
     x = (torch.rand(6, 3, 2, 12, 12) < 0.3).float()
-    found = simulate(lower(freeze(network, (2, 12, 12)), x, LOIHI1)[0], x)
+    found = simulate(lower(freeze(network, (2, 12, 12)), x, LOIHI1.integers)[0], x)
     assert found.spikes > 100 and found.differing == 0
     assert found.steps == 6 + 3 and found.seconds > 0
     assert found.joules["total"] == pytest.approx(sum(found.joules.values()) / 2)
@@ -160,13 +174,13 @@ def test_exponents_without_a_point_are_numbers(tmp_path):
 
 def test_a_table_that_leaves_out_all_that_was_counted_has_no_total(models, tmp_path):
     with pytest.raises(HardspikeError, match=r"ANN, one pass\): table synops_45nm leaves out all .*macs"):
-        energy(models / "best.pt", ann="synops_45nm", samples=8, json=tmp_path / "e.json")
+        energy(models / "best.pt", ann="synops_45nm", samples=8, tables=Tables(tmp_path / "e.json"))
     stored = json.loads((tmp_path / "e.json").read_text())
     assert totals(stored["rows"])["ANN, one pass", "synops_45nm"] is None
 
 
 def test_unreadable_tables_are_refused(tmp_path):
-    for text, message in (("a: [", "not a readable YAML"), ("", "holds no keys"),
+    for text, message in (("a: [", "cannot be read as YAML"), ("", "is empty"),
                           ("price: 1", "did you mean 'prices'"), ("chip: [loihi1]", "chip .* is unknown")):
         (tmp_path / "t.yaml").write_text(text)
         with pytest.raises(HardspikeError, match=message):

@@ -9,7 +9,10 @@ import pytest
 from scipy.stats import ttest_rel
 
 from eval import study as module
-from eval.study import study
+from eval.commands.study import study
+from eval.options import Tables
+from eval.statistics import holm
+from eval.study import StudyRun, compare, read
 from hardspike import HardspikeError, UsageError
 from trainer import checkpoint
 from trainer.config import FitConfig
@@ -27,9 +30,9 @@ variants:
 def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, capsys):
     file = tmp_path / "small.yaml"
     file.write_text(STUDY)
-    rows = study(file, tmp_path / "runs", seeds=2, jobs=2, json=tmp_path / "s.json", csv=tmp_path / "s.csv")
-    assert [row["variant"] for row in rows] == ["BOX", "wide"]
-    assert rows[0]["points"] == 0 and rows[0]["points p"] is None
+    found = study(file, tmp_path / "runs", seeds=2, jobs=2, tables=Tables(tmp_path / "s.json", tmp_path / "s.csv"))
+    assert [row.variant for row in found.variants] == ["BOX", "wide"]
+    assert found.variants[0].points.mean == 0 and found.variants[0].points.p is None
     wide = checkpoint.load(tmp_path / "runs" / "wide" / "1" / "best.pt").config
     assert (wide.seed, wide.a2sg.width, wide.network.reset, wide.network.layers) == (1, 1.0, "zero", "4c5s4-16")
     for row in json.loads((tmp_path / "s.json").read_text())["runs"]:  # each on frames as it was trained on
@@ -38,7 +41,9 @@ def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, capsys):
         found = evaluate(stored.network, data, data.test, hard=True)
         assert (row["accuracy %"], row["spikes"]) == (100 * found.accuracy, sum(found.spikes.values()))
     before = (tmp_path / "runs" / "BOX" / "0" / "best.pt").stat().st_mtime_ns
-    assert study(file, tmp_path / "runs", seeds=2) == rows
+    assert study(file, tmp_path / "runs", seeds=2) == found
+    assert "epoch   1/1" in (tmp_path / "runs" / "BOX" / "0" / "log.txt").read_text()
+    assert "epoch   1/1" not in capsys.readouterr().out
     assert (tmp_path / "runs" / "BOX" / "0" / "best.pt").stat().st_mtime_ns == before
     with pytest.raises(UsageError, match="epochs: 1 -> 2"):
         study(file, tmp_path / "runs", seeds=1, epochs=2)
@@ -76,15 +81,40 @@ def test_an_interrupt_ends_the_processes(tmp_path, monkeypatch):
         module._train_all([FitConfig(out=tmp_path)] * 3, 1)
 
 
-def test_the_test_against_the_first_variant_is_paired():
-    accuracy = {"A": [90.0, 94.0, 98.0], "B": [91.0, 95.5, 98.5]}
-    spikes = {"A": [100.0, 200.0, 300.0], "B": [90.0, 180.0, 270.0]}
-    first, second = module._compare([{"variant": name, "accuracy %": a, "spikes": s} for name in "AB"
-                                     for a, s in zip(accuracy[name], spikes[name], strict=True)])
-    assert first["accuracy % sd"] == pytest.approx(4) and first["points"] == 0
-    assert second["points"] == pytest.approx(1) and second["spikes change %"] == pytest.approx(-10)
-    assert second["points p"] == pytest.approx(ttest_rel(accuracy["B"], accuracy["A"]).pvalue)
-    assert second["points p"] > 0.05 > ttest_rel(np.array([0, 1, 2.1]) + 5, [0, 1, 2]).pvalue
+def test_the_test_against_the_first_variant_is_paired_and_corrected_for_being_several():
+    accuracy = {"A": [90.0, 94.0, 98.0], "B": [91.0, 95.5, 98.5], "C": [90.5, 94.2, 98.0]}
+    spikes = {"A": [100.0, 200.0, 300.0], "B": [90.0, 180.0, 270.0], "C": [101.0, 190.0, 260.0]}
+    first, second, third = compare([StudyRun(name, seed, a, s, 3, 4, 1.0) for name in "ABC"
+                                    for seed, (a, s) in enumerate(zip(accuracy[name], spikes[name], strict=True))])
+    assert first.accuracy_deviation == pytest.approx(4) and first.points.mean == 0 and first.epoch == 3
+    assert second.points.mean == pytest.approx(1) and second.change.mean == pytest.approx(-10)
+    raw = [ttest_rel(of[name], of["A"]).pvalue for name in "BC" for of in (accuracy, spikes)]
+    found = [change for row in (second, third) for change in (row.points, row.change)]
+    assert [change.p for change in found] == pytest.approx(raw)
+    assert [change.p_holm for change in found] == pytest.approx(holm(raw))
+    assert second.points.p_holm > second.points.p > 0.05 > ttest_rel(np.array([0, 1, 2.1]) + 5, [0, 1, 2]).pvalue
+
+
+def test_epochs_scale_every_variants_own(tmp_path):
+    """Variants that are given more epochs to cost the same compute keep doing so."""
+    file = tmp_path / "a.yaml"
+    file.write_text("base: {epochs: 20}\nvariants: {plain: {epochs: 40}, sast: {}, tiny: {epochs: 1}}")
+    assert [variant.epochs for variant in read(file).values()] == [40, 20, 1]
+    assert [variant.epochs for variant in read(file, epochs=5).values()] == [10, 5, 1]
+    assert [variant.epochs for variant in read(file, epochs=40).values()] == [80, 40, 2]
+    file.write_text("variants: {plain: {epochs: 36}, sast: {}}")  # the base is `trainer fit`'s own
+    assert [variant.epochs for variant in read(file, epochs=FitConfig().epochs * 2).values()] == [
+        72, 2 * FitConfig().epochs]
+
+
+def test_values_of_a_study_are_data(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("variants: {A: {class_path: os.system}}")
+    with pytest.raises(HardspikeError, match="class_path"):
+        read(file)
+    file.write_text("variants: !!python/object/apply:os.system [ls]")
+    with pytest.raises(HardspikeError, match="tag"):
+        read(file)
 
 
 @pytest.mark.parametrize(("text", "message"), [
