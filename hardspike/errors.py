@@ -5,11 +5,22 @@ import reprlib
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["HardspikeError", "UsageError", "choice", "few", "nearest", "one_line", "printable", "shown", "words"]
+__all__ = ["HardspikeError", "UsageError", "choice", "few", "nearest", "one_line", "printable", "shortened", "shown",
+           "words"]
+
+
+LONGEST_LINE = 480
+"""Characters of an error."""
 
 
 class HardspikeError(Exception):
-    """What went wrong, where, which limit and what to do, in one line. Exit status 1."""
+    """What went wrong, where, which limit and what to do, in one line. Exit status 1.
+
+    Much of what it says comes out of files: the message is made printable, and short enough to be read.
+    """
+
+    def __init__(self, said: object = ""):
+        super().__init__(shortened(printable(str(said))))
 
 
 class UsageError(HardspikeError):
@@ -35,6 +46,14 @@ def printable(text: str) -> str:
         return text
     return "".join(char if char.isprintable() or unicodedata.category(char) == "Zs"  # spaces of every width
                    else char.encode("unicode_escape").decode() for char in text)
+
+
+def shortened(line: str) -> str:
+    """At most `LONGEST_LINE` characters: of a longer line something is left out of the middle, since what to do stands
+    at its end."""
+    if len(line) <= LONGEST_LINE:
+        return line
+    return f"{line[:LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 + 5:]}"
 
 
 def shown(value: object) -> str:

@@ -64,9 +64,10 @@ def load(path: str | Path) -> Recording:
     odd = [key for key, value in arrays.items() if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8]
     if odd:
         raise HardspikeError(f"{path}: '{printable(odd[0])[:80]}' holds {arrays[odd[0]].dtype}; numbers are needed")
-    parts = {kind: {key.removeprefix(f"{kind}/"): torch.from_numpy(value) for key, value in arrays.items()
-                    if key.startswith(f"{kind}/")} for kind in ("spikes", "membrane")}
-    return Recording(parts["spikes"], torch.from_numpy(arrays["output"]), parts["membrane"])
+    numbers = {key: torch.from_numpy(value.astype(value.dtype.newbyteorder("="))) for key, value in arrays.items()}
+    parts = {kind: {key.removeprefix(f"{kind}/"): value for key, value in numbers.items() if key.startswith(f"{kind}/")}
+             for kind in ("spikes", "membrane")}
+    return Recording(parts["spikes"], numbers["output"], parts["membrane"])
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:

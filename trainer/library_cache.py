@@ -167,7 +167,7 @@ def _verified(path: Path) -> int | None:
                 return None
             descriptors.append(found)
         with open(descriptors[0], "rb", closefd=False) as file:
-            content = file.read(LARGEST)
+            content = file.read(min(LARGEST, os.fstat(descriptors[0]).st_size))
         whole = os.pread(descriptors[1], 100, 0).decode("ascii", "replace").strip()
         if not content or hashlib.sha256(content).hexdigest() != whole:
             return None

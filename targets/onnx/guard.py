@@ -58,15 +58,15 @@ def _check_parts(model: onnx.ModelProto) -> None:
         raise HardspikeError(f"holds {len(graph.node)} operators; at most {MOST_NODES}")
     for node in graph.node:
         if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
-            kind = printable(f"{node.domain} {node.op_type}")[:60].strip()
+            kind = _text(f"{node.domain} {node.op_type}").strip()
             raise HardspikeError(f"operator '{_name(node)}' is {kind}, which no model of ours has; it is not run")
         for attribute in node.attribute:
             numbers = [attribute.i, *attribute.ints]
             if attribute.type not in _PLAIN or max(map(abs, numbers)) > LARGEST_NUMBER:
-                raise HardspikeError(f"operator '{_name(node)}': {printable(attribute.name)[:40]} is no number up to "
+                raise HardspikeError(f"operator '{_name(node)}': {_text(attribute.name)} is no number up to "
                                      f"{LARGEST_NUMBER}")
     for tensor in graph.initializer:
-        label = f"parameter '{printable(tensor.name)[:80]}'"
+        label = f"parameter '{_text(tensor.name)}'"
         if tensor.data_location != onnx.TensorProto.DEFAULT or tensor.external_data:
             raise HardspikeError(f"{label} lies in another file, which is not opened; store it in the model")
         width = _WIDTHS.get(tensor.data_type)
@@ -83,14 +83,14 @@ def _check_ends(graph: onnx.GraphProto, properties: dict[str, str]) -> None:
     missing = [name for name in ("input", *inputs) if name not in inputs] + \
         [name for name in ("output", *(f"{name}.next" for name in states)) if name not in outputs]
     if missing or len(inputs) != len(graph.input) or len(outputs) != len(graph.output):
-        raise HardspikeError(f"its inputs and outputs do not fit each other ({printable(missing[0])[:80]} is missing)"
+        raise HardspikeError(f"its inputs and outputs do not fit each other ({_text(missing[0])} is missing)"
                              if missing else "two of its inputs or outputs have one name")
     for name, kind in (*inputs.items(), *outputs.items()):
         free = 1 if "steps" in properties else 0  # where the batch stands
         sizes = [size for axis, size in enumerate(kind.shape.dim) if axis != free]
         if kind.elem_type != onnx.TensorProto.FLOAT or not all(size.dim_value > 0 for size in sizes) \
                 or not kind.shape.dim:
-            raise HardspikeError(f"'{printable(name)[:80]}' is no float32 of known shape, batch aside")
+            raise HardspikeError(f"'{_text(name)}' is no float32 of known shape, batch aside")
     for key in ("steps", "largest_input"):
         value = properties.get(key)
         if value is not None and not (value.isascii() and value.isdigit() and len(value) < 16 and int(value)):
@@ -108,9 +108,14 @@ def _check_shapes(model: onnx.ModelProto) -> None:
     for value in (*inferred.value_info, *inferred.input, *inferred.output):
         sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
         if math.prod(size or 1 for size in sizes) > LARGEST_VALUE or min(sizes, default=0) < 0:
-            raise HardspikeError(f"'{printable(value.name)[:80]}' is of shape {sizes}; at most {LARGEST_VALUE} "
+            raise HardspikeError(f"'{_text(value.name)}' is of shape {sizes}; at most {LARGEST_VALUE} "
                                  "elements")
 
 
 def _name(node: onnx.NodeProto) -> str:
-    return printable(node.name or node.op_type)[:80]
+    return _text(node.name or node.op_type)
+
+
+def _text(name: str | bytes) -> str:
+    """A name for a message; protobuf gives what is no UTF-8 as bytes."""
+    return printable(name if isinstance(name, str) else repr(name))[:80]
