@@ -7,6 +7,7 @@ within the limits below, or it is refused by the name of what does not fit.
 
 import io
 import math
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -52,9 +53,11 @@ def read(path: str | Path, kind: str) -> dict[str, Any]:
     content = read_bytes(path, LARGEST, kind)
     if not content.startswith(_SIGNATURE):
         raise HardspikeError(f"{path}: not a readable {kind} (HDF5): its first bytes are not HDF5's")
+    if _widths(content) != b"\x08\x08":
+        raise HardspikeError(f"{path}: not a readable {kind} (HDF5): its offsets are not of 8 bytes; write it anew")
     try:
         with h5py.File(h5py.h5f.open_file_image(content)) as file:
-            return _Reader(content).group(file, "", 0)
+            return _Reader(content).group(file["/"].id, "", 0)
     except HardspikeError as error:
         raise HardspikeError(f"{path}: {error}") from error
     except MemoryError as error:
@@ -74,50 +77,63 @@ def write(path: str | Path, fill: Callable[[io.BytesIO], None]) -> None:
     write_bytes(path, made.getbuffer())
 
 
+def _widths(content: bytes) -> bytes:
+    """Bytes of an offset and of a length, from the superblock."""
+    return content[13:15] if content[8:9] in (b"\0", b"\1") else content[9:11]
+
+
 class _Reader:
     """Reads one open file; counts what it has read against the limits."""
 
     def __init__(self, content: bytes):
         self.content = content
         self.objects = self.bytes = self.text = 0
+        self.seen: set[int] = set()
+        self.heaps: dict[int, dict[int, bytes]] = {}
 
-    def group(self, group: h5py.Group, path: str, depth: int) -> dict[str, Any]:
+    def group(self, group: h5py.h5g.GroupID, path: str, depth: int) -> dict[str, Any]:
         """Everything in `group`, which lies at `path`."""
         if depth > DEEPEST:
             raise HardspikeError(f"group '{_short(path)}': lies deeper than {DEEPEST} groups; write the file flat")
+        place = h5py.h5o.get_info(group).addr
+        if place in self.seen:  # a tree of groups that are linked twice doubles with every level, a loop has no end
+            raise HardspikeError(f"group '{_short(path)}': is linked from two places; store it twice")
+        self.seen.add(place)
         found = {}
-        for name in group:
+        for link in group:  # h5py's own objects, which do all this as well, take three times as long
+            name = link.decode("utf8", "surrogateescape")
             place = f"{path}/{name}" if path else name
             self.objects += 1
             if self.objects > MOST_OBJECTS:
                 raise HardspikeError(f"group '{_short(path)}': more than {MOST_OBJECTS} groups and datasets, one that "
                                      "is linked twice counted twice; such a file is not read")
-            found[name] = self.item(group, name, place, depth)
+            found[name] = self.item(group, link, place, depth)
         return found
 
-    def item(self, group: h5py.Group, name: str, place: str, depth: int) -> Any:
+    def item(self, group: h5py.h5g.GroupID, name: bytes, place: str, depth: int) -> Any:
         """What is called `name` in `group`; links are not followed."""
-        if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        if not place.isprintable() or not 0 < len(name) <= LONGEST_NAME:
             raise HardspikeError(f"name '{_short(place)}': is not 1 to {LONGEST_NAME} printable characters; rename it")
-        link = group.id.links.get_info(name.encode()).type
+        link = group.links.get_info(name).type
         if link != h5py.h5l.TYPE_HARD:
             raise HardspikeError(f"'{_short(place)}' is {_LINKS.get(link, 'a link of an unknown kind')}; links are not "
                                  "followed: store the data itself")
-        item = group[name]
-        if isinstance(item, h5py.Group):
+        item = h5py.h5o.open(group, name)
+        if isinstance(item, h5py.h5g.GroupID):
             return self.group(item, place, depth + 1)
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.h5d.DatasetID):
             return self.dataset(item, f"dataset '{_short(place)}'")
         raise HardspikeError(f"'{_short(place)}' is neither a group nor a dataset; remove it")
 
-    def dataset(self, data: h5py.Dataset, label: str) -> Any:
+    def dataset(self, found: h5py.h5d.DatasetID, label: str) -> Any:
         """The values of a dataset that has been looked at."""
-        stored = data.id.get_create_plist()
+        stored = found.get_create_plist()
         # before its shape is asked for: that of a virtual dataset may lie in another file
         if stored.get_layout() == h5py.h5d.VIRTUAL:
             raise HardspikeError(f"{label} is virtual: its values lie in other files, which are not opened; store them")
         if stored.get_external_count():
             raise HardspikeError(f"{label} keeps its values in another file, which is not opened; store them here")
+        data = h5py.Dataset(found)
         if data.shape is None:
             raise HardspikeError(f"{label} is empty (no dataspace); write its value, or leave it out")
         dtype = data.dtype
@@ -178,21 +194,46 @@ class _Reader:
             raise HardspikeError(f"{label}: a chunk cannot be unpacked ({error}); the file is damaged") from error
 
     def texts(self, data: h5py.Dataset, label: str) -> Any:
-        """Text of variable length, some at a time: a thousand elements may share one megabyte of the file."""
-        count = math.prod(data.shape)
+        """Text of variable length, read here: on a damaged heap HDF5 itself goes round for ever.
+
+        Each element is (length: 4 bytes, address of a heap: 8, number of an object in it: 4).
+        """
+        count, offset = math.prod(data.shape), data.id.get_offset()
         if count > MOST_TEXTS:
             raise HardspikeError(f"{label} holds {count} texts; at most {MOST_TEXTS} are read")
-        if data.shape == ():
-            values = data[()]
-            self.count(len(values), label)
-            return self.decoded(values, label)
-        values = np.empty(data.shape, object)
-        rows = max(1, LONGEST_TEXT // max(1, len(self.content) * (count // max(1, data.shape[0]))))
-        for start in range(0, data.shape[0] if count else 0, rows):
-            part = data[start:start + rows]
-            self.count(sum(map(len, part.flat)), label)
-            values[start:start + rows] = part
-        return values
+        if data.chunks or offset is None or data.id.get_storage_size() != 16 * count:
+            if count:
+                raise HardspikeError(f"{label} holds text that does not lie in one piece; write it without chunks")
+            return np.empty(data.shape, object)
+        values = np.empty(count, object)
+        pointers = struct.iter_unpack("<IQI", self.piece(offset, 16 * count, label))
+        for i, (length, address, number) in enumerate(pointers):
+            values[i] = self.heap(address, label).get(number, b"")[:length] if length else b""
+            self.count(len(values[i]), label)
+        return self.decoded(values[0], label) if data.shape == () else values.reshape(data.shape)
+
+    def heap(self, address: int, label: str) -> dict[int, bytes]:
+        """Objects by number of a global heap (HDF5's file format, III.E)."""
+        if address in self.heaps:
+            return self.heaps[address]
+        signature, version, size = struct.unpack("<4sB3xQ", self.piece(address, 16, label))
+        if signature != b"GCOL" or version != 1:
+            raise HardspikeError(f"{label}: its text is not where it says; the file is damaged")
+        found, at, end = self.heaps.setdefault(address, {}), address + 16, address + size
+        while at + 16 <= end:
+            number, length = struct.unpack("<H6xQ", self.piece(at, 16, label))
+            if number == 0:  # what is left is free
+                break
+            found[number] = self.piece(at + 16, length, label)
+            self.count(length, label)
+            at += 16 + (length + 7) // 8 * 8
+        return found
+
+    def piece(self, offset: int, size: int, label: str) -> bytes:
+        """`size` bytes of the file."""
+        if offset + size > len(self.content):
+            raise HardspikeError(f"{label}: lies beyond the end of the file, which is damaged or cut short")
+        return self.content[offset:offset + size]
 
     def count(self, size: int, label: str) -> None:
         self.text += size

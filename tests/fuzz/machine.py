@@ -76,12 +76,10 @@ class Watch:
             return
         if event in _ENDS or (event == "import" and CANARY in str(arguments[0])):
             self.found.append(f"{event} {str(arguments[0])[:100]}")
-        elif event == "open" and isinstance(arguments[0], str | bytes) and CANARY not in str(arguments[0]):
+        elif event == "open" and isinstance(arguments[0], str | bytes):
             path = os.path.realpath(os.fsdecode(arguments[0]))
             if not path.startswith(self.allowed):
                 self.found.append(f"open {path[:100]}")
-        elif event == "open" and CANARY in str(arguments[0]):
-            self.found.append(f"open {CANARY}")
 
     def opened(self) -> str:
         """What has been seen since the last call."""
