@@ -11,7 +11,7 @@ from trainer.data.cache import cached
 from trainer.data.config import DataConfig, check
 from trainer.data.events import encode, to_counts
 from trainer.data.packing import Packed, bits_for, pack, packed_size
-from trainer.data.samples import Data, Sample, Source, Split, stratified_split
+from trainer.data.samples import Data, Sample, Source, Split, fold_split, stratified_split
 from trainer.data.sources import cifar10_dvs, digits, dvs_gesture, nmnist
 
 __all__ = ["SOURCES", "Data", "DataConfig", "Source", "Split", "load"]
@@ -36,10 +36,12 @@ def load(config: DataConfig) -> Data:
     size = config.size or source.sensor
     if size > source.sensor:
         raise UsageError(f"size {size}: must be at most the sensor's {source.sensor} pixels")
-    train, validation = source.train, source.validation
+    train, validation, test = source.train, source.validation, source.test
+    if config.folds:
+        train, test = fold_split([*train, *test], config.folds, config.fold, config.split_seed)
     if validation is None:
         train, validation = stratified_split(train, config.validation, config.split_seed)
-    samples = [*train, *validation, *source.test]
+    samples = [*train, *validation, *test]
     if len(seen := {sample.id: sample for sample in samples}) < len(samples):
         twice = next(sample for sample in samples if seen[sample.id] is not sample)
         raise HardspikeError(f"{twice.file}: {twice.id} is listed twice; the splits must share no sample")
@@ -49,7 +51,7 @@ def load(config: DataConfig) -> Data:
     size = packed_size((config.steps, *shape), bits)
     content = cached(name, (len(samples), size), (pack(frames, bits) for frames in _frames(config, source, samples)))
     splits, begin = [], 0
-    for part in (train, validation, source.test):
+    for part in (train, validation, test):
         labels = torch.tensor([sample.label for sample in part], dtype=torch.int64)
         packed = Packed(content[begin : begin + len(part)], bits, (config.steps, *shape))
         splits.append(Split(packed, labels, [sample.id for sample in part]))
