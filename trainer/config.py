@@ -4,9 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jsonargparse
-
-from hardspike import HardspikeError, UsageError, nearest
+from hardspike import UsageError, from_values, nearest, to_values
 from trainer.data import DataConfig
 from trainer.data.augment import AugmentConfig, check_augment
 from trainer.methods import METHODS
@@ -115,28 +113,16 @@ class FitConfig:
 
 def to_dict(config: FitConfig) -> dict:
     """Nested dict of plain values."""
-    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, Path) else value
+    return to_values(config)
 
 
 def from_dict(values: dict, source: str) -> FitConfig:
     """The configuration that `to_dict` gave; missing keys take their defaults.
 
     Raises:
-        HardspikeError: an unknown key or a value of the wrong type; `source` says where it came from.
+        HardspikeError: an unknown key or a value that does not fit; `source` says where it came from.
     """
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(FitConfig, None)
-    try:
-        parsed = parser.instantiate_classes(parser.parse_object(values))
-    except Exception as error:  # jsonargparse's own error types are many; all mean that the values do not fit
-        raise HardspikeError(f"{source}: {' '.join(str(error).split())}") from error
-    return FitConfig(**{f.name: parsed[f.name] for f in dataclasses.fields(FitConfig)})
+    return from_values(FitConfig, values, source)
 
 
 def differences(one: FitConfig, other: FitConfig) -> list[str]:
