@@ -20,6 +20,8 @@ __all__ = ["arguments", "docstring"]
 
 _SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Notes?|Examples?):\s*$")
 _NUMBER_BELOW_ZERO = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
+GIVEN = "given"
+"""The parameter that is told which keys of `config` were set, on the command line or in a file; no argument itself."""
 _POSITIONAL = "\0"
 """Before a word that stands behind `--`, which argparse loses where positional words and options are mixed. No word
 of a command line holds it."""
@@ -91,7 +93,7 @@ def _parameters(function: Callable) -> list[inspect.Parameter]:
     """Parameters with their annotations. What the function returns may be a name that only a type checker imports."""
     names = inspect.unwrap(function).__globals__
     return [p.replace(annotation=eval(p.annotation, names)) if isinstance(p.annotation, str) else p
-            for p in inspect.signature(function).parameters.values()]
+            for p in inspect.signature(function).parameters.values() if p.name != GIVEN]
 
 
 def _configs(function: Callable) -> dict[str, type]:
@@ -251,12 +253,20 @@ def _values(function: Callable, configs: dict[str, type], found: dict[str, Any],
         elif p.name in found:
             kwargs[p.name] = found[p.name]
     if not printing:
+        if GIVEN in inspect.signature(function).parameters:
+            kwargs[GIVEN] = frozenset(_dotted(found.get("config", {})))
         return args, kwargs
     import yaml
 
     options = {p.name: kwargs.get(p.name, p.default) for p in _parameters(function)
                if p.name not in configs and p.kind is not p.VAR_POSITIONAL}
     return yaml.safe_dump(to_values(kwargs["config"]) | options, sort_keys=False)
+
+
+def _dotted(values: dict[str, Any]) -> list[str]:
+    """Keys of nested mappings, `network.beta`."""
+    return [key if inner is None else f"{key}.{inner}" for key, value in values.items()
+            for inner in (_dotted(value) if isinstance(value, dict) else [None])]
 
 
 def _help(function: Callable, prog: str, known: list[_Argument], config: bool) -> str:

@@ -26,7 +26,8 @@ def run(prog: str, commands: dict[str, Command], argv: list[str] | None = None) 
     `*names: Path`: one or more; a bool with default False: a flag). A parameter called `config` that is a dataclass
     is flattened into `--key value` options, with `--config FILE` (YAML) under them and `--print_config` beside them;
     dataclasses of other names are flattened alike, without a file: options that several commands share. Values are
-    checked as by `hardspike.from_values`.
+    checked as by `hardspike.from_values`. A parameter called `given` gets the keys of `config` that the caller set, as
+    "network.beta".
 
     A command is a function, or ("module:function", summary): then nothing is imported for the package's own help,
     `--version` and unknown commands, and only that module for the command's. **Rule**: such a module imports no torch

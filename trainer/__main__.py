@@ -3,8 +3,9 @@
 import sys
 
 COMMANDS = {
-    "fit": ("trainer.fit:fit", "Train a network and keep the checkpoint with the best hard-spike validation accuracy."),
-    "data": ("trainer.data.spikes_file:write_spikes",
+    "fit": ("trainer.commands:fit",
+            "Train a network and keep the checkpoint with the best hard-spike validation accuracy."),
+    "data": ("trainer.commands:data",
              "Write the frames of one split to a `.npz` file, from which `python -m targets run` takes its input."),
 }
 

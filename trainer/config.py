@@ -4,16 +4,14 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hardspike import UsageError, from_values, nearest, to_values
-from trainer.data import DataConfig
-from trainer.data.augment import AugmentConfig, check_augment
+from hardspike import UsageError, choice, from_values, to_values
+from trainer.data.config import AugmentConfig, DataConfig, check_augment
 from trainer.methods import METHODS
 from trainer.methods.a2sg import A2sgConfig
 from trainer.methods.sast import SastConfig
-from trainer.networks import NetworkConfig
-from trainer.neurons.spikes import Surrogate
+from trainer.networks.config import NetworkConfig
 
-DEVICES = (None, "cpu", "cuda")
+DEVICES = ("cpu", "cuda")
 PRECISIONS = ("float32", "bf16")
 LARGEST = 3.4e38
 """Where float32 ends."""
@@ -71,22 +69,19 @@ class FitConfig:
     threads: int | None = None
     diagnose: int = 0
     data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(
-        shift=1.5, rotation=5, scale=0.05, shear=0.05, drop=0.1, jitter=0))
-    network: NetworkConfig = field(
-        default_factory=lambda: NetworkConfig(batch_norm=True, surrogate=Surrogate("sigmoid")))
+    # Each section has its own class's defaults: what a file leaves out is what a Python caller leaves out.
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    # One field for each of METHODS' options. They stand here by name, and are not made from the table, so that editors
+    # and type checkers know them; a method without options needs none.
     sast: SastConfig = field(default_factory=SastConfig)
     a2sg: A2sgConfig = field(default_factory=A2sgConfig)
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise UsageError(f"method '{self.method}' is unknown{nearest(self.method, METHODS)}; "
-                             f"known: {', '.join(METHODS)}")
-        for key, known in (("device", DEVICES), ("precision", PRECISIONS)):
-            value = getattr(self, key)
-            if value not in known:
-                raise UsageError(f"{key} '{value}' is unknown{nearest(value, filter(None, known))}; known: "
-                                 f"{', '.join(filter(None, known))}")
+        choice("method", self.method, METHODS)
+        choice("precision", self.precision, PRECISIONS)
+        if self.device is not None:
+            choice("device", self.device, DEVICES)
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:
                 raise UsageError(f"{key} {getattr(self, key)}: must be 1 or more")
@@ -125,10 +120,16 @@ def from_dict(values: dict, source: str) -> FitConfig:
     return from_values(FitConfig, values, source)
 
 
-def differences(one: FitConfig, other: FitConfig) -> list[str]:
-    """`key: a -> b` for every value that differs; where the results and the recordings lie is no difference."""
+def changes(one: FitConfig, other: FitConfig) -> dict[str, tuple]:
+    """Key such as "network.beta" -> its two values, where they differ; where the results and the recordings lie is no
+    difference."""
     a, b = _flat(to_dict(one)), _flat(to_dict(other))
-    return [f"{key}: {a[key]} -> {b[key]}" for key in a if a[key] != b[key] and key not in ("out", "data.path")]
+    return {key: (a[key], b[key]) for key in a if a[key] != b[key] and key not in ("out", "data.path")}
+
+
+def differences(one: FitConfig, other: FitConfig) -> list[str]:
+    """`changes` in words, `key: a -> b` each."""
+    return [f"{key}: {a} -> {b}" for key, (a, b) in changes(one, other).items()]
 
 
 def _flat(values: dict, prefix: str = "") -> dict:

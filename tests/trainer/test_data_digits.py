@@ -102,14 +102,14 @@ def test_an_impossible_value_is_refused(options, message):
 
 
 def test_spikes_file(digits, tmp_path):
-    content = np.load(write_spikes("digits", out=tmp_path / "s.npz", samples=5))
+    content = np.load(write_spikes(DataConfig(), out=tmp_path / "s.npz", samples=5))
     assert content["spikes"].shape == (10, 5, 2, 34, 34) and content["spikes"].dtype == np.uint8
     rows = [digits.test.ids.index(name) for name in content["ids"]]
     np.testing.assert_array_equal(content["spikes"], digits.test.frames[rows].transpose(0, 1).numpy())
     assert content["labels"].tolist() == digits.test.labels[rows].tolist()
 
 
-@pytest.mark.parametrize("options", [{"split": "tests"}, {"out": "s.npy"}, {"samples": 0}, {"samples": 361}])
+@pytest.mark.parametrize("options", [{"split": "tests"}, {"out": "s.npy"}, {"samples": -1}, {"samples": 361}])
 def test_spikes_file_refuses(digits, tmp_path, options):
     with pytest.raises(UsageError):
-        write_spikes("digits", **{"out": tmp_path / "s.npz", **options})
+        write_spikes(DataConfig(), **{"out": tmp_path / "s.npz", **options})

@@ -5,7 +5,7 @@ import pytest
 
 from hardspike import HardspikeError
 from trainer.data.events import EVENT, encode, to_counts
-from trainer.data.readers.tonic_files import read_five_bytes
+from trainer.data.readers.five_bytes import read_five_bytes
 
 # t us, x, y, p: two events of one pixel in bin 0, one on each side of a bin's edge, one beyond the window.
 RECORDING = [(0, 0, 0, 1), (99_999, 0, 0, 1), (100_000, 1, 0, 0), (150_000, 3, 2, 1), (300_000, 2, 2, 1)]

@@ -63,7 +63,8 @@ def test_windows_of_one_gesture_stay_on_one_side(release):
     ("user01_led_labels.csv", b"kind,begin\n1,2\n", "class, startTime_usec, endTime_usec"),
     ("user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n1,2,x\n", "'x' is not a whole number"),
     ("user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n12,100000,104000\n", "gesture 11"),
-    ("user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n1,1,9000\n1,900000,903000\n", "cut short"),
+    ("user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n1,1,9000\n2,100000,103000\n2,110000,113000\n"
+     b"1,900000,903000\n", "cut short"),
     ("trials_to_test.txt", b"user01_led.aedat\n", "listed twice"),
     ("trials_to_test.txt", b"user09_led.aedat\n", "user09_led_labels.csv: cannot be read"),
     ("trials_to_train.txt", b"\xff\xfe", "cannot be read"),

@@ -77,9 +77,10 @@ def test_two_processes_reach_the_weights_of_one(tmp_path):
 def test_an_error_in_one_process_ends_all(tmp_path):
     done = torchrun(tmp_path, """
 from trainer import distributed, fit
+from trainer.run import Run
 from trainer.config import FitConfig
-loss = fit._Run.loss
-fit._Run.loss = lambda *a, **k: 1 / 0 if distributed.rank() == 1 else loss(*a, **k)
+loss = Run.loss
+Run.loss = lambda *a, **k: 1 / 0 if distributed.rank() == 1 else loss(*a, **k)
 fit.fit(FitConfig(out=folder / "run", device="cpu"))
 """)
     assert done.returncode != 0 and "ZeroDivisionError" in done.stderr

@@ -16,10 +16,11 @@ from trainer.__main__ import COMMANDS
 from trainer.analysis import theory
 from trainer.config import FitConfig, from_dict, to_dict
 from trainer.data import DataConfig
-from trainer.fit import fit, is_best
-from trainer.methods import METHODS, plain, sast
+from trainer.fit import fit
+from trainer.methods import METHODS, State, plain, sast
 from trainer.networks import NetworkConfig, build
 from trainer.neurons.spikes import Surrogate
+from trainer.run import is_best
 
 
 @pytest.fixture
@@ -35,9 +36,9 @@ def test_resumed_run_reaches_the_same_weights(small, tmp_path, options):
     whole = fit(config)
     broken = replace(config, out=tmp_path / "broken")
     # the process dies in epoch 3, after the second save
-    script = (f"import trainer.fit as f, pickle, os\nepoch = f._Run.epoch\n"
-              f"f._Run.epoch = lambda self, e: os._exit(9) if e == 3 else epoch(self, e)\n"
-              f"f.fit(pickle.loads({pickle.dumps(broken)!r}))")
+    script = (f"import trainer.run as r, pickle, os\nepoch = r.Run.epoch\n"
+              f"r.Run.epoch = lambda self, e: os._exit(9) if e == 3 else epoch(self, e)\n"
+              f"from trainer.fit import fit\nfit(pickle.loads({pickle.dumps(broken)!r}))")
     assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 9
     assert checkpoint.load(broken.out / "last.pt").epoch == 2
     fit(broken, resume=True)
@@ -164,8 +165,8 @@ def test_the_kept_epoch_is_the_latest_that_the_validation_part_cannot_tell_from_
 @pytest.mark.parametrize(("lr", "message"), [
     (1e30, "loss became "), (3e38, "the optimizer's step failed .value cannot be converted")])
 def test_divergence_is_named(small, lr, message):
-    with pytest.raises(HardspikeError, match=rf"{message}.* in epoch 1; the run diverged: lower lr, gain or rho$"):
-        fit(replace(small, lr=lr, method="surrogate", network=NetworkConfig(layers="4c5s4-16")))
+    with pytest.raises(HardspikeError, match=rf"{message}.* in epoch 1; the run diverged: lower lr or network.gain$"):
+        fit(replace(small, lr=lr, method="surrogate", network=NetworkConfig(layers="4c5s4-16", batch_norm=False)))
 
 
 # ------------------------------------------------------------------------------------------------ methods
@@ -189,30 +190,30 @@ def _quadratic():
 def test_sast_takes_the_gradient_at_the_ascended_weights(second_batch):
     network, loss, known = _quadratic()
     config = FitConfig(sast=sast.SastConfig(rho=0.3, second_batch=second_batch))
-    state, w = {}, network.weight.detach()[0].clone()
+    state, w = sast.SastState(), network.weight.detach()[0].clone()
     sast.gradient(network, loss, 0, lambda: 1, config, state)
     ascent = known(w, 1 if second_batch == "independent" else 0)
     torch.testing.assert_close(network.weight.grad[0], known(w + 0.3 * ascent / ascent.norm(), 0))
-    assert torch.equal(network.weight[0], w) and state["gradient_evaluations"] == 2
+    assert torch.equal(network.weight[0], w) and state.gradient_evaluations == 2
 
 
 def test_sast_variants():
     network, loss, known = _quadratic()
     w = network.weight.detach()[0].clone()
     every = FitConfig(sast=sast.SastConfig(rho=0.3, every=3))
-    state = {}
+    state = sast.SastState()
     for _ in range(6):
         sast.gradient(network, loss, 0, lambda: 1, every, state)
-    assert state["gradient_evaluations"] == 6 + 2
+    assert state.gradient_evaluations == 6 + 2
     torch.testing.assert_close(network.weight.grad[0], known(w, 0))  # the sixth step is a plain one
 
     momentum = FitConfig(sast=sast.SastConfig(rho=0.3, ascent="momentum"))
-    state = {}
+    state = sast.SastState()
     sast.gradient(network, loss, 0, lambda: 1, momentum, state)
     sast.gradient(network, loss, 0, lambda: 1, momentum, state)
     g = known(w, 0)  # the first step has no direction yet; the second ascends along it
     torch.testing.assert_close(network.weight.grad[0], known(w + 0.3 * g / g.norm(), 0))
-    assert state["gradient_evaluations"] == 2
+    assert state.gradient_evaluations == 2
 
     eps, = sast.perturbation([w], [g], 0.3, adaptive=True)
     scale = w.abs() + 0.01
@@ -225,8 +226,8 @@ def test_ascent_leaves_batch_statistics_alone():
     twin.load_state_dict(network.state_dict())
     x = torch.randn(2, 8, 3)
     config = FitConfig(sast=sast.SastConfig(rho=0.0))
-    sast.gradient(network, lambda b: network(x[b]).square().mean(), 0, lambda: 1, config, {})
-    plain.gradient(twin, lambda b: twin(x[b]).square().mean(), 0, lambda: 1, config, {})
+    sast.gradient(network, lambda b: network(x[b]).square().mean(), 0, lambda: 1, config, sast.SastState())
+    plain.gradient(twin, lambda b: twin(x[b]).square().mean(), 0, lambda: 1, config, State())
     torch.testing.assert_close(network[1].running_mean, twin[1].running_mean)
     torch.testing.assert_close(network[0].weight.grad, twin[0].weight.grad)
 
@@ -236,7 +237,7 @@ def test_ascent_leaves_batch_statistics_alone():
 
 def test_theory_report():
     """q of SAST eq. 19 at lambda 0.9, theta 1, alpha 2 (slope 1): loose 1.9, tight 0.9."""
-    config = NetworkConfig(layers="4c5s4-16", beta=0.9, surrogate=Surrogate("arctan", 1.0))
+    config = NetworkConfig(layers="4c5s4-16", beta=0.9, batch_norm=False, surrogate=Surrogate("arctan", 1.0))
     found = theory.report(build(config, (2, 34, 34), 10), hard=False)
     assert (found["q_loose"], found["q_tight"]) == pytest.approx((1.9, 0.9))
     assert not found["theory_aligned"] and found["why_not"] == "loose q = 1.9 >= 1"

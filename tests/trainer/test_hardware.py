@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-import trainer.fit
+import trainer.run
 from hardspike import HardspikeError
 from trainer import checkpoint, hardware
 from trainer.config import FitConfig
@@ -30,9 +30,9 @@ def test_bf16_is_near_float32_and_resumes_to_the_same_weights(small, capsys, mon
     assert "bf16 on the first minibatch: loss" in capsys.readouterr().out
     assert whole.history[0]["train_loss"] == pytest.approx(exact["train_loss"], rel=0.02)
     assert whole.history[0]["train_loss"] != exact["train_loss"]
-    epoch = trainer.fit._Run.epoch
+    epoch = trainer.run.Run.epoch
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(trainer.fit._Run, "epoch", lambda run, number: epoch(run, number) if number < 2 else 1 / 0)
+        patch.setattr(trainer.run.Run, "epoch", lambda run, number: epoch(run, number) if number < 2 else 1 / 0)
         fit(small("broken", **options))
     one, two = (checkpoint.load(run.folder / "last.pt").training["network"]
                 for run in (whole, fit(small("broken", **options), resume=True)))
@@ -54,8 +54,8 @@ def test_channels_last_and_minibatches_made_ahead_change_nothing_but_the_speed(s
     plain = fit(small("plain")).history[0]
     last = fit(small("last", channels_last=True)).history[0]
     assert last["train_loss"] == pytest.approx(plain["train_loss"], rel=2e-3)
-    streams = trainer.fit._Run._streams
-    monkeypatch.setattr(trainer.fit._Run, "_streams",
+    streams = trainer.run.Run._streams
+    monkeypatch.setattr(trainer.run.Run, "_streams",
                         lambda run, epoch: [hardware.made_ahead(stream) for stream in streams(run, epoch)])
     ahead = fit(small("ahead")).history[0]
     assert {**ahead, "train_seconds": 0} == {**plain, "train_seconds": 0}

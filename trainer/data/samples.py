@@ -11,7 +11,7 @@ from torch import Tensor
 from hardspike import HardspikeError
 from trainer.data.packing import Packed, unpack
 
-__all__ = ["UNKNOWN", "Data", "Sample", "Source", "Split", "fold_split", "stratified_split"]
+__all__ = ["UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "fold_split", "stratified_split"]
 
 UNKNOWN = -1
 """Label of a recording whose class nobody gave."""
@@ -49,6 +49,7 @@ class Source:
         test: test samples
         validation: validation samples; None to draw them out of `train`
         version: changes when the same samples would read differently
+        missing: "train" or "test", where the recordings hold no such part -> what was expected and where
     """
 
     read: Callable[[Sample], np.ndarray]
@@ -59,6 +60,7 @@ class Source:
     test: list[Sample]
     validation: list[Sample] | None = None
     version: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,6 +97,21 @@ class Split:
             return self
         index = torch.linspace(0, len(self) - 1, count).round().long()
         return Split(self.at(index), self.labels[index], [self.ids[i] for i in index])
+
+
+class MissingSplit(Split):
+    """Stands for a split of which there are no recordings: whatever is asked of it, a HardspikeError says why."""
+
+    def __init__(self, reason: str):
+        self._reason = reason
+
+    def __getattr__(self, name: str):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise HardspikeError(self._reason)
+
+    def __repr__(self) -> str:
+        return f"MissingSplit({self._reason!r})"
 
 
 @dataclass

@@ -1,15 +1,15 @@
 """SAST: sharpness-aware training of the smooth network (SAST alg. 1), and the variants its Table III asks for."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from hardspike import UsageError, nearest
-from trainer import distributed
+from hardspike import UsageError, choice
 from trainer.methods import plain
+from trainer.methods.method import Method, State
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CHOICES = {"second_batch": ("independent", "reused", "previous"), "ascent": ("gradient", "momentum")}
 _MOMENTUM = 0.9
@@ -38,19 +38,19 @@ class SastConfig:
 
     def __post_init__(self):
         for key, known in _CHOICES.items():
-            value = getattr(self, key)
-            if value not in known:
-                raise UsageError(f"{key} '{value}' is unknown{nearest(value, known)}; known: {', '.join(known)}")
+            choice(key, getattr(self, key), known)
         if not 0 <= self.rho < float("inf"):
             raise UsageError(f"rho {self.rho}: a radius is >= 0 and finite")
         if self.every < 1:
             raise UsageError(f"every {self.every}: must be 1 (each step) or more")
 
 
-def perturbation(weights: Sequence[Tensor], direction: Sequence[Tensor], rho: float,
-                 adaptive: bool) -> Sequence[Tensor]:
+def perturbation(weights: Sequence["Tensor"], direction: Sequence["Tensor"], rho: float,
+                 adaptive: bool) -> Sequence["Tensor"]:
     """eps = rho * g / ||g||_2 over all weights together (SAST alg. 1); with `adaptive`, ASAM's
     eps = rho * W^2 g / ||W g||_2, W = |w| + 0.01 (Kwon et al. 2021, eq. 5)."""
+    import torch
+
     if adaptive:
         scales = [weight.detach().abs() + 0.01 for weight in weights]
         direction = torch._foreach_mul(scales, direction)
@@ -61,49 +61,44 @@ def perturbation(weights: Sequence[Tensor], direction: Sequence[Tensor], rho: fl
     return torch._foreach_mul(direction, factor)
 
 
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """BatchNorm's running statistics stay as they are: they belong to the weights of the descent pass."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before = [m.momentum for m in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
+@dataclass
+class SastState(State):
+    """Between the steps of SAST.
+
+    Args:
+        step: number of the last step, from 0 over the whole run.
+        direction: ascent momentum: the running mean of past gradients, one a weight.
+        previous: second_batch previous: the minibatch of the step before, in the same epoch.
+    """
+
+    step: int = -1
+    direction: list["Tensor"] | None = None
+    previous: "tuple[Tensor, Tensor] | None" = None
 
 
-def gradient(network, loss, batch, draw, config, state) -> Tensor:
+def gradient(network, loss, batch, draw, config, state: SastState) -> "Tensor":
     """Leave the gradient at w + eps in `.grad`, with w itself restored bit for bit.
 
     eps comes from a minibatch of its own (`draw()`), the update from `batch`; every pass starts from resting neurons,
-    since a network call holds no state. See `trainer.methods.Method`.
+    since a network call holds no state. See `trainer.methods.method.Method`.
     """
+    import torch
+
     options: SastConfig = config.sast
     weights = [p for p in network.parameters() if p.requires_grad]
-    step = state["step"] = state.get("step", -1) + 1
+    state.step += 1
     momentum = options.ascent == "momentum"
-    # on the CPU after a resume
-    mean = [m.to(w.device) for m, w in zip(state["direction"], weights, strict=True)] if "direction" in state else None
-    if step % options.every:
+    mean = None
+    if state.direction is not None:  # on the CPU after a resume
+        mean = [m.to(w.device) for m, w in zip(state.direction, weights, strict=True)]
+    if state.step % options.every:
         direction = None
     elif momentum:
         direction = mean
     else:
-        if options.second_batch == "reused":
-            other = batch
-        elif options.second_batch == "previous" and "previous" in state:
-            other = state["previous"]
-        else:
-            other = draw()
-        with frozen_statistics(network):
-            direction = torch.autograd.grad(loss(other), weights)
-        distributed.average(direction)
-        state["gradient_evaluations"] = state.get("gradient_evaluations", 0) + 1
+        direction = _ascent(network, loss, batch, draw, options, state)
     if options.second_batch == "previous":
-        state["previous"] = batch
+        state.previous = batch
 
     before = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
@@ -114,5 +109,34 @@ def gradient(network, loss, batch, draw, config, state) -> Tensor:
         torch._foreach_copy_(weights, before)
         if momentum:
             mean = mean or [torch.zeros_like(weight) for weight in weights]
-            state["direction"] = [_MOMENTUM * m + (1 - _MOMENTUM) * w.grad for m, w in zip(mean, weights, strict=True)]
+            state.direction = [_MOMENTUM * m + (1 - _MOMENTUM) * w.grad for m, w in zip(mean, weights, strict=True)]
     return value
+
+
+def _ascent(network, loss, batch, draw, options: SastConfig, state: SastState) -> Sequence["Tensor"]:
+    """The gradient on the minibatch that the ascent direction comes from."""
+    import torch
+
+    from trainer import distributed
+    from trainer.layers.norm import frozen_statistics
+
+    if options.second_batch == "reused":
+        other = batch
+    elif options.second_batch == "previous" and state.previous is not None:
+        other = state.previous
+    else:
+        other = draw()
+    with frozen_statistics(network):
+        direction = torch.autograd.grad(loss(other), [p for p in network.parameters() if p.requires_grad])
+    distributed.average(direction)
+    state.gradient_evaluations += 1
+    return direction
+
+
+def end(state: SastState, config) -> None:
+    """An epoch's last minibatch is not kept for the next epoch."""
+    state.previous = None
+
+
+SAST = Method("smooth forward, sharpness-aware step (SAST alg. 1)", hard=False, gradient=gradient, state=SastState,
+              options=SastConfig, end=end, lower=("lr", "network.gain", "sast.rho"))
