@@ -14,7 +14,7 @@ from trainer.analysis.spectral import blocks, operator_norm
 from trainer.networks import NetworkConfig, build
 from trainer.neurons.spikes import SURROGATES, Surrogate
 
-SMALL = {"layers": "3c5s4-ap2-4c3-6", "gain": 2.0}
+SMALL = {"layers": "3c5s4-ap2-4c3-6", "gain": 2.0, "batch_norm": False}
 LABELS = torch.tensor([1, 0, 3, 3, 9])
 
 
@@ -174,7 +174,7 @@ def test_bounds_hold_and_no_other_network_gets_any():
 
 def test_bounds_are_met_by_a_network_that_reaches_them():
     """One neuron, one weight, one step: the input's Lipschitz constant is exact at the threshold."""
-    network = build(NetworkConfig(layers="1", beta=0.5), (1, 1, 1), 2).double()
+    network = build(NetworkConfig(layers="1", beta=0.5, batch_norm=False), (1, 1, 1), 2).double()
     with torch.no_grad():
         network.layers["dense1"].weight.fill_(2.0)
         network.layers["dense1"].bias.fill_(-1.0)

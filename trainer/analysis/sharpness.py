@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from trainer.analysis.theory import contraction
 from trainer.networks import Network
 
 CHUNK = 64
 """Recordings that run at once."""
+LENGTH = 0.01
+"""||d|| of the secants that a run logs."""
 
 
 def double(network: Network) -> Network:
@@ -100,7 +103,7 @@ def sam_gaps(network: Network, frames: Tensor, labels: Tensor, radii: Sequence[f
 
     for radius in radii:
         rows.append({"radius": radius, "gap": gap(unit, radius), "first_order": radius * norm.item(),
-                     "random": sum(gap(other, radius) for other in others) / directions})
+                     "random": sum(gap(other, radius) for other in others) / max(directions, 1)})
     return rows
 
 
@@ -185,3 +188,24 @@ def examples(network: Network, frames: Tensor, labels: Tensor) -> Examples:
         rows.append([(error @ by_weights).norm(), (error @ by_input).norm(), torch.linalg.matrix_norm(by_input, 2),
                      torch.linalg.svdvals(by_weights)[-1].square()])
     return Examples(*torch.tensor(rows, dtype=torch.float64).T)
+
+
+def logged(network: Network, frames: Tensor, labels: Tensor, rho: float) -> dict[str, float]:
+    """What the history of a run gets of sharpness: a few numbers of the network as it is in training.
+
+    Args:
+        frames, labels: (T, B, C, H, W) and (B,), without augmentation.
+        rho: radius of the SAM gap.
+
+    Returns:
+        q_loose, q_tight: contraction at this epoch's slope and leaks (SAST eqs. 19, 20).
+        sam_gap: L(w + eps) - L(w) at rho, in nats.
+        secant_random, secant_gradient: eq. 37 along one random vector and along the gradient, at a hundredth of a unit.
+    """
+    copied = double(network)
+    loose, tight = (max(column) for column in zip(*map(contraction, network.neurons().values()), strict=True))
+    frames = frames.double()
+    gap, = sam_gaps(copied, frames, labels, [rho], directions=0)
+    row, = secants(copied, frames, labels, [LENGTH], directions=1)
+    return {"q_loose": loose, "q_tight": tight, "sam_gap": gap["gap"], "secant_random": row["random"][0],
+            "secant_gradient": row["gradient"]}
