@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Frames, the Lava environment and downloads stay beside the project
 export HARDSPIKE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo report test lava bench clean
+.PHONY: demo report test lava bench clean distclean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hardspike needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -29,6 +29,7 @@ report: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
 # The real Lava simulator: set up, a trained network on 100 recordings, then 50 random networks. About ten minutes.
@@ -53,5 +54,10 @@ bench: $(STAMP)
 	$(BIN)/python -m targets setup lava
 	$(BIN)/python -m benchmarks.simulator
 
+# What the other rules make again. Trained networks (runs/) and downloads (.cache/) took time: they stay.
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# All that is not in the repository, trained networks and downloads included
+distclean: clean
+	rm -rf runs .cache

@@ -9,7 +9,7 @@ class Quantisation:
     """How a float graph becomes one of integers.
 
     Args:
-        target: loihi1 (reset to zero only) or loihi2
+        target: a chip that takes integers; `python -m targets list` names them
         bits: of a weight, 2 to 8
         scale: searched (on training recordings, by the spikes that differ) or max_abs (the largest weight fills the
             range)

@@ -127,6 +127,9 @@ def _failed(name: str, error: BaseException, interrupts: Interrupts) -> int:
     if isinstance(error, KeyboardInterrupt) or interrupts.happened:
         stdout_trouble()
         say(f"{name}: interrupted")
+        # An interrupt within exec() of a text, as dataclasses are made, leaves a note that Python itself then ends by
+        # that signal, status or not; the next exec() of a text removes it.
+        exec("")
         return 130
     if os.environ.get("HARDSPIKE_TRACE") == "1":
         traceback.print_exception(error)

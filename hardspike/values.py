@@ -45,16 +45,16 @@ def from_values(cls: type[T], values: Any, origin: str, base: T | None = None) -
         raise HardspikeError(f"{origin}: {error}") from error
 
 
-def to_values(config: Any) -> dict[str, Any]:
-    """The mapping that `from_values` takes: paths as text, tuples as lists."""
-    def plain(value):
-        if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(inner) for inner in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return plain(dataclasses.asdict(config))
+def to_values(config: Any) -> Any:
+    """The mapping that `from_values` takes: nested dataclasses as mappings, paths as text, tuples as lists."""
+    if dataclasses.is_dataclass(config):
+        return {field.name: to_values(getattr(config, field.name)) for field in dataclasses.fields(config)
+                if field.init}
+    if isinstance(config, dict):
+        return {key: to_values(inner) for key, inner in config.items()}
+    if isinstance(config, list | tuple):
+        return [to_values(inner) for inner in config]
+    return str(config) if isinstance(config, Path) else config
 
 
 def keys(cls: type, prefix: str = "") -> list[str]:

@@ -4,8 +4,8 @@ import nir
 
 from hardspike import HardspikeError, UsageError, nearest
 from targets import metadata
+from targets.limits import Limits
 from targets.loihi.chips import LOIHI1, LOIHI2
-from targets.loihi.limits import Limits
 from targets.target import Target
 
 CHIPS: dict[str, Target] = {chip.name: chip for chip in (LOIHI1, LOIHI2)}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import nir
     from torch import Tensor
 
-    from targets.loihi.limits import Limits
+    from targets.limits import Limits
     from targets.loihi.mapping import Mapping
     from targets.recording import Recording
     from targets.target import Target
@@ -170,10 +170,11 @@ def _limits(target: str) -> Limits:
     Raises:
         UsageError: it has none.
     """
-    from targets.table import load_target
+    from targets.table import TARGETS, load_target
     found = load_target(target).integers
     if found is None:
-        raise UsageError(f"target '{target}' has no cores of its own; try --target loihi2")
+        chips = [known.name for known in TARGETS.values() if known.integers]
+        raise UsageError(f"target '{target}' has no cores of its own; those that have: {', '.join(chips)}")
     return found
 
 

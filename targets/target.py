@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hardspike import UsageError
-from targets.loihi.limits import Limits
+from targets.limits import Limits
 from targets.recording import Recording, Transmit
 from targets.violation import Violation
 
@@ -57,6 +57,7 @@ class Target:
         checks: (graph, dt) -> what it cannot hold.
         integers: what an integer graph for it may hold; None: it takes floats.
         floor_plan: where its cores lie, if that is public.
+        like_lava: its integers are Lava's (`targets.loihi.fixed_point`), the ones that ONNX models hold as well.
         loses_spikes: whether `transmit` is taken.
         files: its own kind of file, where it has one.
         setup: installs what it needs, for one that is set up apart (the interpreter to make it from -> anything).
@@ -69,6 +70,7 @@ class Target:
     checks: Callable[[nir.NIRGraph, float | None], list[Violation]]
     integers: Limits | None = None
     floor_plan: FloorPlan | None = None
+    like_lava: bool = False
     loses_spikes: bool = False
     files: Files | None = None
     setup: Callable[[Path | None], Any] | None = None

@@ -10,8 +10,8 @@ from export.passes.rewrite import Edit, flatten
 from hardspike import HardspikeError
 from targets.graph import plan
 from targets.graph.shapes import array
+from targets.limits import Limits
 from targets.loihi.layers import LINEAR, Layer, Network, split
-from targets.loihi.limits import Limits
 
 
 def spiking_layers(graph: nir.NIRGraph) -> dict[str, Layer]:

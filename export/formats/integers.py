@@ -21,9 +21,9 @@ from targets import metadata, reference
 from targets.chips import chip, limits_of
 from targets.graph import plan, read, write
 from targets.graph.shapes import array
+from targets.limits import Limits
 from targets.loihi import rules
 from targets.loihi.layers import Network, split
-from targets.loihi.limits import Limits
 from targets.metadata import Quantised
 from targets.target import Target
 
@@ -38,7 +38,8 @@ def quantised(model: Model, chosen: Quantisation,
         UsageError: an unknown target, bits or kind of scale.
         HardspikeError: a graph quantised for another target that this one cannot hold, or one that cannot be lowered.
     """
-    limits, graph, dt = limits_of(chip(chosen.target)), model.graph, recordings.dt
+    machine, graph, dt = chip(chosen.target), model.graph, recordings.dt
+    limits = limits_of(machine)
     network = split(plan(graph, dt))
     try:
         rules.require(network, limits)
@@ -47,7 +48,7 @@ def quantised(model: Model, chosen: Quantisation,
         if metadata.quantised(graph):
             raise
     frames, _ = recordings.part("train", chosen.samples, model)
-    return lower(graph, frames, limits, chosen.bits, chosen.scale, dt)
+    return lower(graph, frames, machine, chosen.bits, chosen.scale, dt)
 
 
 def _marked(graph: nir.NIRGraph, network: Network, limits: Limits) -> nir.NIRGraph:

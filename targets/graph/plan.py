@@ -16,7 +16,8 @@ from targets import metadata
 from targets.graph.order import Edge, schedule
 from targets.graph.shapes import array, infer_shapes, input_shape
 
-STATELESS = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d, nir.Scale, nir.SumPool2d, nir.AvgPool2d, nir.Flatten)
+LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
+STATELESS = (*LINEAR, nir.Scale, nir.SumPool2d, nir.AvgPool2d, nir.Flatten)
 SPIKING = (nir.IF, nir.LIF, nir.CubaLIF, nir.Threshold)
 NEURONS = (*SPIKING, nir.LI, nir.CubaLI, nir.I)
 SUPPORTED = (nir.Input, nir.Output, nir.NIRGraph, nir.Delay, *STATELESS, *NEURONS)
@@ -58,8 +59,6 @@ class Plan:
         return [name for name, node in self.nodes.items() if isinstance(node, SPIKING)]
 
 
-
-
 def plan(graph: nir.NIRGraph, dt: float | None = None) -> Plan:
     """Check `graph`, resolve its subgraphs, infer every shape and put the nodes in order.
 
@@ -77,13 +76,13 @@ def plan(graph: nir.NIRGraph, dt: float | None = None) -> Plan:
 
 def _structure(graph: nir.NIRGraph) -> dict:
     """All of `plan` that does not depend on dt."""
-    nodes, edges = _flatten(graph, "")
-    _check_ends(nodes, edges)
+    nodes, pairs = _flatten(graph, "")
+    _check_ends(nodes, pairs)
     for name, node in nodes.items():
         _check_parameters(name, node)
     source = next(name for name, node in nodes.items() if isinstance(node, nir.Input))
     sink = next(name for name, node in nodes.items() if isinstance(node, nir.Output))
-    ordered, edges, groups = schedule(nodes, edges)
+    ordered, edges, groups = schedule(nodes, pairs)
     nodes = {name: nodes[name] for name in ordered}
     taken, given = infer_shapes(nodes, edges, {source: input_shape(source, nodes, edges)})
     return {"nodes": nodes, "edges": edges, "groups": groups, "input_shape": taken, "output_shape": given,
@@ -92,8 +91,10 @@ def _structure(graph: nir.NIRGraph) -> dict:
 
 def _flatten(graph: nir.NIRGraph, prefix: str) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
     """All nodes under dotted names and all edges; an edge that comes out twice (beside and through a subgraph) sums."""
-    nodes, edges = {}, []
-    inlet, outlet = {}, {}  # a subgraph's name -> the name of its Input, Output
+    nodes: dict[str, nir.NIRNode] = {}
+    edges: list[tuple[str, str]] = []
+    inlet: dict[str, str] = {}  # a subgraph's name -> the name of its Input
+    outlet: dict[str, str] = {}
     _check_edges(graph, prefix)
     for key, node in graph.nodes.items():
         name = prefix + key

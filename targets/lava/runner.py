@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hardspike import HardspikeError, progress
+from targets.inputs import computable
 from targets.lava.setup import WORKER, required
 from targets.recording import Recording
 
@@ -51,7 +52,7 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
     """
     net = Path(net)
     environment = required(folder)
-    network = read_net(net)
+    network, spikes = read_net(net), computable(spikes)
     _check(net, network, spikes)
     steps, samples = spikes.shape[:2]
     with tempfile.TemporaryDirectory(prefix="hs-") as scratch:

@@ -43,7 +43,7 @@ def allow_unhashable_defaults():
     """
     if sys.version_info < (3, 11):  # noqa: UP036
         return
-    process = dataclasses._process_class
+    process = dataclasses._process_class  # type: ignore[attr-defined]  # private: typeshed leaves it out
 
     def with_hash(cls, *options):
         made = process(cls, *options)
@@ -51,7 +51,7 @@ def allow_unhashable_defaults():
             made.__hash__ = object.__hash__
         return made
 
-    dataclasses._process_class = with_hash
+    dataclasses._process_class = with_hash  # type: ignore[attr-defined]  # as above
 
 
 def import_netx():
@@ -66,7 +66,7 @@ def import_netx():
         module = types.ModuleType(f"lava.lib.dl.{name}")
         module.__file__, module.__path__ = str(file), []
         sys.modules[module.__name__] = module
-    sys.modules["lava.lib.dl.slayer.neuron.rf"].neuron_params = None
+    vars(sys.modules["lava.lib.dl.slayer.neuron.rf"])["neuron_params"] = None
     import lava.lib.dl.netx.hdf5  # noqa: F401
 
 
@@ -110,7 +110,7 @@ def simulate(net, spikes, out):
     for late, record in enumerate(recorded, start=1):
         record = record[late:late + steps * samples].reshape(samples, steps, *record.shape[1:])
         arrays[str(late)] = np.swapaxes(record, 0, 1).transpose(0, 1, *range(record.ndim - 1, 1, -1))
-    np.savez(out, **arrays)
+    np.savez(out, **arrays)  # type: ignore[arg-type]  # numpy's stubs take any name for `allow_pickle`
 
 
 def to_lava(frame, shape):

@@ -9,21 +9,18 @@ from functools import partial
 import nir
 from torch import Tensor
 
+from targets.limits import NOT_PUBLIC, Limit, Limits
 from targets.loihi import fixed_point, rules
-from targets.loihi.limits import (
-    BRIEF,
-    DAVIES,
-    LAVA_DENSE,
-    LAVA_LIF,
-    NENGO_BLOCK,
-    NETX,
-    NOT_PUBLIC,
-    Limit,
-    Limits,
-)
 from targets.recording import Recording, Transmit
 from targets.target import FloorPlan, Target
+from targets.violation import Violation
 
+DAVIES = "Davies et al. 2018, Loihi"
+NENGO_BLOCK = "nengo-loihi 1.1, block.py"
+BRIEF = "Intel, Loihi 2 technology brief 2021 (public, coarse)"
+LAVA_LIF = "lava-nc 0.10, proc/lif/models.py"
+LAVA_DENSE = "lava-nc 0.10, proc/dense: 8 bits with a sign"
+NETX = "lava-dl 0.6, netx"
 SANA_FE = "SANA-FE 2.2, loihi.yaml and calculate_tile_coordinates; Davies et al. 2018 give 128 cores and the mesh"
 
 _SHARED = {
@@ -37,10 +34,14 @@ def _run(limits: Limits, graph: nir.NIRGraph, spikes: Tensor, *, dt: float | Non
     return fixed_point.run(graph, spikes, limits, dt, membrane, transmit)
 
 
+def _check(limits: Limits, graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
+    return rules.check(graph, limits, dt)
+
+
 def loihi(name: str, description: str, limits: Limits, floor_plan: FloorPlan | None = None) -> Target:
     """A chip that computes as `targets.loihi.fixed_point` and holds what `limits` say."""
-    return Target(name, description, partial(_run, limits), lambda graph, dt=None: rules.check(graph, limits, dt),
-                  integers=limits, floor_plan=floor_plan, loses_spikes=True)
+    return Target(name, description, partial(_run, limits), partial(_check, limits), integers=limits,
+                  floor_plan=floor_plan, like_lava=True, loses_spikes=True)
 
 
 LOIHI1 = loihi("loihi1", "Loihi 1 in integers, bit for bit as Lava; reset to zero", Limits(

@@ -30,9 +30,9 @@ from hardspike import HardspikeError
 from targets.graph import plan
 from targets.graph.shapes import array
 from targets.inputs import check_spikes
+from targets.limits import Limits
 from targets.loihi import rules
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network, split
-from targets.loihi.limits import Limits
 from targets.nodes import stateless as linear
 from targets.recording import Recording, Transmit
 from targets.reference import run_node
@@ -82,8 +82,9 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     layout = plan(graph, dt)
     network = split(layout)
     rules.require(network, limits)
+    spikes = check_spikes(layout, spikes)
     with _exact_float32() as threads, ThreadPoolExecutor(threads) as pool:
-        largest = _largest(network, spikes, limits)
+        largest = _largest(spikes, limits)
         steps, batch = spikes.shape[:2]
         small = _prove(network, steps, largest)
         result = Recording({}, torch.empty(0))
@@ -103,13 +104,12 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     return result
 
 
-def _largest(network: Network, spikes: Tensor, limits: Limits) -> int:
+def _largest(spikes: Tensor, limits: Limits) -> int:
     """The largest absolute value of the input.
 
     Raises:
-        HardspikeError: the input does not fit the graph, is not made of integers, or is more than the chip takes.
+        HardspikeError: the input is not made of integers, or is more than the chip takes.
     """
-    check_spikes(network.plan, spikes)
     if spikes.is_floating_point() and not torch.equal(spikes, spikes.round()):
         raise HardspikeError(f"{limits.chip} takes whole spikes, the input holds fractions; "
                              "bin the events into counts, or run on 'reference'")

@@ -61,6 +61,9 @@ def to_onnx(graph: nir.NIRGraph, steps: int | None = None, dt: float | None = No
     layout, chip = plan(graph, dt), chip_of(graph)
     properties = {key: metadata.text(value) for key, value in graph.metadata.items()} | {"dt": repr(layout.dt)}
     if chip:
+        if not chip.like_lava:
+            raise HardspikeError(f"{limits_of(chip).chip} has an arithmetic of its own, which ONNX models do not hold; "
+                                 "export the float graph")
         network = split(layout)
         rules.require(network, limits_of(chip))
         largest, wrapping = bounds(network)

@@ -150,7 +150,7 @@ def test_export_is_checked_in_lava_and_the_host_reads_out(tmp_path, capsys):
 def test_a_network_of_the_trainer_quantised_spikes_alike_in_lava(options, tmp_path):
     setup()
     network = busy_network(layers="6c5s2-8c3s2-32", **options)
-    graph, _ = lower(freeze(dict(network.layers), SHAPE), frames(), chips.LOIHI2.integers, scale="max_abs")
+    graph, _ = lower(freeze(dict(network.layers), SHAPE), frames(), chips.LOIHI2, scale="max_abs")
     graphs.write(graph, tmp_path / "model.nir")
     np.savez(tmp_path / "spikes.npz", spikes=frames().numpy().astype(np.uint8))
     checked = lava(tmp_path / "model.nir", check_samples=4, recordings=Recordings(input=tmp_path / "spikes.npz"))

@@ -91,7 +91,7 @@ def test_a_residual_network_runs_on_loihi2_and_in_onnx_as_its_graph_says(reset, 
     graph = freeze(network, SHAPE)
     folded, wanted = fold(graph), reference.run(graph, x).spikes
     assert all(torch.equal(spikes, wanted[name]) for name, spikes in reference.run(folded, x).spikes.items())
-    integer, rows = lower(graph, x, chips.LOIHI2.integers, scale="max_abs")
+    integer, rows = lower(graph, x, chips.LOIHI2, scale="max_abs")
     assert not [violation for violation in rules.check(integer, chips.LOIHI2.integers) if violation.severity == "error"]
     exact, onnx = loihi2.run(integer, x).spikes, onnx_runtime.run(integer, x).spikes
     assert len(rows) == len(wanted)

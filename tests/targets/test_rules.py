@@ -13,8 +13,8 @@ import hardspike
 from hardspike import HardspikeError
 from targets import commands, loihi1, loihi2
 from targets.graph import write
+from targets.limits import Limit
 from targets.loihi import mapping
-from targets.loihi.limits import Limit
 from targets.nodes import stateless as linear
 
 DT = 1e-4

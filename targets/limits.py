@@ -2,12 +2,6 @@
 
 from dataclasses import dataclass
 
-DAVIES = "Davies et al. 2018, Loihi"
-NENGO_BLOCK = "nengo-loihi 1.1, block.py"
-BRIEF = "Intel, Loihi 2 technology brief 2021 (public, coarse)"
-LAVA_LIF = "lava-nc 0.10, proc/lif/models.py"
-LAVA_DENSE = "lava-nc 0.10, proc/dense: 8 bits with a sign"
-NETX = "lava-dl 0.6, netx"
 NOT_PUBLIC = "not public"
 
 
@@ -18,10 +12,20 @@ class Limit:
     value: int | None
     source: str
 
+    @property
+    def known(self) -> int:
+        """`value`, of a limit that is always published (see `Limits`)."""
+        assert self.value is not None, self.source
+        return self.value
+
 
 @dataclass(frozen=True)
 class Limits:
-    """Ranges in the units of an integer graph: weights, biases and thresholds share one unit (Lava's `<< 6`)."""
+    """Ranges in the units of an integer graph: weights, biases and thresholds share one unit (Lava's `<< 6`).
+
+    Raises:
+        ValueError: one of `ALWAYS_PUBLISHED` is None: without it no graph can be quantised for the chip, or placed.
+    """
 
     chip: str
     cores: Limit
@@ -47,3 +51,12 @@ class Limits:
     """a neuron may subtract its threshold instead of returning to zero"""
     graded: bool
     """a spike may carry an integer instead of 1"""
+
+    def __post_init__(self) -> None:
+        missing = [name for name in ALWAYS_PUBLISHED if getattr(self, name).value is None]
+        if missing:
+            raise ValueError(f"{self.chip}: {', '.join(missing)}: a number is needed")
+
+
+ALWAYS_PUBLISHED = ("cores", "neurons", "weight_min", "weight_max", "bias", "threshold", "decay", "delay")
+"""Limits that every chip has to give."""
