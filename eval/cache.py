@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hardspike
 from hardspike import HardspikeError, atomic_path, cache_folder, versions
 
-__all__ = ["cached", "cached_file", "fingerprint"]
+__all__ = ["cached", "cached_file", "fingerprint", "own_files"]
 
-OWN = ("trainer", "export", "targets", "eval")
+OWN = ("hardspike", "trainer", "targets", "export", "eval")
 LIBRARIES = ("torch", "numpy", "scipy", "nir", "snntorch", "onnx", "onnxruntime", "scikit-learn", "tonic")
 
 
@@ -141,8 +140,17 @@ def _update_array(digest, value: Any) -> None:
 
 @functools.cache
 def _program() -> str:
-    """Fingerprint of our own source and tables, and of the libraries' versions."""
-    folders = [Path(importlib.import_module(name).__file__).parent for name in OWN]
-    files = [file for folder in folders for file in sorted(folder.rglob("*"))
-             if file.is_file() and "__pycache__" not in file.parts]
-    return fingerprint([[file.name, file] for file in [Path(hardspike.__file__), *files]], versions(*LIBRARIES))
+    """Fingerprint of our own source and tables, by their places in the tree, and of the libraries' versions."""
+    return fingerprint([[place, file] for place, file in own_files()], versions(*LIBRARIES))
+
+
+def own_files() -> list[tuple[str, Path]]:
+    """Every file of ours that may decide about a result, with its place in the tree (`eval/cache.py`), in order."""
+    found = []
+    for name in OWN:
+        module = Path(importlib.import_module(name).__file__)
+        folder = module.parent if module.stem == "__init__" else None
+        files = sorted(folder.rglob("*")) if folder else [module]
+        found += [(file.relative_to((folder or module).parent).as_posix(), file) for file in files
+                  if file.is_file() and "__pycache__" not in file.parts and not file.name.startswith(".")]
+    return found

@@ -1,94 +1,148 @@
-"""`python -m eval study`: variants of a training run over several seeds, as one table with a paired test."""
+"""Variants of a training run over several seeds, compared in pairs."""
 
-import contextlib
 import multiprocessing
+import os
 import signal
+import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
-from scipy.stats import ttest_rel
 
-from hardspike import HardspikeError, UsageError, nearest, print_table, progress
+from eval.options import SPLITS, whole
+from eval.statistics import holm, paired_t
+from hardspike import HardspikeError, UsageError, choice, nearest, progress, read_yaml
+from targets.inputs import check_labels
 from trainer import checkpoint
 from trainer.config import FitConfig, differences, from_dict
 from trainer.data import load as load_data
-from trainer.data.spikes_file import SPLITS
 from trainer.evaluate import evaluate
 from trainer.fit import fit
 
 
-def study(file: Path, out: Path | None = None, seeds: int = 5, jobs: int = 2, split: str = "test",
-          path: Path | None = None, epochs: int | None = None, json: Path | None = None,
-          csv: Path | None = None) -> list[dict]:
-    """Train every variant of a study with every seed and compare them with the study's first variant.
-
-    Seed for seed, variants share initial weights, order of recordings and augmentation, so the test against the first
-    variant is paired (two-sided t). Each is tested on frames as it was trained on. Runs that are already in `out` are
-    not repeated; an interrupted one goes on.
+@dataclass(frozen=True)
+class StudyRun:
+    """One variant with one seed, tested with hard spikes.
 
     Args:
-        file: YAML with `base`, the options that all runs share, and `variants`, name -> options on top of them
-        out: folder of the runs; default runs/NAME
-        seeds: seeds 0, 1, ...
-        jobs: runs at a time, one thread each
-        split: train, validation or test
-        path: folder of the recordings
-        epochs: instead of what the study says
-        json: file for the table and every single run
-        csv: file for the table
-
-    Returns:
-        one row a variant: mean and standard deviation over seeds of hard accuracy (%) and spikes per sample.
+        accuracy: in %.
+        spikes: a recording.
+        epoch: after which the weights were kept, of
+        epochs: in all.
+        train_seconds: of the run.
     """
-    if split not in SPLITS:
-        raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
-    if seeds < 1 or jobs < 1 or (epochs is not None and epochs < 1):
-        raise UsageError(f"seeds {seeds}, jobs {jobs}, epochs {epochs}: must be 1 or more")
-    out = out or Path("runs") / file.stem
-    variants = _variants(file, path, epochs)
+
+    variant: str
+    seed: int
+    accuracy: float
+    spikes: float
+    epoch: int
+    epochs: int
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """A variant against the first one, seed by seed.
+
+    Args:
+        mean: of the differences: points of accuracy, or spikes in % of the first one's.
+        p: of the paired t test (two-sided); None where there is nothing to test.
+        p_holm: the same, corrected for all tests of the table (Holm).
+    """
+
+    mean: float
+    p: float | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One variant over all seeds; deviations are None for a single seed.
+
+    Args:
+        accuracy, accuracy_deviation: in %.
+        spikes, spikes_deviation: a recording.
+        epoch: after which weights were kept, mean over seeds.
+        points: accuracy against the first variant.
+        change: spikes against the first variant.
+    """
+
+    variant: str
+    accuracy: float
+    accuracy_deviation: float | None
+    spikes: float
+    spikes_deviation: float | None
+    epoch: float
+    points: Change
+    change: Change
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's results: `variants` in its order, every single run, the data's name and how many recordings."""
+
+    variants: list[Variant]
+    runs: list[StudyRun]
+    source: str
+    recordings: int
+
+
+def measure(variants: dict[str, FitConfig], out: Path, seeds: int = 5, jobs: int = 2, split: str = "test") -> Study:
+    """Train every variant with every seed and compare them with the first variant.
+
+    Seed for seed, variants share initial weights, order of recordings and augmentation, so the test against the first
+    variant is paired. Each is tested on frames as it was trained on. Runs that are already in `out` are not repeated;
+    an interrupted one goes on.
+
+    Args:
+        variants: name -> configuration, seed aside; see `read`.
+        out: folder of the runs.
+        seeds: seeds 0, 1, ...
+        jobs: runs at a time, one thread each.
+        split: train, validation or test.
+
+    Raises:
+        UsageError: a number out of its range, or runs in `out` that were made with other settings.
+        HardspikeError: runs that failed, once all others are through.
+    """
+    choice("split", split, SPLITS)
+    whole("seeds", seeds, 1)
+    whole("jobs", jobs, 1)
     # seed by seed, so that fewer --seeds compare what an interrupted study has
     configs = [(name, replace(variant, seed=seed, threads=1, out=out / name / str(seed)))
                for seed in range(seeds) for name, variant in variants.items()]
     waiting = [config for _, config in configs if not _finished(config)]
     _train_all(waiting, jobs)
     single, recordings = _measured(configs, split)
-    rows = _compare(single)
-    title = (f"{file.stem}: {configs[0][1].data.name}, {split}, {recordings} recordings; mean and standard deviation "
-             f"of {seeds} seeds, against {rows[0]['variant']}")
-    print_table(rows, title, json, {"runs": single}, csv)
-    return rows
+    return Study(compare(single), single, configs[0][1].data.name, recordings)
 
 
-def _variants(file: Path, path: Path | None, epochs: int | None) -> dict[str, FitConfig]:
-    """The configuration of each variant, seed aside."""
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HardspikeError(f"{file}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    known = ("base", "variants")
-    if not isinstance(content, dict) or not isinstance(content.get("variants"), dict) or not content["variants"]:
-        raise HardspikeError(f"{file}: a study has `base`, options of `trainer fit`, and `variants`, name -> options")
-    for key in content:
-        if key not in known:
-            raise HardspikeError(f"{file}: key '{key}' is unknown{nearest(key, known)}; known: {', '.join(known)}")
+def read(file: Path, path: Path | None = None, epochs: int | None = None) -> dict[str, FitConfig]:
+    """The configuration of each variant of a study's file, seed aside.
+
+    Args:
+        file: YAML with `base`, the options that all runs share, and `variants`, name -> options on top of them.
+        path: folder of the recordings, instead of what the study says.
+        epochs: of the base; a variant's own are scaled by as much, so that variants which are given more epochs to
+            cost the same compute keep doing so.
+
+    Raises:
+        UsageError: `epochs` below 1.
+        HardspikeError: the file cannot be read, or holds something else; variants on other recordings.
+    """
+    if epochs is not None:
+        whole("epochs", epochs, 1)
+    base, options = _content(file)
+    scale = epochs / from_dict(base, f"{file}, base").epochs if epochs else None
     variants = {}
-    base = content.get("base")
-    for name, options in content["variants"].items():
-        for part, values in (("base", base), (name, options)):
-            if not isinstance(values, dict | None):
-                raise HardspikeError(f"{file}, {part}: {values!r} where options of `trainer fit` are expected")
-            if own := {"seed", "out", "threads"} & set(values or {}):
-                raise HardspikeError(f"{file}, {part}: {', '.join(sorted(own))}: set by the study itself; remove it")
-        if str(name) in (".", "..") or "/" in str(name):
-            raise HardspikeError(f"{file}: variant '{name}' is to be a folder's name; no '/' in it")
-        config = from_dict(_merged(base or {}, options or {}), f"{file}, {name}")
-        variants[str(name)] = replace(config, epochs=epochs or config.epochs,
-                                      data=replace(config.data, path=path or config.data.path))
+    for name, own in options.items():
+        config = from_dict(_merged(base, own), f"{file}, {name}")
+        config = replace(config, data=replace(config.data, path=path or config.data.path))
+        variants[name] = replace(config, epochs=max(1, round(config.epochs * scale))) if scale else config
     first = next(iter(variants.values())).data
     for name, variant in variants.items():
         for key in ("name", "path", "validation", "split_seed"):
@@ -96,6 +150,27 @@ def _variants(file: Path, path: Path | None, epochs: int | None) -> dict[str, Fi
                 raise HardspikeError(f"{file}, {name}: data.{key} {own} instead of {wanted}: a study compares on "
                                      "the same recordings; make two studies")
     return variants
+
+
+def _content(file: Path) -> tuple[dict, dict[str, dict]]:
+    """`base` and `variants` of a study's file, as plain values."""
+    content = read_yaml(file)
+    known = ("base", "variants")
+    if not isinstance(content.get("variants"), dict) or not content["variants"]:
+        raise HardspikeError(f"{file}: a study has `base`, options of `trainer fit`, and `variants`, name -> options")
+    for key in content:
+        if key not in known:
+            raise HardspikeError(f"{file}: key '{key}' is unknown{nearest(str(key), known)}; known: {', '.join(known)}")
+    variants = {str(name): options for name, options in content["variants"].items()}
+    for part, values in (("base", content.get("base")), *variants.items()):
+        if not isinstance(values, dict | None):
+            raise HardspikeError(f"{file}, {part}: {values!r} where options of `trainer fit` are expected")
+        if own := {"seed", "out", "threads"} & set(values or {}):
+            raise HardspikeError(f"{file}, {part}: {', '.join(sorted(own))}: set by the study itself; remove it")
+    for name in variants:
+        if name in (".", "..", "") or "/" in name or not name.isprintable():
+            raise HardspikeError(f"{file}: variant {name!r} is to be a folder's name; no '/' in it")
+    return content.get("base") or {}, {name: options or {} for name, options in variants.items()}
 
 
 def _merged(base: dict, over: dict) -> dict:
@@ -150,43 +225,53 @@ def _train_all(configs: list[FitConfig], jobs: int) -> None:
 
 
 def _train(config: FitConfig) -> None:
-    """One run in a process of its own; what it prints goes to its folder."""
+    """One run in a process of its own, whose output from now on is the log in the run's folder."""
     config.out.mkdir(parents=True, exist_ok=True)
-    with open(config.out / "log.txt", "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with open(config.out / "log.txt", "a") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
+    try:
         fit(config, resume=(config.out / "last.pt").exists())
+    finally:
+        sys.stdout.flush()
 
 
-def _measured(configs: list[tuple[str, FitConfig]], split: str) -> tuple[list[dict], int]:
-    """A row a run, in the order of `configs`, and how many recordings each was tested on."""
-    rows, frames, part = {}, None, None
+def _measured(configs: list[tuple[str, FitConfig]], split: str) -> tuple[list[StudyRun], int]:
+    """Every run, in the order of `configs`, and how many recordings each was tested on."""
+    found, frames, part = {}, None, None
     # runs on the same frames one after the other: one data set in memory, each read once
     for name, config in progress(sorted(configs, key=lambda pair: str(pair[1].data)), split):
         if config.data != frames:
             frames, data = config.data, load_data(config.data)
             part = getattr(data, split)
         stored = checkpoint.load(config.out / "best.pt")
-        found = evaluate(stored.network, data, part, hard=True)
-        rows[config.out] = {"variant": name, "seed": config.seed, "accuracy %": 100 * found.accuracy,
-                            "spikes": sum(found.spikes.values()), "epoch": stored.epoch,
-                            "train s": sum(row["train_seconds"] for row in stored.history)}
-    return [rows[config.out] for _, config in configs], len(part.labels)
+        check_labels(part.labels, stored.classes, f"{config.data.name}, {config.out}")
+        result = evaluate(stored.network, data, part, hard=True)
+        found[config.out] = StudyRun(name, config.seed, 100 * result.accuracy, sum(result.spikes.values()),
+                                     stored.epoch, config.epochs,
+                                     sum(row["train_seconds"] for row in stored.history))
+    return [found[config.out] for _, config in configs], len(part.labels)
 
 
-def _compare(single: list[dict]) -> list[dict]:
-    """Means, deviations and the paired test against the first variant."""
-    names = list(dict.fromkeys(row["variant"] for row in single))
-    values = {name: {key: np.array([row[key] for row in single if row["variant"] == name])
-                     for key in ("accuracy %", "spikes")} for name in names}
-    rows = []
+def compare(runs: list[StudyRun]) -> list[Variant]:
+    """Means, deviations and the paired tests against the first variant; runs of a variant are in the order of seeds."""
+    names = list(dict.fromkeys(run.variant for run in runs))
+
+    def values(name: str, key: str) -> np.ndarray:
+        return np.array([getattr(run, key) for run in runs if run.variant == name], dtype=float)
+
+    def deviation(of: np.ndarray) -> float | None:
+        return float(of.std(ddof=1)) if len(of) > 1 else None
+
+    raw = [None if name == names[0] else paired_t(values(name, key), values(names[0], key))
+           for name in names for key in ("accuracy", "spikes")]
+    tests = iter(zip(raw, holm(raw), strict=True))
+    found = []
     for name in names:
-        row = {"variant": name}
-        for key in ("accuracy %", "spikes"):
-            own, base = values[name][key], values[names[0]][key]
-            several = len(own) > 1
-            row |= {key: own.mean(), f"{key} sd": own.std(ddof=1) if several else None}
-            difference = own - base if key == "accuracy %" else 100 * (own / base - 1)
-            label = "points" if key == "accuracy %" else "spikes change %"
-            tested = several and name != names[0] and np.ptp(own - base) > 0
-            row |= {label: difference.mean(), f"{label} p": float(ttest_rel(own, base).pvalue) if tested else None}
-        rows.append(row)
-    return rows
+        own, base = ({key: values(one, key) for key in ("accuracy", "spikes")} for one in (name, names[0]))
+        points = Change(float((own["accuracy"] - base["accuracy"]).mean()), *next(tests))
+        change = Change(float((100 * (own["spikes"] / base["spikes"] - 1)).mean()), *next(tests))
+        found.append(Variant(name, float(own["accuracy"].mean()), deviation(own["accuracy"]),
+                             float(own["spikes"].mean()), deviation(own["spikes"]),
+                             float(values(name, "epoch").mean()), points, change))
+    return found

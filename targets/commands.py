@@ -6,7 +6,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardspike import HardspikeError, UsageError, atomic_path, print_table
+from hardspike import UsageError, atomic_path, print_table
 
 if TYPE_CHECKING:
     import nir
@@ -130,7 +130,7 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     Raises:
         HardspikeError: a file is missing or unusable, or the target cannot run the graph.
     """
-    from targets.inputs import load_spikes
+    from targets.inputs import check_labels, load_spikes
     from targets.table import load_target
     runs_on = load_target(target)
     if input is None:
@@ -145,10 +145,7 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     extra = {"target": target, "graph": str(graph), "samples": samples, "steps": len(spikes)}
     title = f"{graph} on {target}: {samples} samples of {len(spikes)} steps"
     if labels is not None:
-        outputs = recording.output[0, 0].numel()
-        if outputs <= int(labels.max()):
-            raise HardspikeError(f"{input}: label {int(labels.max())}, but the graph gives {outputs} outputs; are "
-                                 "these the labels of this data?")
+        check_labels(labels, recording.output[0, 0].numel(), input)
         extra["accuracy"] = (recording.predictions() == labels).double().mean().item()
         title += f", accuracy {extra['accuracy']:.1%}"
     print_table(rows, title, json_file=json, extra=extra)

@@ -37,6 +37,22 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
     return computable(torch.from_numpy(spikes)), None if labels is None else torch.from_numpy(labels.astype(np.int64))
 
 
+def check_labels(labels: Tensor, outputs: int, source: object) -> None:
+    """Refuse classes that a model has no output for: they would count as answered wrongly.
+
+    Args:
+        labels: (B,), from 0.
+        outputs: values at the model's Output, one a class.
+        source: of the labels, named in the error.
+
+    Raises:
+        HardspikeError: a label is `outputs` or more.
+    """
+    if labels.numel() and int(labels.max()) >= outputs:
+        raise HardspikeError(f"{source}: label {int(labels.max())}, but the model gives {outputs} outputs; are these "
+                             "the labels of the data that it was trained on?")
+
+
 def check_spikes(plan: Plan, spikes: Tensor) -> Tensor:
     """`spikes` in a type that torch computes with, if the Input of `plan` takes them.
 

@@ -58,6 +58,11 @@ def dt(graph: nir.NIRGraph) -> float | None:
         raise HardspikeError(f"metadata dt: {one_line(error)}; it has to be one number of seconds") from error
 
 
+def with_dt(graph: nir.NIRGraph, dt: float) -> nir.NIRGraph:
+    """The same graph, said to be one of steps of `dt` seconds."""
+    return with_key(graph, "dt", float(dt))
+
+
 def quantised(graph: nir.NIRGraph) -> Quantised | None:
     """What `quantised` says; None for a float graph.
 
@@ -92,6 +97,11 @@ def calibration(graph: nir.NIRGraph) -> str | None:
     """`calibration`, the kind that a network was calibrated by after training; None for one as it was trained."""
     kind = graph.metadata.get("calibration")
     return text(kind) if kind is not None and text(kind) else None
+
+
+def with_calibration(graph: nir.NIRGraph, kind: str) -> nir.NIRGraph:
+    """The same graph, said to be calibrated."""
+    return with_key(graph, "calibration", kind)
 
 
 def _json(graph: nir.NIRGraph, key: str) -> dict[str, Any]:

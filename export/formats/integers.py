@@ -1,6 +1,7 @@
 """A model as an integer NIR graph for a chip: `python -m export quantise`."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,7 +39,17 @@ def quantised(model: Model, chosen: Quantisation,
         UsageError: an unknown target, bits or kind of scale.
         HardspikeError: a graph quantised for another target that this one cannot hold, or one that cannot be lowered.
     """
-    machine, graph, dt = chip(chosen.target), model.graph, recordings.dt
+    return to_integers(model.graph, chosen, lambda: recordings.part("train", chosen.samples, model)[0], recordings.dt)
+
+
+def to_integers(graph: nir.NIRGraph, chosen: Quantisation, frames: Callable[[], Tensor],
+                dt: float | None = None) -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
+    """`quantised`, of a graph.
+
+    Args:
+        frames: gives the training recordings (T, B, ...) to choose scales on, where they are needed.
+    """
+    machine = chip(chosen.target)
     limits = limits_of(machine)
     network = split(plan(graph, dt))
     try:
@@ -47,8 +58,7 @@ def quantised(model: Model, chosen: Quantisation,
     except HardspikeError:
         if metadata.quantised(graph):
             raise
-    frames, _ = recordings.part("train", chosen.samples, model)
-    return lower(graph, frames, machine, chosen.bits, chosen.scale, dt)
+    return lower(graph, frames(), machine, chosen.bits, chosen.scale, dt)
 
 
 def _marked(graph: nir.NIRGraph, network: Network, limits: Limits) -> nir.NIRGraph:
