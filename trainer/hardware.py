@@ -4,7 +4,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -93,6 +94,9 @@ def peak_bytes(device: torch.device) -> int | None:
     the CPU. None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError, IndexError, ValueError):  # Linux; ru_maxrss begins there with what the parent held
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
     try:
         import resource
     except ImportError:  # Windows
