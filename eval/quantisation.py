@@ -8,7 +8,6 @@ from eval.subject import Subject
 from export.passes.lower import fold
 from export.passes.quantise import SCALES, quantise
 from hardspike import progress
-from targets.chips import limits_of
 from targets.reference import REFERENCE
 from targets.target import Target
 
@@ -63,7 +62,7 @@ def _rows(subject: Subject, chip: Target, bits: list[int], samples: int) -> list
     folded, frames = fold(graph), subject.data.to_input(subject.data.train.spread(samples).frames)
     rows = []
     for width, scale in progress([(width, scale) for width in bits for scale in SCALES], "widths"):
-        integer, layers = quantise(folded, frames, limits_of(chip), width, scale)
+        integer, layers = quantise(folded, frames, chip, width, scale)
         changed = sum(layer.mismatches for layer in layers) / max(1, sum(layer.spikes for layer in layers))
         rows.append(Quantised(subject.model.path, width, scale, floats,
                               accuracy(integer, Mode(chip.name, chip=chip.name, bits=width)), changed))

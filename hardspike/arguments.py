@@ -60,8 +60,8 @@ def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, di
     if {"--help", "-h"} & set(words):
         return _help(function, prog, known, "config" in configs)
     # intermixed: `a.pt --split test b.pt` are two models
-    given, rest = _parser(prog, known, "config" in configs).parse_known_intermixed_args(words)
-    given = vars(given)
+    parsed, rest = _parser(prog, known, "config" in configs).parse_known_intermixed_args(words)
+    given = vars(parsed)
     if rest:
         word = rest[0].partition("=")[0].lstrip("-")
         near = nearest(word, names) if rest[0].startswith("-") else ""
@@ -137,7 +137,7 @@ def _fields(cls: type, base: Any, path: tuple[str, ...], group: str) -> list[_Ar
 
 def _normal(words: list[str], names: list[str]) -> list[str]:
     """`--no-check=x` as `--no_check=x`, `-o` as `--out`, `--seed -1e3` as `--seed=-1e3`: all spellings work."""
-    result = []
+    result: list[str] = []
     for at, word in enumerate(words):
         if word == "--":
             return result + [_POSITIONAL + word for word in words[at + 1:]]
@@ -183,6 +183,7 @@ def _from_files(files: list[str], cls: type | None, options: dict[str, _Argument
             own = [key for key in values if key in options and options[key].path[0] != "config"]
             for key in own:  # options of the command beside its configuration, which --print_config writes, too
                 found[key] = converted(options[key].hint, values.pop(key), f"{file}: {key}")
+            assert cls  # only a command with a configuration takes files of one
             found["config"] = _laid_upon(found.get("config", {}), checked(cls, values, f"{file}: "))
         except HardspikeError as error:
             raise UsageError(str(error)) from error
@@ -209,7 +210,7 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
         raise UsageError(f"argument {where}: expected one argument, and '--' follows")
     try:
         if argument.kind == "several":
-            value = [_converted(argument.hint, word.removeprefix(_POSITIONAL), where) for word in words]
+            value: Any = [_converted(argument.hint, word.removeprefix(_POSITIONAL), where) for word in words]
         else:
             value = True if argument.kind == "flag" else _converted(argument.hint, words.removeprefix(_POSITIONAL),
                                                                     where)

@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hardspike.arguments import arguments, docstring
@@ -19,7 +19,7 @@ Command = Callable | tuple[str, str]
 """A function, or ("module:function", its summary in one line)."""
 
 
-def run(prog: str, commands: dict[str, Command], argv: list[str] | None = None) -> int:
+def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = None) -> int:
     """The command line of one package: parse, call one function, return the exit status.
 
     Each function's docstring is its help, its parameters are its arguments (without default: positional;
@@ -62,7 +62,7 @@ def run(prog: str, commands: dict[str, Command], argv: list[str] | None = None) 
             return _failed(name, error, interrupts)
 
 
-def _status(name: str, commands: dict[str, Command], words: list[str], interrupts: Interrupts) -> int:
+def _status(name: str, commands: Mapping[str, Command], words: list[str], interrupts: Interrupts) -> int:
     if not words or words[0].startswith("-"):
         return _without_command(name, commands, words)
     command = words[0]
@@ -83,7 +83,7 @@ def _status(name: str, commands: dict[str, Command], words: list[str], interrupt
     return 1 if function(*args, **kwargs) is False else 0
 
 
-def _without_command(name: str, commands: dict[str, Command], words: list[str]) -> int:
+def _without_command(name: str, commands: Mapping[str, Command], words: list[str]) -> int:
     if not words:
         return _refused(name, f"a command is missing; known: {', '.join(commands)}; --help tells more")
     if words[0] in ("-h", "--help"):
@@ -110,7 +110,7 @@ def _function(command: Command) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
-def _help(name: str, commands: dict[str, Command]) -> str:
+def _help(name: str, commands: Mapping[str, Command]) -> str:
     width = min(shutil.get_terminal_size().columns, 120)
     longest = max(map(len, commands))
     lines = [f"usage: {name} COMMAND [options]", "", (sys.modules["__main__"].__doc__ or "").strip(), "", "commands:"]

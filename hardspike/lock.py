@@ -12,7 +12,7 @@ from hardspike.files import alive
 try:
     import fcntl
 except ImportError:  # Windows: the owner's process number decides alone
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["ourselves", "owner_lives", "run_lock"]
 

@@ -173,7 +173,8 @@ class _Composer:
     def mapping(self, depth: int) -> dict[str, Any]:
         import yaml
 
-        value, merged = {}, {}
+        value: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         while not isinstance(key := next(self.events), yaml.MappingEndEvent):
             if not isinstance(key, yaml.ScalarEvent):
                 raise self.refusal(key, "a key that is no text")

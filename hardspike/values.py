@@ -1,6 +1,7 @@
 """Dataclasses from plain values, checked against their annotations."""
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -101,7 +102,7 @@ def built(cls: type[T], found: dict[str, Any], base: T | None = None) -> T:
         HardspikeError: a value without default is missing, or what the dataclass itself refuses.
     """
     arguments, hints = {}, _hints(cls)
-    for field in dataclasses.fields(cls):
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # T is a dataclass: there is no bound that says so
         if not field.init:
             continue
         default = dataclasses.MISSING
@@ -174,7 +175,7 @@ def _one(hint: Any, value: Any, where: str) -> Any:
         raise _Mismatch
     if kind in (list, tuple, dict):
         return _several(kind, typing.get_args(hint), value, where)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return value if isinstance(value, kind) else from_values(kind, value, where)
     if kind is Path:
         if isinstance(value, Path) or (isinstance(value, str) and value and "\0" not in value):
@@ -197,7 +198,7 @@ def _several(kind: type, inner: tuple, value: Any, where: str) -> Any:
         raise _Mismatch
     if len(value) > LONGEST_LIST:
         raise HardspikeError(f"{where}: {len(value)} values: must be at most {LONGEST_LIST}")
-    if kind is dict:
+    if isinstance(value, dict):
         hint = inner[1] if inner else Any
         return {str(key): converted(hint, one, f"{where}.{key}") for key, one in value.items()}
     if kind is tuple and inner and inner[-1] is not Ellipsis:
@@ -235,7 +236,8 @@ def _number(kind: type, value: Any, where: str) -> int | float:
             limit = f"at most {LARGEST_INTEGER:.6g}" if number > 0 else f"at least {-LARGEST_INTEGER:.6g}"
             raise HardspikeError(f"{where} {shown(number)}: must be {limit}")
         return kind(number)
-    if number - number != 0:  # NaN or an infinity
+    assert isinstance(number, float)
+    if not math.isfinite(number):
         raise HardspikeError(f"{where} {shown(value)}: must be a finite number")
     if kind is int:
         raise _Mismatch

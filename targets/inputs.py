@@ -72,7 +72,7 @@ def check_spikes(plan: Plan, spikes: Tensor) -> Tensor:
 
 
 def computable(spikes: Tensor) -> Tensor:
-    """The same numbers in a type that torch computes with: uint16, uint32, uint64 and floats of 8 bits it only converts.
+    """The same numbers in a type that torch computes with: uint16 to uint64 and floats of 8 bits it only converts.
 
     uint64 beyond int64 becomes float64, the widest there is.
 
