@@ -10,7 +10,7 @@ from pathlib import Path
 from hardspike.errors import HardspikeError
 from hardspike.lock import ourselves, owner_lives
 
-__all__ = ["claim"]
+__all__ = ["claim", "claimed"]
 
 NAME = ".claim"
 BEAT = 20.0
@@ -53,6 +53,13 @@ def claim(folder: str | Path, beat: float = BEAT, patience: float = PATIENCE) ->
         if _content(file) == ours:  # not what somebody claimed who took us for dead
             with suppress(OSError):
                 file.unlink()
+
+
+def claimed(folder: str | Path, patience: float = PATIENCE) -> bool:
+    """Whether somebody has `folder` now; by the time that the answer is read it may have changed."""
+    file = Path(folder) / NAME
+    content = _content(file)
+    return content is not None and not _gone(file, content, patience)
 
 
 def _made(file: Path, content: bytes) -> bool:

@@ -6,11 +6,13 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
-from hardspike import HardspikeError, UsageError, claim, progress
+from hardspike import HardspikeError, UsageError, claim, claimed, progress
 from trainer import checkpoint
 from trainer.config import FitConfig, differences
 from trainer.fit import fit
@@ -70,31 +72,59 @@ def finished(config: FitConfig) -> bool:
 def local(jobs: int) -> Launch:
     """Processes of this machine, `jobs` at a time, one thread each."""
     def launch(configs: list[FitConfig]) -> Iterator[tuple[FitConfig, str | None]]:
-        # spawn: torch's threads do not survive a fork; a process a run, so that its peak memory is its own
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, max_tasks_per_child=1) as pool:
-            runs = {pool.submit(train, config): config for config in configs}
-            try:
-                for run in as_completed(runs):
-                    try:
-                        run.result()
-                        error = None
-                    except BrokenProcessPool as broken:
-                        raise HardspikeError("the process of a run was killed, perhaps for memory: take fewer --jobs; "
-                                             "the same command goes on from the epochs that are done") from broken
-                    except HardspikeError as refused:
-                        error = str(refused)
-                    yield runs[run], error
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        waiting, running = deque(configs), {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    config = waiting.popleft()
+                    if claimed(config.out):  # no process for what others are at
+                        yield config, None
+                    else:
+                        process, answer = _started(config)
+                        running[process.sentinel] = process, answer, config
+                for sentinel in connection.wait(list(running)):
+                    process, answer, config = running.pop(sentinel)
+                    yield config, _error(process, answer)
+        finally:
+            for process, _, _ in running.values():
+                process.terminate()
     return launch
 
 
-def _begin() -> None:
-    """An interrupt ends a process, which else would take its next run; so does the end of its parent, whatever way."""
+def _started(config: FitConfig) -> tuple[BaseProcess, Connection]:
+    """A process of its own for a run, so that its peak memory is its own too, and where its answer comes."""
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    answer, ours = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(train, config, ours))
+    process.start()
+    ours.close()
+    return process, answer
+
+
+def _error(process: BaseProcess, answer: Connection) -> str | None:
+    """What went wrong in a run whose process has ended.
+
+    Raises:
+        HardspikeError: the process was killed.
+    """
+    process.join()
+    try:
+        return answer.recv()
+    except EOFError as error:
+        raise HardspikeError("the process of a run was killed, perhaps for memory: take fewer --jobs; the same command "
+                             "goes on from the epochs that are done") from error
+
+
+def _run(train: Callable[[FitConfig], None], config: FitConfig, answer: Connection) -> None:
+    """What a run's process does. An interrupt ends it; so does the end of its parent, whatever way."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    try:
+        train(config)
+        answer.send(None)
+    except HardspikeError as error:
+        answer.send(str(error))
 
 
 def train(config: FitConfig) -> None:

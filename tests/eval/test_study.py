@@ -85,7 +85,7 @@ def test_folds_judge_every_recording_once(tmp_path, file):
 
 
 def _runs(folder: Path) -> list[FitConfig]:
-    return [FitConfig(out=folder / str(seed), seed=seed, threads=1) for seed in range(6)]
+    return [FitConfig(out=folder / str(seed), seed=seed, threads=1) for seed in range(3)]
 
 
 def _done(config: FitConfig) -> bool:
@@ -121,7 +121,7 @@ def test_two_processes_share_a_folder(tmp_path):
     for process in both:
         process.join(300)
         assert process.exitcode == 0
-    who = [(tmp_path / str(seed) / "who").read_text() for seed in range(6)]
+    who = [(tmp_path / str(seed) / "who").read_text() for seed in range(3)]
     assert set(who) <= {str(process.pid) for process in both}
 
 
@@ -137,7 +137,7 @@ def test_what_a_killed_process_was_at_another_finishes(tmp_path):
     os.kill(killed.pid, signal.SIGKILL)
     other.join(300)
     assert other.exitcode == 0
-    assert {(tmp_path / str(seed) / "who").read_text() for seed in range(6)} == {str(other.pid)}
+    assert {(tmp_path / str(seed) / "who").read_text() for seed in range(3)} == {str(other.pid)}
 
 
 def _die(config):
@@ -171,10 +171,63 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
             (config.out / "done").touch()
             yield config, None
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(HardspikeError, match=r"1 of 6 runs failed: 1: loss"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(HardspikeError, match=r"1 of 3 runs failed: 1: loss"):
         patch.setattr(training, "finished", _done)
         train_all(_runs(tmp_path), launch)
-    assert (tmp_path / "5" / "done").exists()
+    assert (tmp_path / "2" / "done").exists()
+
+
+SBATCH = """#!/usr/bin/env python3
+import os, re, subprocess, sys
+from pathlib import Path
+here = Path(__file__).parent
+script = Path(sys.argv[-1])
+tasks = int(re.search(r"--array=0-(\\d+)", script.read_text())[1]) + 1
+(here / "script").write_text(script.read_text())
+for task in range(tasks):
+    env = {**os.environ, "SLURM_JOB_ID": str(100 + task), "SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": str(task),
+           "SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0",
+           "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "here"}
+    subprocess.run(["bash", str(script)], env=env)
+print("Submitted batch job 77")
+"""
+SRUN = """#!/usr/bin/env python3
+import os, sys
+words = sys.argv[1:]
+while words[0].startswith("-"):
+    words = words[2:] if words[0] in ("--output", "--error") else words[1:]
+os.execvp(words[0], words)
+"""
+SACCT = """#!/bin/sh
+echo 'JobID|State|NodeList'
+for task in 0 1 2 3; do echo "77_$task|COMPLETED|here"; done
+"""
+
+
+def test_slurm_by_a_stand_in(tmp_path, monkeypatch):
+    """sbatch, srun and sacct that run jobs here and at once: submitit's own path, from the array to the results."""
+    pytest.importorskip("submitit")
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(training, "finished", _done)
+    from eval.study import slurm as module
+    monkeypatch.setattr(module, "train", _pretend)
+    launch = module.slurm(tmp_path / "slurm", 2, "slurm_partition=cpu,timeout_min=7")
+    train_all(_runs(tmp_path / "runs"), launch)
+    script = (tmp_path / "script").read_text()
+    assert "--partition=cpu" in script and "--time=7" in script and "--array=0-2%2" in script
+    assert all(_done(config) for config in _runs(tmp_path / "runs"))
+    monkeypatch.setattr(module, "train", _fails)
+    with pytest.raises(HardspikeError, match=r"3 of 3 runs failed: .*diverged"):
+        train_all(_runs(tmp_path / "other"), module.slurm(tmp_path / "slurm", 2, ""))
+    with pytest.raises(UsageError, match="key=value"):
+        module.parameters("partition")
+
+
+def _fails(config):
+    raise HardspikeError("diverged")
 
 
 # ---------------------------------------------------------------------------------------------- comparison
