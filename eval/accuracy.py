@@ -66,6 +66,6 @@ def _row(subject: Subject, mode: Mode, result: Evaluation, gap: float | None) ->
     stored = subject.model.checkpoint
     history = stored.history if stored else []
     return Accuracy(subject.model.path, mode, right, count, *interval(right, count), gap,
-                    stored.epoch if stored else None,
+                    subject.epoch,
                     sum(row["train_seconds"] for row in history) if history else None,
                     history[-1]["gradient_evaluations"] if history else None, result.spikes)

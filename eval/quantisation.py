@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from eval.mode import Mode
 from eval.subject import Subject
@@ -23,6 +24,7 @@ class Quantised:
         floats: accuracy of the float graph on `reference`, in [0, 1],
         integers: and of the integers on the chip.
         changed: share of the spikes that quantising changed, on the recordings that scales were chosen on.
+        epoch: after which the weights were kept; None for a graph and for the mean.
     """
 
     model: Path | None
@@ -31,6 +33,7 @@ class Quantised:
     floats: float
     integers: float
     changed: float
+    epoch: int | None = None
 
     @property
     def loss(self) -> float:
@@ -65,7 +68,7 @@ def _rows(subject: Subject, chip: Target, bits: list[int], samples: int) -> list
         integer, layers = quantise(folded, frames, chip, width, scale)
         changed = sum(layer.mismatches for layer in layers) / max(1, sum(layer.spikes for layer in layers))
         rows.append(Quantised(subject.model.path, width, scale, floats,
-                              accuracy(integer, Mode(chip.name, chip=chip.name, bits=width)), changed))
+                              accuracy(integer, Mode(chip.name, chip=chip.name, bits=width)), changed, subject.epoch))
     return rows
 
 
@@ -75,8 +78,5 @@ def means(rows: list[Quantised]) -> list[Quantised]:
     for row in rows:
         groups.setdefault((row.bits, row.scale), []).append(row)
 
-    def mean(group: list[Quantised], key: str) -> float:
-        return sum(getattr(row, key) for row in group) / len(group)
-
-    return [Quantised(None, bits, scale, *(mean(group, key) for key in ("floats", "integers", "changed")))
-            for (bits, scale), group in groups.items()]
+    return [Quantised(None, bits, scale, fmean(row.floats for row in group), fmean(row.integers for row in group),
+                      fmean(row.changed for row in group)) for (bits, scale), group in groups.items()]

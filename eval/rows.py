@@ -45,7 +45,8 @@ def calibration(found: list["CalibrationRow"]) -> list[dict]:
              "values": one.calibration and one.calibration.parameters,
              "searched": one.calibration and one.calibration.searched, "validation %": 100 * one.validation,
              "test %": 100 * one.test, "low %": 100 * one.low, "high %": 100 * one.high, "gap": percent(one.gap),
-             "recovered %": percent(one.recovered), "chosen": one.calibration and one.calibration.summary()}
+             "recovered %": percent(one.recovered), "epoch": one.epoch,
+             "chosen": one.calibration and one.calibration.summary()}
             for one in found]
 
 
@@ -101,7 +102,7 @@ def quantisation(found: list["Quantised"], target: str, models: int) -> list[dic
     """One row a model, width and kind of scale, and the means over `models`."""
     return [{"model": f"mean of {models}" if one.model is None else str(one.model), "bits": one.bits,
              "scale": one.scale, "float %": 100 * one.floats, f"{target} %": 100 * one.integers,
-             "loss": 100 * one.loss, "spikes changed %": 100 * one.changed} for one in found]
+             "loss": 100 * one.loss, "spikes changed %": 100 * one.changed, "epoch": one.epoch} for one in found]
 
 
 def robustness(found: "Robustness") -> list[dict]:
@@ -109,7 +110,8 @@ def robustness(found: "Robustness") -> list[dict]:
     from eval.robustness.measure import severity_key
     keys = [severity_key(severity) for severity in found.severities]
     return [{"corruption": row.corruption, "model": str(row.model), "mode": words(row.mode),
-             **dict(zip(keys, row.accuracy, strict=True)), "mean": row.mean, "area": row.area} for row in found.rows]
+             **dict(zip(keys, row.accuracy, strict=True)), "mean": row.mean, "area": row.area,
+             "epoch": row.epoch} for row in found.rows]
 
 
 def study(found: list["Variant"]) -> list[dict]:

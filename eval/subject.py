@@ -66,7 +66,7 @@ def run_graph(graph: Graph, target: Target) -> Run:
 def runs(model: Model, mode: Mode) -> Run:
     """A model in one of its modes."""
     if mode.target is None:
-        return run_network(model.checkpoint.network, mode.smooth)
+        return run_network(model.trained.network, mode.smooth)
     return run_graph(model.graph, TARGETS[mode.target])
 
 
@@ -91,7 +91,7 @@ def modes(model: Model, targets: Iterable[Target] = (REFERENCE,), bits: int | No
         places = [target.name for target in targets if target.integers is None]
     else:
         places = [model.chip.name, *(target.name for target in targets if target.integers and target.setup)]
-    chip = model.chip and model.chip.name
+    chip = model.chip.name if model.chip else None
     return [Mode(place, chip=chip, bits=bits, calibration=model.calibration) for place in places]
 
 
@@ -144,6 +144,11 @@ class Subject:
         """How many classes the model tells apart."""
         return self._ends[1]
 
+    @property
+    def epoch(self) -> int | None:
+        """After which the weights were kept; None for a graph, which does not say."""
+        return self.model.checkpoint.epoch if self.model.checkpoint else None
+
     @functools.cached_property
     def frames(self) -> Tensor:
         """The recordings, (T, B, ...) float32."""
@@ -181,8 +186,7 @@ class Subject:
     @functools.cached_property
     def chosen_on(self) -> str:
         """Fingerprint of the recordings that scales and calibrations are chosen on."""
-        return fingerprint([[part.stored, part.labels] for part in (self.data.train, self.data.validation)],
-                           self.data.scale)
+        return fingerprint([_content(part) for part in (self.data.train, self.data.validation)], self.data.scale)
 
     def on(self, part: Split) -> "Subject":
         """The same model on other recordings of the same data."""
@@ -208,7 +212,8 @@ class Subject:
             HardspikeError: labels are not known or do not fit; the target refuses the graph or the frames.
         """
         labels, count = self.labels, len(self.part)
-        run, size, logits, spikes = runs(self.model, mode), batch(mode, count), [], {}
+        run, size, logits = runs(self.model, mode), batch(mode, count), []
+        spikes: dict[str, float] = {}
         for start in progress(range(0, count, size), mode.target or "recordings"):
             found, record = run(self.data.to_input(self.part.at(slice(start, start + size))))
             logits.append(found.cpu())
@@ -233,6 +238,14 @@ class Subject:
 
         file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
         return replace(self, model=Model.open(file), bits=chosen.bits)
+
+
+def _content(part: Split) -> list:
+    """What a split holds, or why it holds nothing."""
+    try:
+        return [part.stored, part.labels]
+    except HardspikeError as error:
+        return [str(error)]
 
 
 # ------------------------------------------------------------------------------------------------- opening

@@ -78,6 +78,7 @@ class Accuracy:
         low, high: and where it truly lies (Clopper-Pearson, 95 %).
         change: against the first run; None for that itself.
         spikes: a recording.
+        epoch: after which the weights were kept; None for a graph.
     """
 
     mode: Mode
@@ -86,6 +87,7 @@ class Accuracy:
     high: float
     change: McNemar | None
     spikes: float
+    epoch: int | None = None
 
 
 def all_runs(subject: Subject, targets: list[Target], bits: list[int]) -> tuple[list[Run], list[Missing]]:
@@ -145,7 +147,7 @@ def _integers(model: Model, chip: Target, bits: int | None, targets: list[Target
 def _calibrated(subject: Subject, missing: list[Missing]) -> Iterator[tuple[Mode, Give]]:
     """The hard network after each of `CALIBRATIONS`, where it was trained with smooth spikes."""
     model = subject.model
-    if trained_hard(model.checkpoint):
+    if trained_hard(model.trained):
         missing.append(Missing("Calibration", "the network was trained with hard spikes already"))
         return
     if model.calibration:
@@ -206,7 +208,7 @@ def _explain(subject: Subject, result: list[Run], recorded: dict[int, dict[str, 
     membranes = REFERENCE.run(subject.model.graph, frames, membrane=True)
     for index, spikes in differing.items():
         network = result[index].mode.target is None  # which rounds before BatchNorm is folded
-        graph = frozen(subject.model.checkpoint, fold=False) if network else subject.model.graph
+        graph = frozen(subject.model.trained, fold=False) if network else subject.model.graph
         beyond = first_differences(graph, frames, membranes, spikes).beyond
         result[index].beyond = (result[index].beyond or 0) + beyond
 
@@ -219,7 +221,7 @@ def accuracies(subject: Subject, found: list[Run]) -> list[Accuracy]:
         right = sum(guess == label for guess, label in zip(run.predictions, labels, strict=True))
         change = None if run is found[0] else mcnemar(found[0].predictions, run.predictions, labels)
         rows.append(Accuracy(run.mode, right / len(labels), *interval(right, len(labels)), change,
-                             sum(run.spikes.values())))
+                             sum(run.spikes.values()), subject.epoch))
     return rows
 
 

@@ -30,6 +30,7 @@ class RobustnessRow:
         accuracy: in %, one a severity.
         mean: of those.
         area: under the curve over the range of severities, in [0, 1]; None for a single severity.
+        epoch: after which the weights were kept; None for a graph.
     """
 
     corruption: str
@@ -38,6 +39,7 @@ class RobustnessRow:
     accuracy: list[float]
     mean: float
     area: float | None
+    epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def refusal(one: LeftOut) -> str:
 def _row(curve: Curve, grid: list[float], accuracy: list[float]) -> RobustnessRow:
     area = float(trapezoid(accuracy, grid)) / (grid[-1] - grid[0]) / 100 if len(grid) > 1 else None
     return RobustnessRow(curve.corruption, curve.subject.model.path, curve.mode, accuracy,
-                         sum(accuracy) / len(accuracy), area)
+                         sum(accuracy) / len(accuracy), area, curve.subject.epoch)
 
 
 def draw(found: Robustness, path: Path, title: str) -> None:

@@ -149,19 +149,26 @@ def _run_part(network: Network, weights: Weights, spikes: Tensor, part: slice, s
 def _exact_float32() -> Iterator[int]:
     """Float32 that rounds no integer, whatever the caller set; gives the number of threads to run parts on.
 
-    NNPACK convolves by Winograd and FFT, a lower "matmul precision" multiplies in bfloat16: both round. A part is
-    a thread's work: inside one operation there is too little to share, and torch's own threads wait for the next one
-    in a busy loop, on the core of a part.
+    NNPACK convolves by Winograd and FFT, a lower precision of oneDNN multiplies in bfloat16: both round. (It is set by
+    operation: `torch.set_float32_matmul_precision` knows nothing of convolutions, and cannot be undone, since it fixes
+    what was left open before.) A part is a thread's work: inside one operation there is too little to share, and
+    torch's own threads wait for the next one in a busy loop, on the core of a part.
     """
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("highest")
+    threads, onednn = torch.get_num_threads(), torch.backends.mkldnn
+    operations = onednn.matmul, onednn.conv  # type: ignore[attr-defined]  # of a class that stands in for the module
+    precisions = [operation.fp32_precision for operation in operations]
     try:
+        torch.set_num_threads(1)
+        for operation in operations:
+            operation.fp32_precision = "ieee"
         with torch.backends.nnpack.flags(enabled=False):
             yield threads
     finally:
         torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
+        for operation, precision in zip(operations, precisions, strict=True):
+            operation.fp32_precision = "none"  # as the backend's, which may be what it was
+            if operation.fp32_precision != precision:
+                operation.fp32_precision = precision
 
 
 def _step(cells: Cells, current: Tensor, spikes: Tensor, membrane: Tensor | None) -> None:

@@ -41,7 +41,7 @@ def file(tmp_path) -> Path:
     return path
 
 
-def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, file):
+def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, file, capsys):
     kwargs = dict(training=Training(seeds=2), columns=Columns("bias", "event_drop", True), plot=tmp_path / "s.svg",
                   tables=Tables(tmp_path / "s.json", tmp_path / "s.csv"))
     found = study(file, tmp_path / "runs", **kwargs)
@@ -61,6 +61,8 @@ def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, file):
         assert 0 < row["peak GB"] < 100 and "hard, bias" in row
     assert content["columns"][1]["peak GB factor"] > 0 and content["tests"][0]["variant"] == "wide"
     assert (tmp_path / "s.svg").exists() and (tmp_path / "s-robustness.svg").exists()
+    assert "epoch   1/2" in (tmp_path / "runs" / "A" / "0" / "log.txt").read_text()
+    assert "epoch   1/2" not in capsys.readouterr().out
     before = (tmp_path / "runs" / "A" / "0" / "last.pt").stat().st_mtime_ns
     assert study(file, tmp_path / "runs", **kwargs).variants == found.variants
     assert (tmp_path / "runs" / "A" / "0" / "last.pt").stat().st_mtime_ns == before
@@ -288,6 +290,16 @@ def test_epochs_scale_every_variant(tmp_path):
     assert [config.epochs for config in read(path, epochs=4).variants.values()] == [4, 8]
     assert {config.keep for config in read(path, keep="last").variants.values()} == {"hard"}
     assert {config.keep for config in read(path, keep="surrogate").variants.values()} == {"surrogate"}
+
+
+def test_values_of_a_study_are_data(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("variants: {A: {class_path: os.system}}")
+    with pytest.raises(HardspikeError, match="class_path"):
+        read(path)
+    path.write_text("variants: !!python/object/apply:os.system [ls]")
+    with pytest.raises(HardspikeError, match="tag"):
+        read(path)
 
 
 @pytest.mark.parametrize(("options", "message"), [

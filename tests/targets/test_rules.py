@@ -12,7 +12,7 @@ import torch
 import hardspike
 from hardspike import HardspikeError
 from targets import commands, loihi1, loihi2
-from targets.graph import write
+from targets.graph import read, write
 from targets.limits import Limit
 from targets.loihi import mapping
 from targets.nodes import stateless as linear
@@ -204,3 +204,11 @@ def test_runs_on_a_chip_by_name(tmp_path):
     write(chain(np.full((4, 3), 100)), tmp_path / "g.nir")
     np.savez(tmp_path / "x.npz", spikes=np.ones((5, 2, 3), np.uint8))
     assert call("run", tmp_path / "g.nir", "--target", "loihi1", "--input", tmp_path / "x.npz") == 0
+
+
+@pytest.mark.parametrize("refuse", [lambda file: commands.map_file(file, "loihi2"),
+                                    lambda file: loihi2.run(read(file), torch.ones(2, 1, 3))])
+def test_a_graph_that_no_chip_holds_is_refused_in_one_sentence(refuse, tmp_path):
+    write(subtracting(-70.0), tmp_path / "g.nir")
+    with pytest.raises(HardspikeError, match=r"^Loihi 2 cannot hold this graph: r: structure: Scale takes 70 off"):
+        refuse(tmp_path / "g.nir")

@@ -86,6 +86,30 @@ fit.fit(FitConfig(out=folder / "run", device="cpu"))
     assert done.returncode != 0 and "ZeroDivisionError" in done.stderr
 
 
+def test_a_failure_of_the_first_process_ends_those_that_wait_for_it(tmp_path):
+    """By themselves: the first one does not die of it here, so that torchrun has nobody to kill."""
+    done = torchrun(tmp_path, """
+import time
+import torch
+from hardspike import HardspikeError
+from trainer import distributed
+distributed.join(torch.device("cpu"))
+try:
+    with distributed.first_process_first():
+        if distributed.rank() == 0:
+            raise ZeroDivisionError
+        (folder / "went on").touch()
+except (HardspikeError, ZeroDivisionError) as error:
+    print(distributed.rank(), type(error).__name__, error, flush=True)
+with distributed.first_process_first():  # and the next block is in step again
+    print("next", flush=True)
+""")
+    assert done.returncode == 0, done.stderr
+    assert "0 ZeroDivisionError" in done.stdout and done.stdout.count("next") == 2
+    assert "1 HardspikeError process 1 ends, since process 0 failed" in done.stdout
+    assert not (tmp_path / "went on").exists()
+
+
 def test_batches_that_cannot_be_cut_into_equal_shards_are_refused(monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 3)
     for size, recordings in ((32, 1000), (33, 32)):

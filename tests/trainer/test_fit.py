@@ -16,11 +16,12 @@ from trainer.__main__ import COMMANDS
 from trainer.analysis import theory
 from trainer.config import KEEP, FitConfig, from_dict, to_dict
 from trainer.data import DataConfig, load
+from trainer.evaluate import evaluate
 from trainer.fit import fit
 from trainer.methods import METHODS, sast
 from trainer.networks import NetworkConfig, build
 from trainer.neurons.spikes import Surrogate
-from trainer.run import is_best
+from trainer.run import Run, is_best
 
 
 @pytest.fixture
@@ -150,6 +151,80 @@ def test_a_finished_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
         fit(config)
     with pytest.raises(UsageError, match=r"epochs: 1 -> 2"):
         fit(replace(config, epochs=2), resume=True)
+
+
+def test_a_resumed_run_may_be_given_a_part_of_its_settings(small):
+    """Only what the caller set is compared: the command line's words, or in Python what is not the default."""
+    config = replace(small, epochs=1)
+    fit(config)
+    out = str(config.out)
+    assert run("trainer", COMMANDS, ["fit", "--out", out, "--resume", "--batch_size", "64"]) == 0
+    assert len(fit(FitConfig(out=config.out, threads=1), resume=True).history) == 1
+    assert run("trainer", COMMANDS, ["fit", "--out", out, "--resume", "--data.steps", "5"]) == 2
+    default = str(FitConfig.epochs)  # said, although it is what it would be unsaid
+    assert run("trainer", COMMANDS, ["fit", "--out", out, "--resume", "--epochs", default]) == 2
+    with pytest.raises(UsageError, match=r"data\.steps: 4 -> 10\)"):
+        fit(FitConfig(out=config.out), resume=True, given=["data.steps"])
+
+
+def test_a_copied_best_cannot_be_gone_on_from(small):
+    config = replace(small, epochs=1)
+    done = fit(config)
+    (config.out / "last.pt").write_bytes(done.best.read_bytes())
+    with pytest.raises(HardspikeError, match=r"last\.pt: holds a network, but not where its training stood"):
+        fit(config, resume=True)
+
+
+def test_torch_is_left_as_it_was(small, monkeypatch):
+    """Threads, precision flags, random numbers: after a run, after a refused one, after evaluation."""
+    def state():
+        return (torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark,
+                torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled(), torch.get_default_dtype(),
+                torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu"))
+
+    torch.set_num_threads(2)
+    try:
+        before = state()
+        done = fit(replace(small, epochs=1, threads=1, precision="bf16"))
+        assert state() == before
+        seen = []
+        monkeypatch.setattr(Run, "step", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(replace(small, out=small.out.with_name("b"), threads=1))
+        assert state() == before and seen == [1]
+        stored, data = checkpoint.load(done.best), load(small.data)
+        evaluate(stored.network, data, data.test, hard=True)
+        assert state() == before
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_evaluation_leaves_the_network_as_it_was_after_a_failure(small):
+    network, data = build(small.network, (2, 34, 34), 10).train(), load(small.data)
+
+    def broken(frames):
+        raise HardspikeError("no frames")
+
+    data.to_input = broken
+    with pytest.raises(HardspikeError, match="no frames"):
+        evaluate(network, data, data.test, hard=True)
+    assert network.training and not any(neuron.hard for neuron in network.neurons().values())
+
+
+def test_two_runs_do_not_share_a_folder(small, monkeypatch):
+    """The second is refused while the first runs, and no epoch of either is lost."""
+    epoch, refused = Run.epoch, []
+
+    def meanwhile(run, number):
+        if not refused:
+            refused.append("")
+            script = f"import pickle; from trainer.fit import fit; fit(pickle.loads({pickle.dumps(run.config)!r}))"
+            refused[0] = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stderr
+        return epoch(run, number)
+
+    monkeypatch.setattr(Run, "epoch", meanwhile)
+    assert len(fit(replace(small, epochs=1)).history) == 1
+    assert f"process {os.getpid()}" in refused[0] and "is writing to this folder" in refused[0]
 
 
 def test_the_kept_epoch_is_the_latest_that_the_validation_part_cannot_tell_from_the_best():

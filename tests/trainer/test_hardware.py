@@ -1,6 +1,7 @@
 """Mixed precision against float32, memory formats, minibatches made ahead, the device."""
 
 import itertools
+import sys
 
 import pytest
 import torch
@@ -73,6 +74,13 @@ def test_items_made_ahead_come_in_order_and_bring_their_errors():
     assert next(items) == 1
     with pytest.raises(HardspikeError, match="recording lost"):
         next(items)
+
+
+def test_a_system_without_rusage_trains_all_the_same(monkeypatch):
+    """Windows has no module `resource`."""
+    assert "GB" in hardware.peak_memory(torch.device("cpu"))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert hardware.peak_memory(torch.device("cpu")) == "peak memory not known on this system"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

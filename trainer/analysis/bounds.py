@@ -27,10 +27,7 @@ from hardspike import HardspikeError
 from trainer.analysis.spectral import Block, blocks, operator_norm
 from trainer.analysis.theory import contraction
 from trainer.networks import Network
-
-CURVATURE = {"arctan": 3 * math.sqrt(3) / 8 * math.pi, "fast_sigmoid": 4.0, "sigmoid": 8 / (3 * math.sqrt(3))}
-"""sup|phi''| at slope 1; it grows with the slope squared. Arctan's is 0.5101*alpha^2 (SAST eq. 17), alpha = 2*slope."""
-
+from trainer.neurons.leaky import Leaky
 
 @dataclass(frozen=True)
 class Bounds:
@@ -97,7 +94,7 @@ def _bounds(network: Network, chain: list[Block], norms: dict[str, float], q: fl
             largest: float) -> Bounds:
     neurons = network.neurons()
     gamma = geometric(q, steps)
-    slope = max(n.surrogate.slope for n in neurons.values())
+    slope = max(n.surrogate.lipschitz(n.threshold.detach().double()).max().item() for n in neurons.values())
     lipschitz = norms["readout"] / math.sqrt(steps)
     membranes = {}
     for block, radius in zip(chain[:-1], _radii(chain, largest)[:-1], strict=True):
@@ -144,8 +141,8 @@ def smoothness(network: Network, chain: list[Block], norms: dict[str, float], ga
     (Cauchy-Schwarz), C_H every layer's worst at once.
     """
     neurons = network.neurons()
-    slope = max(n.surrogate.slope for n in neurons.values())
-    curve = max(CURVATURE[n.surrogate.name] * n.surrogate.slope**2 for n in neurons.values())
+    slope = max(n.surrogate.lipschitz(n.threshold.detach().double()).max().item() for n in neurons.values())
+    curve = max(_curvature(n) for n in neurons.values())
     theta = max(n.threshold.detach().max().item() for n in neurons.values())
     radii = _radii(chain, largest)
     shares: list[float] = []  # dU_l/d||d_k|| of each layer k up to this one
@@ -162,6 +159,12 @@ def smoothness(network: Network, chain: list[Block], norms: dict[str, float], ga
     jacobian = math.hypot(out * slope * moved, math.sqrt(radii[-1]**2 + 1))
     hessian = out * (slope * bent + curve * moved**2) + 2 * slope * moved
     return jacobian, hessian
+
+
+def _curvature(neuron: Leaky) -> float:
+    """sup|phi''|; for arctan 0.5101*alpha^2 (SAST eq. 17)."""
+    found = neuron.surrogate.curvature(neuron.threshold.detach().double())
+    return math.inf if found is None else found.max().item()
 
 
 def _reach(block: Block) -> tuple[float, int]:

@@ -204,8 +204,7 @@ def backward(membrane, grad, grad_membrane, grad_current, sum_beta, sum_threshol
                 along_threshold -= (later * s).to(tl.float64)
         if sum_threshold is not None:
             through = -d
-            if REST_AT_ZERO and WINDOW == "":
-                # the offset of the shifted phi depends on the threshold
+            if REST_AT_ZERO and WINDOW == "":  # the offset of the shifted phi depends on the threshold
                 through += (1 - _spike(z, rest, shape, False, FUNCTION, True)) * rest_slope
             along_threshold += (total * through).to(tl.float64)
         tl.store(grad_current + at, a, inside)
