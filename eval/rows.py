@@ -23,6 +23,8 @@ SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
 TRAFFIC_COLUMNS = ("messages", "hops")
 PER_SAMPLE = "per sample"
 
+Row = dict[str, str | float | None]
+
 
 def percent(share: float | None) -> float | None:
     """A share in %."""
@@ -118,7 +120,7 @@ def study(found: list["Variant"]) -> list[dict]:
     """One row a variant: accuracies, gap and spikes over its seeds, and where the weights come from."""
     rows = []
     for one in found:
-        row = {"variant": one.variant}
+        row: Row = {"variant": one.variant}
         for key, heading in (("surrogate", "surrogate %"), ("hard", "hard %"), ("gap", "gap"), ("spikes", "spikes")):
             values = one.values[key]
             row |= {heading: values.mean, f"{heading} sd": values.deviation}
@@ -132,13 +134,15 @@ def study_tests(found: list["Variant"]) -> list[dict]:
     """One row a variant but the first: differences from that with intervals, and every test."""
     rows = []
     for one in found[1:]:
-        row = {"variant": one.variant}
+        row: Row = {"variant": one.variant}
         for key, change in one.changes.items():
             heading = "spikes %" if key == "spikes" else f"{key} points"
             row |= {heading: change.mean, f"{heading} low": change.low, f"{heading} high": change.high,
                     f"{heading} p": change.p, f"{heading} p (Holm)": change.p_holm}
-        rows.append(row | {"recordings worse": one.pooled.worse, "better": one.pooled.better, "p": one.pooled.p,
-                           "p (Holm)": one.pooled.p_holm})
+        if one.pooled:
+            row |= {"recordings worse": one.pooled.worse, "better": one.pooled.better, "p": one.pooled.p,
+                    "p (Holm)": one.pooled.p_holm}
+        rows.append(row)
     return rows
 
 
@@ -147,7 +151,7 @@ def study_columns(found: list["Variant"]) -> list[dict]:
     known = ("surrogate", "hard", "gap", "spikes", "epoch", "q", "phi(-theta)")
     rows = []
     for one in found:
-        row = {"variant": one.variant}
+        row: Row = {"variant": one.variant}
         for key, values in one.values.items():
             if key not in known:
                 row |= {key: values.mean, f"{key} sd": values.deviation}

@@ -113,10 +113,11 @@ def measure(subject: Subject, radii: list[float], lengths: list[float], directio
     except HardspikeError as error:
         both, refused = None, str(error)
     rows = _looseness(network, frames, both, found["surrogate"], secants) if both else []
-    return Sharpness(subject.model.path, gaps, secants, spreads, rows, both["tight"].norms if both else {},
+    norms, why_not = (both["tight"].norms, both["tight"].why_not) if both else ({}, refused)
+    return Sharpness(subject.model.path, gaps, secants, spreads, rows, norms,
                      {mode: int((v.inputs <= v.mechanism * (1 + 1e-9)).sum()) for mode, v in found.items()},
                      {mode: (v.mechanism / v.inputs).median().item() for mode, v in found.items()},
-                     stored.diagnostics, len(labels), refused or both["tight"].why_not)
+                     stored.diagnostics, len(labels), why_not)
 
 
 def _looseness(network: Network, frames: Tensor, both: dict[str, Bounds], examples: sharpness.Examples,

@@ -60,8 +60,8 @@ class Pooled:
 
     worse: int
     better: int
-    p: float
-    p_holm: float
+    p: float | None
+    p_holm: float | None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from export.model import Model
 from hardspike import HardspikeError, choice, progress, words
 from trainer import checkpoint
 from trainer.config import FitConfig
-from trainer.data import Data, load
+from trainer.data import Data, DataConfig, load
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,11 @@ def measured(runs: list[tuple[str, list[FitConfig]]], split: str, keep: str,
     """
     parts = [(index, config) for index, (_, configs) in enumerate(runs) for config in configs]
     found: dict[int, list[tuple[int, list[str], StudyRun]]] = {}
-    frames, data = None, None
+    data: Data | None = None
+    frames: DataConfig | None = None
     # runs on the same frames one after the other: one data set in memory, each read once
     for index, config in progress(sorted(parts, key=lambda pair: str(pair[1].data)), split):
-        if config.data != frames:
+        if data is None or config.data != frames:
             frames, data = config.data, load(config.data)
         one = _one(runs[index][0], config, data, split, keep, columns)
         found.setdefault(index, []).append((len(one.right), list(getattr(data, split).ids), one))

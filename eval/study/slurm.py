@@ -54,8 +54,8 @@ def slurm(folder: Path, jobs: int, options: str) -> Launch:
             ended = [(config, job) for config, job in running if job.done()]
             running = [pair for pair in running if pair not in ended]
             for config, job in ended:
-                error = job.exception()
-                yield config, error and f"{config.out}: {one_line(error)[-300:]} (logs: {job.paths.stderr})"
+                raised = job.exception()
+                yield config, f"{config.out}: {one_line(raised)[-300:]} (logs: {job.paths.stderr})" if raised else None
             if not ended:
                 time.sleep(PAUSE)
     return launch

@@ -72,7 +72,8 @@ def finished(config: FitConfig) -> bool:
 def local(jobs: int) -> Launch:
     """Processes of this machine, `jobs` at a time, one thread each."""
     def launch(configs: list[FitConfig]) -> Iterator[tuple[FitConfig, str | None]]:
-        waiting, running = deque(configs), {}
+        waiting = deque(configs)
+        running: dict[Connection, tuple[BaseProcess, FitConfig]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
@@ -81,12 +82,13 @@ def local(jobs: int) -> Launch:
                         yield config, None
                     else:
                         process, answer = _started(config)
-                        running[process.sentinel] = process, answer, config
-                for sentinel in connection.wait(list(running)):
-                    process, answer, config = running.pop(sentinel)
+                        running[answer] = process, config
+                # an answer can be read when it is there, and when its process is gone without one
+                for answer in [one for one in running if one in connection.wait(list(running))]:
+                    process, config = running.pop(answer)
                     yield config, _error(process, answer)
         finally:
-            for process, _, _ in running.values():
+            for process, _ in running.values():
                 process.terminate()
     return launch
 
@@ -107,24 +109,32 @@ def _error(process: BaseProcess, answer: Connection) -> str | None:
     Raises:
         HardspikeError: the process was killed.
     """
-    process.join()
     try:
-        return answer.recv()
+        said = answer.recv()
     except EOFError as error:
         raise HardspikeError("the process of a run was killed, perhaps for memory: take fewer --jobs; the same command "
                              "goes on from the epochs that are done") from error
+    finally:
+        process.join()
+    return said
 
 
 def _run(train: Callable[[FitConfig], None], config: FitConfig, answer: Connection) -> None:
     """What a run's process does. An interrupt ends it; so does the end of its parent, whatever way."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         train(config)
         answer.send(None)
     except HardspikeError as error:
         answer.send(str(error))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def train(config: FitConfig) -> None:

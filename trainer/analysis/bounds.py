@@ -29,6 +29,7 @@ from trainer.analysis.theory import contraction
 from trainer.networks import Network
 from trainer.neurons.leaky import Leaky
 
+
 @dataclass(frozen=True)
 class Bounds:
     """What SAST's theory says of a network, for one contraction factor q.
