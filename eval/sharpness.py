@@ -8,8 +8,9 @@ from torch import Tensor
 
 from eval.subject import Subject
 from hardspike import HardspikeError, UsageError, words
-from trainer.analysis import sharpness
+from trainer.analysis import sharpness, theory
 from trainer.analysis.bounds import Bounds, bounds
+from trainer.methods import METHODS
 from trainer.networks import Network
 
 QUANTITIES = {"parameters": "||dl/dw||", "inputs": "||dl/dx||", "sensitivity": "||df/dx||",
@@ -64,7 +65,7 @@ class Sharpness:
         norms: neurons or readout -> operator norm of the block before them.
         held: mode -> recordings for which eq. 50 holds; all of them, as it is algebra,
         slack: mode -> and the median ratio of its right side to its left.
-        theory: of `trainer.analysis.theory.report`: phi(-theta), q, whether the run is theory-aligned.
+        theory: of `trainer.analysis.theory.report`, at the checkpoint's slope: phi(-theta), q, whether it is aligned.
         samples: recordings.
     """
 
@@ -117,7 +118,7 @@ def measure(subject: Subject, radii: list[float], lengths: list[float], directio
     return Sharpness(subject.model.path, gaps, secants, spreads, rows, norms,
                      {mode: int((v.inputs <= v.mechanism * (1 + 1e-9)).sum()) for mode, v in found.items()},
                      {mode: (v.mechanism / v.inputs).median().item() for mode, v in found.items()},
-                     stored.diagnostics, len(labels), why_not)
+                     theory.report(network, METHODS[stored.config.method].hard), len(labels), why_not)
 
 
 def _looseness(network: Network, frames: Tensor, both: dict[str, Bounds], examples: sharpness.Examples,
