@@ -43,7 +43,7 @@ def cached(key: dict, compute: Callable[[], Any]) -> Any:
     return json.loads(path.read_text())
 
 
-def cached_file(key: dict, suffix: str, write: Callable[[Path], None]) -> Path:
+def cached_file(key: dict, suffix: str, write: Callable[[Path], object]) -> Path:
     """The file that `write(path)` wrote in an earlier call with the same `key`, or writes now; see `cached`.
 
     Raises:
@@ -73,7 +73,7 @@ def _whole(path: Path) -> bool:
     return False
 
 
-def _keep(path: Path, write: Callable[[Path], None]) -> None:
+def _keep(path: Path, write: Callable[[Path], object]) -> None:
     """Write the file and, once it lies there, its checksum."""
     with atomic_path(path) as temporary:
         write(temporary)
@@ -120,10 +120,10 @@ def _update(digest, value: Any) -> None:
     elif isinstance(value, Path):
         try:
             with open(value, "rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise HardspikeError(f"{value}: cannot be read ({error.strerror})") from error
-        digest.update(f"file {content}".encode())
+        digest.update(f"file {found}".encode())
     elif hasattr(value, "__array__"):
         _update_array(digest, value)
     else:
@@ -148,7 +148,7 @@ def own_files() -> list[tuple[str, Path]]:
     """Every file of ours that may decide about a result, with its place in the tree (`eval/cache.py`), in order."""
     found = []
     for name in OWN:
-        module = Path(importlib.import_module(name).__file__)
+        module = Path(str(importlib.import_module(name).__file__))
         folder = module.parent if module.stem == "__init__" else None
         files = sorted(folder.rglob("*")) if folder else [module]
         found += [(file.relative_to((folder or module).parent).as_posix(), file) for file in files

@@ -7,8 +7,9 @@ the membrane from the threshold (eq. A10) and, as in table A2, from the weights 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -131,7 +132,8 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
     index = torch.randperm(len(data.train.labels), generator=torch.Generator().manual_seed(0))[:samples or None]
     frames, labels = data.to_input(data.train.at(index)), data.train.labels[index]
 
-    logged = next((row["layers"] for row in stored.history if row["epoch"] == stored.epoch and "layers" in row), {})
+    logged: dict[str, dict] = next((row["layers"] for row in stored.history
+                                    if row["epoch"] == stored.epoch and "layers" in row), {})
     options = stored.config.a2sg
     windows = {name: Windows(options.window, torch.tensor(values["widths"], dtype=torch.float64), options.height)
                for name, values in logged.items() if "widths" in values}
@@ -150,7 +152,7 @@ def _row(stored: Checkpoint, name: str, values: dict) -> LayerGradients:
     sigma, widths = values.get("membrane_deviation"), values.get("widths")
     ratio = None
     if widths and sigma:  # a layer without any input has no density to compare under
-        theta = stored.network.layers[name].threshold.mean().item()
+        theta = stored.network.neurons()[name].threshold.mean().item()
         asy, tri = (window_variation(window, sum(widths) / len(widths), values["membrane_mean"], sigma, theta)
                     for window in ("asy", "tri"))
         ratio = asy / tri
@@ -159,8 +161,9 @@ def _row(stored: Checkpoint, name: str, values: dict) -> LayerGradients:
         widths[-2] if widths and len(widths) > 1 else None, values["fisher"], values.get("membrane_mean"),
         sigma and sigma**2, values.get("l_kappa"), ratio, values.get("rmd"), values.get("rmd_weights"),
         values["spikes"][0] if "spikes" in values else None, values["weight_mean"], values["weight_deviation"])
-    return LayerGradients(**{key: None if isinstance(value, float) and math.isnan(value) else value
-                             for key, value in vars(found).items()})
+    nothing: dict[str, Any] = {key: None for key, value in vars(found).items()
+                               if isinstance(value, float) and math.isnan(value)}
+    return replace(found, **nothing)
 
 
 def _mean(values: list[float]) -> float:
@@ -205,14 +208,14 @@ def _at_checkpoint(layers: dict[str, dict]) -> list[Panel]:
 def _over_epochs(stored: Checkpoint, layers: dict[str, dict]) -> list[Panel]:
     """Figures 4, 5a, 5b, 5d, 5e and table A2's RMD; of membranes the checkpoint alone where none were logged."""
     def series(key: str, pick: Callable = float) -> Series:
-        found = {}
+        found: Series = {}
         for name, values in layers.items():
             points = [(row["epoch"], pick(row["layers"][name][key])) for row in stored.history
                       if key in row.get("layers", {}).get(name, {})]
             if not points and key in values:
                 points = [(stored.epoch, pick(values[key]))]
             if not all(math.isnan(value) for _, value in points):
-                found[name] = tuple(map(list, zip(*points, strict=True)))
+                found[name] = [float(x) for x, _ in points], [y for _, y in points]
         return found
 
     def square(sigma: float) -> float:
@@ -244,15 +247,15 @@ def draw(found: Gradients, title: str, path: Path) -> None:
     rows = math.ceil(len(panels) / COLUMNS)
     shades = matplotlib.colormaps["viridis"](torch.linspace(0, 0.9, len(layers)).numpy())
     colors = dict(zip(layers, shades, strict=True))
-    handles = {}
+    handles: dict[str, Any] = {}
     with picture(path, (4.4 * COLUMNS, 3.0 * rows + 0.8)) as figure:
         places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
         for place, panel in zip(places, panels, strict=False):
             handles |= _fill(place, panel, colors)
         for place in places[len(panels):]:
             place.remove()
-        figure.legend(handles=[handles[name] for name in layers if name in handles], loc="outside lower center",
-                      ncols=min(len(layers), 8))
+        legend: Any = {"loc": "outside lower center", "ncols": min(len(layers), 8)}
+        figure.legend(handles=[handles[name] for name in layers if name in handles], **legend)
         figure.suptitle(drawable(title))
 
 

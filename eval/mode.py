@@ -46,7 +46,7 @@ def words(mode: Mode, exported: bool = False) -> str:
     elif exported:
         text = "exported" + (f", {mode.target}" if mode.chip else "")
     else:
-        text = mode.target + (f" of {mode.chip}" if mode.chip and not mode.on_chip else "")
+        text = f"{mode.target}" + (f" of {mode.chip}" if mode.chip and not mode.on_chip else "")
     text += f", {mode.bits} bits" if mode.bits else ""
     return text + (f", calibrated ({mode.calibration})" if mode.calibration else "")
 
@@ -54,4 +54,4 @@ def words(mode: Mode, exported: bool = False) -> str:
 def brief(modes: list[Mode]) -> list[str]:
     """One model's graphs on several targets: the target alone, with `(int)` behind the second of two that it ran."""
     floats = {mode.target for mode in modes if mode.chip is None}
-    return [mode.target + (" (int)" if mode.chip and mode.target in floats else "") for mode in modes]
+    return [f"{mode.target}" + (" (int)" if mode.chip and mode.target in floats else "") for mode in modes]

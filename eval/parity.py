@@ -66,7 +66,7 @@ def measure(subject: Subject, targets: list[Target], bits: int = 8, scale: str =
     recorded: dict[Mode, Recording] = {}
     for target in progress(targets, "targets"):
         if target.integers is None:
-            held = model.chip and model.chip.name
+            held = model.chip.name if model.chip else None
             recorded[Mode(target.name, chip=held)] = target.run_in_chunks(model.graph, subject.frames)
         if whole and (target.integers or quantised):
             recorded[Mode(target.name, chip=machine.name)] = target.run_in_chunks(whole.graph, subject.frames)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -31,10 +32,10 @@ DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
 SVG_DASHES = ("", "6 3", "2 3", "7 2 2 2")
 """The same, for a legend that the page draws."""
 
-_PLAIN = {"svg.fonttype": "none", "svg.hashsalt": "hardspike", "text.parse_math": False, "text.usetex": False,
+_PLAIN: Any = {"svg.fonttype": "none", "svg.hashsalt": "hardspike", "text.parse_math": False, "text.usetex": False,
           "axes.axisbelow": True}
 """Of every plot."""
-_STYLE = {
+_STYLE: Any = {
     **_PLAIN, "font.size": 9, "axes.titlesize": 10, "axes.titlelocation":
     "left", "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK,
     "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlecolor": INK,
@@ -104,7 +105,7 @@ def _inline(svg: str, name: str, label: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)  # matplotlib repeats every text in one
     head, body = svg.split(">", 1)
-    box = re.search(r'viewBox="[^"]*"', head)[0]
+    box, = re.findall(r'viewBox="[^"]*"', head)
     pieces = re.split(r"(<[^>]*>)", body)  # text, tag, text, tag, ..., text
     pieces[1::2] = [_tag(tag, name) for tag in pieces[1::2]]
     svg = f'<svg {box} role="img" aria-label="{escape(label)}">{"".join(pieces)}'

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from eval.mode import Mode
 from eval.subject import Subject
@@ -77,8 +78,5 @@ def means(rows: list[Quantised]) -> list[Quantised]:
     for row in rows:
         groups.setdefault((row.bits, row.scale), []).append(row)
 
-    def mean(group: list[Quantised], key: str) -> float:
-        return sum(getattr(row, key) for row in group) / len(group)
-
-    return [Quantised(None, bits, scale, *(mean(group, key) for key in ("floats", "integers", "changed")))
-            for (bits, scale), group in groups.items()]
+    return [Quantised(None, bits, scale, fmean(row.floats for row in group), fmean(row.integers for row in group),
+                      fmean(row.changed for row in group)) for (bits, scale), group in groups.items()]

@@ -66,7 +66,7 @@ def run_graph(graph: Graph, target: Target) -> Run:
 def runs(model: Model, mode: Mode) -> Run:
     """A model in one of its modes."""
     if mode.target is None:
-        return run_network(model.checkpoint.network, mode.smooth)
+        return run_network(model.trained.network, mode.smooth)
     return run_graph(model.graph, TARGETS[mode.target])
 
 
@@ -91,7 +91,7 @@ def modes(model: Model, targets: Iterable[Target] = (REFERENCE,), bits: int | No
         places = [target.name for target in targets if target.integers is None]
     else:
         places = [model.chip.name, *(target.name for target in targets if target.integers and target.setup)]
-    chip = model.chip and model.chip.name
+    chip = model.chip.name if model.chip else None
     return [Mode(place, chip=chip, bits=bits, calibration=model.calibration) for place in places]
 
 
@@ -212,7 +212,8 @@ class Subject:
             HardspikeError: labels are not known or do not fit; the target refuses the graph or the frames.
         """
         labels, count = self.labels, len(self.part)
-        run, size, logits, spikes = runs(self.model, mode), batch(mode, count), [], {}
+        run, size, logits = runs(self.model, mode), batch(mode, count), []
+        spikes: dict[str, float] = {}
         for start in progress(range(0, count, size), mode.target or "recordings"):
             found, record = run(self.data.to_input(self.part.at(slice(start, start + size))))
             logits.append(found.cpu())

@@ -52,6 +52,12 @@ class Model:
             return Model(file, load(file))
         raise UsageError(f"{path}: is no model; give {KINDS}")
 
+    @property
+    def trained(self) -> Checkpoint:
+        """The checkpoint, of a model that is one."""
+        assert self.checkpoint, self.path
+        return self.checkpoint
+
     @functools.cached_property
     def graph(self) -> nir.NIRGraph:
         """The graph: as it was read, or the checkpoint's network frozen.
@@ -59,7 +65,7 @@ class Model:
         Raises:
             HardspikeError: NIR cannot hold the network.
         """
-        return self.given if self.given is not None else frozen(self.checkpoint)
+        return self.given if self.given is not None else frozen(self.trained)
 
     @functools.cached_property
     def refused(self) -> str:

@@ -4,6 +4,7 @@ It lies below `trainer` and `targets`, which do not know each other, and imports
 imported where they are needed: `import hardspike` takes some hundredths of a second.
 """
 
+from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
 from hardspike.errors import HardspikeError, UsageError, choice, few, nearest, one_line, printable, shown, words
 from hardspike.files import atomic_path, cache_folder, file_size, read_bytes, write_bytes, write_text
@@ -23,6 +24,8 @@ __all__ = [
     "atomic_path",
     "cache_folder",
     "choice",
+    "claim",
+    "claimed",
     "csv_cell",
     "few",
     "file_size",

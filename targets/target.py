@@ -58,6 +58,7 @@ class Target:
         integers: what an integer graph for it may hold; None: it takes floats.
         floor_plan: where its cores lie, if that is public.
         like_lava: its integers are Lava's (`targets.loihi.fixed_point`), the ones that ONNX models hold as well.
+        membrane_parts: membranes are recorded in so many parts of the graph's unit.
         loses_spikes: whether `transmit` is taken.
         files: its own kind of file, where it has one.
         setup: installs what it needs, for one that is set up apart (the interpreter to make it from -> anything).
@@ -71,6 +72,7 @@ class Target:
     integers: Limits | None = None
     floor_plan: FloorPlan | None = None
     like_lava: bool = False
+    membrane_parts: int = 1
     loses_spikes: bool = False
     files: Files | None = None
     setup: Callable[[Path | None], Any] | None = None

@@ -189,7 +189,9 @@ def _network(config: FitConfig, content: dict, shape: tuple[int, int, int], wher
     weights = content["network"]
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise _damaged(where, "its network holds no tensors by name")
-    network = build(config.network, shape, content["classes"], most=sum(value.numel() for value in weights.values()))
+    held = sum(value.numel() for value in weights.values())
+    with torch.random.fork_rng(devices=[]):  # its initial weights are drawn, and replaced
+        network = build(config.network, shape, content["classes"], most=held)
     for name, value in network.state_dict().items():
         if name not in weights or weights[name].shape != value.shape:
             found = tuple(weights[name].shape) if name in weights else "not there"

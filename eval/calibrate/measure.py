@@ -24,7 +24,7 @@ from hardspike import UsageError, choice
 from targets import metadata
 from targets.chips import limits_of
 from targets.graph import Graph
-from targets.table import TARGETS
+from targets.reference import REFERENCE
 from trainer import checkpoint as checkpoints
 from trainer.evaluate import one_standard_error_below
 
@@ -188,18 +188,18 @@ def _choose_network(subject: Subject, kind: str, samples: int) -> Calibration:
     shifts: dict[str, Tensor] = {}
     model, data = subject.model, subject.data
     if kind.startswith("bias"):
-        stored = with_biases(model.checkpoint)
+        stored = with_biases(model.trained)
         network, shifts = biased(stored.network, data, data.train.spread(samples).frames)
         model = replace(model, checkpoint=replace(stored, network=network))
 
     def change(factors: dict[str, float]) -> Model:
-        return replace(model, checkpoint=replace(model.checkpoint, network=scaled(model.checkpoint.network, factors)))
+        return replace(model, checkpoint=replace(model.trained, network=scaled(model.trained.network, factors)))
 
-    factors = {} if kind == "bias" else _search(kind, list(model.checkpoint.network.neurons()),
+    factors = {} if kind == "bias" else _search(kind, list(model.trained.network.neurons()),
                                                 lambda factors: _score(subject, change(factors)))
     searched = _count(kind, factors)
     found = Calibration(kind, change(factors), searched + sum(map(len, shifts.values())), searched, factors, shifts)
-    stored = replace(found.model.checkpoint, training=None, calibration=found.values())
+    stored = replace(found.model.trained, training=None, calibration=found.values())
     found.model = replace(found.model, checkpoint=stored)
     return found
 
@@ -243,11 +243,11 @@ def _right(subject: Subject, mode: Mode, split: str) -> int:
 
 def best(rows: list[CalibrationRow], samples: int) -> Calibration:
     """The calibration of those rows to keep, `best_of` on `samples` validation recordings."""
-    chosen = [row for row in rows if row.calibration]
-    return best_of([row.calibration for row in chosen], [row.validation for row in chosen], samples)
+    chosen = [(row.calibration, row.validation) for row in rows if row.calibration]
+    return best_of([one for one, _ in chosen], [share for _, share in chosen], samples)
 
 
-def write(out: Path, calibration: Calibration, subject: Subject) -> tuple[parities.Parity, Path] | None:
+def write(out: Path, calibration: Calibration, subject: Subject) -> tuple[parities.Parity | None, Path] | None:
     """A checkpoint as it is, since its export checks it; a graph read back and compared, spike for spike.
 
     Returns:
@@ -260,7 +260,7 @@ def write(out: Path, calibration: Calibration, subject: Subject) -> tuple[pariti
         checkpoints.save(calibration.model.checkpoint, out)
         return None
     graph = calibration.model.graph
-    target = TARGETS[replace_model(subject, calibration.model).modes()[-1].target]
+    target = calibration.model.chip or REFERENCE
     data = subject.data
 
     def same(written: Graph) -> parities.Parity:

@@ -52,14 +52,15 @@ def report(*models: Path, out: Path | None = None, compare: Path | None = None, 
     subjects = open_subjects(models, recordings, Sample(samples=effort.samples), strict=True)
     found = measure(subjects, labels(models), effort)
     words = " ".join(["python -m eval report", *map(str, models), *_options(effort), *_options(recordings)])
+    pages = list(map(plain, found))
     content = {"data": subjects[0].source, "made": datetime.date.today().isoformat(), "command": words,
                "json": out.with_suffix(".json").name, "versions": versions(*LIBRARIES),
-               "models": list(map(plain, found))}
+               "models": pages}
     write_text(out, render(content, found))
-    bare = {**content, "models": [without_pictures(model) for model in content["models"]]}
+    bare = {**content, "models": [without_pictures(model) for model in pages]}
     write_text(out.with_suffix(".json"), dumps(bare, indent=1))
     if csv:
-        write_csv(csv, content["models"])
+        write_csv(csv, pages)
     for model in found:
         say(f"{model.label}: {model.verdict.headline}")
     say(out)

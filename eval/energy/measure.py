@@ -6,6 +6,7 @@ an event reads a weight and reads and writes a membrane for each of its synapses
 a MAC of the ANN reads a weight and an activation, and each result is written once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -143,8 +144,8 @@ def chip_terms(run: Operations) -> dict[str, int | None]:
     """Counts of a mapped run: what its cores do apart from the readout of the host; None for hops without a plan."""
     mapped = {entry.layer for entry in run.traffic}
     inside = [entry for entry in run.traffic if not entry.from_host]
-    hops = [sum(entry.hops[axis] for entry in inside) if all(entry.hops for entry in inside) else None
-            for axis in (0, 1)]
+    ways = [entry.hops for entry in inside if entry.hops]
+    hops = [sum(way[axis] for way in ways) if len(ways) == len(inside) else None for axis in (0, 1)]
     return {"synops": sum(layer.synops for layer in run.counts.synapses if layer.layer in mapped),
             "host_synops": sum(layer.synops for layer in run.counts.synapses if layer.layer not in mapped),
             "updates": run.counts.total("updates"),
@@ -158,7 +159,7 @@ def ann_terms(run: Operations) -> dict[str, int]:
     return {"macs": macs, "reads": 2 * macs, "writes": run.counts.total("outputs")}
 
 
-def _priced(head: Energy, counts: dict[str, float | None], table: PriceTable, refused: list[str]) -> list[Energy]:
+def _priced(head: Energy, counts: Mapping[str, float | None], table: PriceTable, refused: list[str]) -> list[Energy]:
     """Rows of one run, each as `head`; what keeps it from a total goes to `refused`."""
     rows, missing = [], []
     for term, number in counts.items():
@@ -181,8 +182,8 @@ def _priced(head: Energy, counts: dict[str, float | None], table: PriceTable, re
                        "the reason")
     elif not priced:
         refused.append(f"{label} leaves out all that was counted ({', '.join(counts)}); price one of them")
-    total = sum(row.nanojoules for row in priced) if priced and not missing else None
-    evidence = ", ".join(dict.fromkeys(row.evidence for row in priced))
+    total = sum(row.nanojoules or 0.0 for row in priced) if priced and not missing else None
+    evidence = ", ".join(dict.fromkeys(f"{row.evidence}" for row in priced))
     return [*rows, replace(head, term=TOTAL, nanojoules=total, evidence=evidence or None,
                            source="refused: unpriced terms" if total is None else None)]
 

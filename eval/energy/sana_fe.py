@@ -67,9 +67,10 @@ def simulate(graph: Graph, frames: Tensor) -> Simulation:
     size = int(np.prod(layout.output_shape[layout.input]))
     cores = sum(len(found) for found in mapping.cores.values())
     inputs = -(-size // CORE_NEURONS)
-    if mapping.violations or cores + inputs > limits.cores.value:
+    available = limits.cores.value or 0
+    if mapping.violations or cores + inputs > available:
         raise HardspikeError(f"the graph takes {cores} cores and {inputs} for its input; Loihi 1 has "
-                             f"{limits.cores.value}: make it smaller"
+                             f"{available}: make it smaller"
                              + "".join(f"; {violation}" for violation in mapping.violations[:1]))
     architecture, net = sanafe.load_loihi(), sanafe.Network()
     places = [core for tile in architecture.tiles for core in tile.cores]
@@ -136,7 +137,8 @@ def _run(chip, network: Network, frames: Tensor, expected: dict[str, Tensor]) ->
     """All samples; the biases of a layer wait for its first input, since they would move its membrane before."""
     steps, layers = len(frames), list(network.layers.values())
     biases = [np.broadcast_to(layer.bias, layer.shape).ravel() for layer in layers]
-    joules, seconds, hops, differing = {}, 0.0, 0, 0
+    joules: dict[str, float] = {}
+    seconds, hops, differing = 0.0, 0, 0
     for sample in progress(range(frames.shape[1]), "SANA-FE"):
         chip.reset()
         for neuron, spikes in zip(chip.mapped_neuron_groups[network.plan.input],
@@ -145,9 +147,9 @@ def _run(chip, network: Network, frames: Tensor, expected: dict[str, Tensor]) ->
         for layer, bias in zip(layers, biases, strict=True):
             _set_bias(chip, layer.name, 0 * bias)
         trace = []
-        for number, bias in enumerate([0, *biases]):
+        for number in range(len(biases) + 1):
             if number:
-                _set_bias(chip, layers[number - 1].name, bias)
+                _set_bias(chip, layers[number - 1].name, biases[number - 1])
             with _silent():
                 result = chip.sim(steps if number == len(layers) else 1, spike_trace=True, perf_trace=True)
             trace += result["spike_trace"]

@@ -93,7 +93,7 @@ def _kept(subject: Subject, mode: Mode, chip: Target | None) -> Operations:
 
 def _count(subject: Subject, mode: Mode, chip: Target | None) -> tuple[Counts, tuple[Traffic, ...]]:
     if mode.target is None:
-        return count_network(subject.model.checkpoint.network, subject.frames), ()
+        return count_network(subject.model.trained.network, subject.frames), ()
     return count_target(subject.model.graph, TARGETS[mode.target], subject.frames, chip)
 
 
@@ -122,8 +122,8 @@ def count_network(network: Network, frames: Tensor) -> Counts:
     averaged = Tally()
     if network.readout == "linear":
         def count_steps(_: nn.Module, __: tuple[Tensor, ...], result: Tensor | tuple[Tensor, Tensor]) -> None:
-            neurons = isinstance(result, tuple)  # spikes (T, B, ...) and membranes
-            averaged.add_inputs(readout, result[0].flatten(0, 1) if neurons else result)
+            # of neurons: spikes (T, B, ...) and membranes
+            averaged.add_inputs(readout, result[0].flatten(0, 1) if isinstance(result, tuple) else result)
         network.layers[last].register_forward_hook(count_steps)
     for name, module in network.layers.items():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -138,7 +138,7 @@ def count_network(network: Network, frames: Tensor) -> Counts:
             tally.steps, tally.samples = len(part), tally.samples + part.shape[1]
             for name, spikes in record.items():
                 tally.add_spikes(name, spikes)
-    layers = []
+    layers: list[NeuronCounts | SynapseCounts] = []
     for name, module in network.layers.items():
         if name in shapes:
             node = convert(Layer(name, module, shapes[name])).nodes[name]

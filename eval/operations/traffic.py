@@ -34,7 +34,8 @@ def count_traffic(network: Network, mapping: Mapping, chip: Target, tally: Tally
     for name, cores in mapping.cores.items():
         place[name] = range(number, number + len(cores))
         number += len(cores)
-    floor_plan = chip.floor_plan if number <= mapping.limits.cores.value else None
+    available = mapping.limits.cores.value
+    floor_plan = chip.floor_plan if available is not None and number <= available else None
     found = []
     for name, layer in network.layers.items():
         for index, connection in enumerate(layer.connections):

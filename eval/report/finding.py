@@ -1,10 +1,11 @@
 """What a report finds about one model, as values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from eval.energy.measure import Energies
-from eval.mode import Mode
+from eval.mode import HARD, Mode
 from eval.operations.measure import Operations
 from eval.report.example import Example
 from eval.report.membranes import LayerMembranes
@@ -79,7 +80,7 @@ class Verdict:
 
     state: str
     headline: str
-    points: list[tuple[str, str]]
+    points: Sequence[tuple[str, str]]
 
 
 @dataclass
@@ -116,7 +117,7 @@ class Finding:
     source: str
     runs: list[Run]
     accuracy: list[Accuracy]
-    deployed: Mode | None = None
+    deployed: Mode = HARD
     confusion: list[list[int]] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
     training: Training | None = None
@@ -127,4 +128,4 @@ class Finding:
     energy: Energies | None = None
     cores: Cores | None = None
     counted: int = 0
-    verdict: Verdict | None = None
+    verdict: Verdict = Verdict("open", "Not judged yet", ())

@@ -131,7 +131,7 @@ def _absent(subject: Subject, targets: list[Target]) -> Iterator[Missing]:
 def _deployed(subject: Subject, runs: list[Run], bits: list[int]) -> tuple[Target | None, list[Subject]]:
     """The first chip that holds the model, and what is measured further: the model itself, and where it is one of
     floats its graph in integers for that chip."""
-    chip = next((CHIPS[run.mode.chip] for run in runs if run.mode.on_chip), None)
+    chip = next((CHIPS[run.mode.chip] for run in runs if run.mode.chip and run.mode.on_chip), None)
     if chip is None or subject.model.chip:
         return chip, [subject]
     return chip, [subject, subject.quantised(Quantisation(chip.name, bits[0]))]
@@ -182,7 +182,7 @@ def _cores(subject: Subject, chip: Target) -> Cores:
                                    {key: max(each[key] for each in used) for key in used[0]}))
         errors = [violation for violation in chip.check(model.graph)
                   if violation.severity == "error"] if model.chip else []
-        return asdict(Cores(limits.chip, rows, limits.cores.value, svg(mapping),
+        return asdict(Cores(limits.chip, rows, limits.cores.value or 0, svg(mapping),
                             list(dict.fromkeys(map(str, [*mapping.violations, *errors])))))
 
     stored = cached({"command": "report cores", "model": subject.model_key, "chip": chip.name}, compute)

@@ -7,6 +7,7 @@ mean of that difference, taken over the membranes that it has in hard mode.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,7 +90,9 @@ def _observe(subject: Subject, frames: Tensor) -> Iterator[tuple[str, dict]]:
     model = subject.model
     if model.checkpoint:
         network = model.checkpoint.network
-        record, seen, smooth = {}, {}, {}
+        record: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {}
+        smooth: dict[str, Tensor] = {}
         with torch.inference_mode():
             with network.mode(hard=True):
                 network(frames, record, seen)
@@ -110,7 +113,7 @@ def _observe(subject: Subject, frames: Tensor) -> Iterator[tuple[str, dict]]:
         node = layout.nodes[layer]
         theta = coefficients(layer, node, layout.input_shape[layer], layout.dt)["threshold"]
         if model.chip:
-            theta = theta * 64  # its membranes are in the unit of Lava's `threshold << 6`
+            theta = theta * model.chip.membrane_parts
         z = values.double() / _positive(layer, theta) - 1
         yield layer, _sums(recording.spikes[layer], z, theta)
 
@@ -129,9 +132,10 @@ def _sums(spikes: Tensor, z: Tensor, theta: Tensor) -> dict:
 
 
 def _row(subject: Subject, layer: str, sums: dict, samples: int, steps: int) -> LayerMembranes:
-    count, smooth = sums["count"], {}
+    count = sums["count"]
+    smooth: dict[str, Any] = {}
     if stored := subject.model.checkpoint:
-        neuron = stored.network.layers[layer]
+        neuron = stored.network.neurons()[layer]
         theta = neuron.threshold.detach().double().mean()
         centres = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (2 * EDGE / BINS) - EDGE
         smooth = {"rate_surrogate": sums["surrogate"] / count, "in_zone": sums["zone"] / count,

@@ -105,7 +105,8 @@ def _svg(picture: str) -> Markup:
 
 
 def _accuracy(models: list[dict], found: list[Finding]) -> list[dict]:
-    blocks = [{"figures": [_svg(figures.accuracy(models))], "layout": "wide", "legend": _models_legend(models)}]
+    blocks: list[dict] = [{"figures": [_svg(figures.accuracy(models))], "layout": "wide",
+                           "legend": _models_legend(models)}]
     if len(models) == 2:
         rows = [{"mode": words(mode), f"{found[0].label} %": 100 * one.accuracy,
                  f"{found[1].label} %": 100 * other.accuracy, **asdict(change)}
@@ -236,7 +237,7 @@ def _parity(number: int, runs: list[dict]) -> list[dict]:
     runs = [run for run in runs if run["differs"]]
     if len(runs) < 2:
         return [{"text": "No two runs give spikes to compare."}]
-    rows = []
+    rows: list[dict] = []
     for run in runs:
         cells = []
         for other in runs:
@@ -262,15 +263,22 @@ def _reproduce(content: dict) -> list[dict]:
     columns = []
     for model in content["models"]:
         lines = [f"{model['file']}: SHA-256 {model['sha256']}"]
-        parts = [{"points": lines}]
+        parts: list[dict] = [{"points": lines}]
         if "config" in model:
-            theory = model["theory"]
-            lines.append(f"epoch {model['epoch']}; phi(-theta) {theory['phi(-theta)']:.3g}, contraction q "
-                         f"{theory['q_loose']:.3g} loose, {theory['q_tight']:.3g} tight; theory-aligned: "
-                         + ("yes" if theory["theory_aligned"] else f"no ({theory['why_not']})"))
+            lines.append(f"epoch {model['epoch']}" + _theory(model["theory"]))
             parts.append({"summary": "Configuration (python -m trainer fit --config FILE)",
                           "code": yaml.safe_dump(model["config"], sort_keys=False)})
         columns.append({"label": model["label"], "parts": parts})
     versions = "\n".join(f"{name} {version}" for name, version in content["versions"].items())
     common = {"label": "", "parts": [{"summary": "Versions", "code": versions, "open": True}]}
     return [{"split": columns}, {"split": [common]}]
+
+
+def _theory(theory: dict) -> str:
+    """What SAST's theory says of a run, where the run has noted it."""
+    try:
+        aligned = "yes" if theory["theory_aligned"] else f"no ({theory['why_not']})"
+        return (f"; phi(-theta) {theory['phi(-theta)']:.3g}, contraction q {theory['q_loose']:.3g} loose, "
+                f"{theory['q_tight']:.3g} tight; theory-aligned: {aligned}")
+    except (KeyError, TypeError, ValueError):
+        return ""

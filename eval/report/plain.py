@@ -1,20 +1,24 @@
 """A finding as plain values under the headings of tables: what the page, the .json file and the CSV files hold."""
 
 from dataclasses import asdict
+from typing import Any
 
 from eval import rows
 from eval.mode import words
+from eval.operations.measure import Operations
 from eval.report.finding import Cores, Finding
 from eval.report.membranes import LayerMembranes
 from eval.report.runs import Accuracy, Run
 from eval.robustness.curves import unit
+from eval.robustness.measure import Robustness
 
 
 def plain(found: Finding) -> dict:
     """All about one model; a key a section, left out where the section is missing."""
-    model = {"label": found.label, "file": found.file, "kind": found.kind, "sha256": found.sha256,
-             "samples": found.samples, "steps": found.steps, "classes": found.classes, "labels": found.labels,
-             "missing": list(map(str, found.missing)), "parameters": found.parameters}
+    model: dict[str, Any] = {
+        "label": found.label, "file": found.file, "kind": found.kind, "sha256": found.sha256,
+        "samples": found.samples, "steps": found.steps, "classes": found.classes, "labels": found.labels,
+        "missing": list(map(str, found.missing)), "parameters": found.parameters}
     if training := found.training:
         model |= {"training": training.history, "epoch": training.epoch, "trained_hard": training.hard,
                   "theory": training.theory, "config": training.config}
@@ -23,13 +27,13 @@ def plain(found: Finding) -> dict:
     if found.membranes is not None:
         model["membranes"] = [_membranes(layer) for layer in found.membranes]
     if example := found.example:
-        model["sample"] = {**asdict(example), "mode": words(example.mode),
+        parts = {key: value for key, value in asdict(example).items() if key not in ("off", "on")}
+        model["sample"] = {**parts, "mode": words(example.mode),
                            "events": example.off and {"off": example.off, "on": example.on}}
-        del model["sample"]["off"], model["sample"]["on"]
     if found.corruptions:
-        model["corruptions"] = _corruptions(found)
+        model["corruptions"] = _corruptions(found.corruptions)
     if found.operations is not None:
-        model["operations"] = _operations(found)
+        model["operations"] = {"rows": _operations(found.operations), "samples": found.counted}
     if found.energy:
         model["energy"] = {"rows": [_without_model(row) for row in rows.energy(found.energy.rows)],
                            "samples": found.energy.samples,
@@ -77,14 +81,13 @@ def _membranes(layer: LayerMembranes) -> dict:
            "rate": layer.rate, "silent %": 100 * layer.silent, "near %": 100 * layer.near,
            "beyond %": 100 * layer.beyond}
     if layer.phi is not None:
-        row |= {"rate surrogate": layer.rate_surrogate, "in zone %": 100 * layer.in_zone,
+        row |= {"rate surrogate": layer.rate_surrogate, "in zone %": rows.percent(layer.in_zone),
                 "|phi-H|": layer.difference, "phi at rest": layer.phi_at_rest, "phi": layer.phi}
     return row | {"histogram": layer.histogram}
 
 
-def _corruptions(found: Finding) -> dict:
+def _corruptions(curves: Robustness) -> dict:
     """Accuracy over severity, and what is left out, with its reason."""
-    curves = found.corruptions
     table = [_without_model(row) for row in rows.robustness(curves)]
     left_out = [{"corruption": one.curve.corruption, "mode": words(one.curve.mode), "reason": one.reason}
                 for one in curves.left_out]
@@ -93,16 +96,14 @@ def _corruptions(found: Finding) -> dict:
             "units": {row.corruption: unit(row.corruption) for row in curves.rows}}
 
 
-def _operations(found: Finding) -> dict:
+def _operations(found: list[Operations]) -> list[dict]:
     """Counts a recording, by layer."""
-    table = []
-    for run in found.operations:
-        for row in rows.operations(run):
-            if row["layer"] != "total":
-                share = 1 if row["layer"] == rows.PER_SAMPLE else run.counts.samples
-                table.append({key: value if value is None or key in ("mode", "layer", "neurons", "silent")
-                              else value / share for key, value in _without_model(row).items()})
-    return {"rows": table, "samples": found.counted}
+    table: list[dict] = []
+    for run in found:
+        *layers, _, each = map(_without_model, rows.operations(run))  # their sum between them
+        table += [{key: value if value is None or key in ("mode", "layer", "neurons", "silent")
+                   else value / run.counts.samples for key, value in row.items()} for row in layers] + [each]
+    return table
 
 
 def _cores(cores: Cores) -> dict:

@@ -147,7 +147,7 @@ def _integers(model: Model, chip: Target, bits: int | None, targets: list[Target
 def _calibrated(subject: Subject, missing: list[Missing]) -> Iterator[tuple[Mode, Give]]:
     """The hard network after each of `CALIBRATIONS`, where it was trained with smooth spikes."""
     model = subject.model
-    if trained_hard(model.checkpoint):
+    if trained_hard(model.trained):
         missing.append(Missing("Calibration", "the network was trained with hard spikes already"))
         return
     if model.calibration:
@@ -208,7 +208,7 @@ def _explain(subject: Subject, result: list[Run], recorded: dict[int, dict[str, 
     membranes = REFERENCE.run(subject.model.graph, frames, membrane=True)
     for index, spikes in differing.items():
         network = result[index].mode.target is None  # which rounds before BatchNorm is folded
-        graph = frozen(subject.model.checkpoint, fold=False) if network else subject.model.graph
+        graph = frozen(subject.model.trained, fold=False) if network else subject.model.graph
         beyond = first_differences(graph, frames, membranes, spikes).beyond
         result[index].beyond = (result[index].beyond or 0) + beyond
 

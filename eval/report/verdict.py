@@ -45,7 +45,7 @@ def judge(found: Finding) -> Verdict:
             return Verdict("not ready", f"Not ready for a chip: {refused[0]}", points)
         return Verdict("open", "Not judged: no chip among the targets", points)
     faults = list(_faults(found, chip))
-    name = limits_of(CHIPS[chip.mode.chip]).chip
+    name = limits_of(CHIPS[f"{chip.mode.chip}"]).chip
     weights = f"with weights of {chip.mode.bits} bits" if chip.mode.bits else "as it is"
     headline = f"Ready for {name} {weights}" if not faults else f"Not ready for {name}: {'; '.join(faults)}"
     return Verdict("not ready" if faults else "ready", headline, points)
@@ -94,9 +94,9 @@ def _gap(found: Finding) -> Points:
         certain = "" if change.p < CLEAR else ", which chance can give too"
         yield "bad", f"Hard thresholds cost {gap:.1f} points against the smooth network ({test}{certain})."
         if found.membranes:
-            worst = max(found.membranes, key=lambda layer: layer.difference)
-            yield "note", (f"Most of it arises in {worst.layer}: {100 * worst.in_zone:.0f} % of its membranes lie "
-                           "where a smooth neuron is neither on nor off, and at rest it gives "
+            worst = max(found.membranes, key=lambda layer: layer.difference or 0.0)
+            yield "note", (f"Most of it arises in {worst.layer}: {100 * (worst.in_zone or 0.0):.0f} % of its membranes "
+                           "lie where a smooth neuron is neither on nor off, and at rest it gives "
                            f"{worst.phi_at_rest:.2g} spikes a step.")
     else:
         what = f"cost {gap:.1f} points" if gap > 0 else f"win {-gap:.1f} points" if gap < 0 else "cost nothing"
@@ -106,7 +106,9 @@ def _gap(found: Finding) -> Points:
 def _calibrated(found: Finding) -> Points:
     """The best of the calibrations that the report tried; not of a model that was calibrated before."""
     hard = _hard(found)
-    rows = [row for row in found.accuracy if hard and row.mode.target is None and not row.mode.smooth
+    if hard is None:
+        return
+    rows = [row for row in found.accuracy if row.mode.target is None and not row.mode.smooth
             and row.mode.calibration != hard.mode.calibration]
     if rows:
         best = max(rows, key=lambda row: row.accuracy)
@@ -119,7 +121,9 @@ def _bits(found: Finding) -> Points:
     """Each bit width on its chip against the same network in floats."""
     base = next((row for row in found.accuracy if row.mode.chip is None and not row.mode.smooth), None)
     chips = [row for row in found.accuracy if row.mode.on_chip]
-    for row in chips if base else ():
+    if base is None:
+        return
+    for row in chips:
         change = 100 * (row.accuracy - base.accuracy)
         kind = "good" if -change <= LOSS else "bad" if row is chips[0] else "note"
         yield kind, f"Weights of {row.mode.bits} bits on {row.mode.target}: {_change(change)} against floats."
@@ -135,9 +139,9 @@ def _change(points: float) -> str:
 def _unequal(runs: list[Run]) -> Iterator[tuple[Run, Run, int]]:
     """Runs of one integer graph, which integer arithmetic leaves no room to differ, that do."""
     for (first, one), (second, other) in combinations(enumerate(runs), 2):
-        if one.mode.chip and one.mode.same_network(other.mode) and one.differs[second]:
-            assert other.differs[first] == one.differs[second]
-            yield one, other, one.differs[second]
+        if one.mode.chip and one.mode.same_network(other.mode) and (count := one.differs[second]):
+            assert other.differs[first] == count
+            yield one, other, count
 
 
 def _integers(runs: list[Run]) -> Points:
@@ -149,7 +153,9 @@ def _integers(runs: list[Run]) -> Points:
 def _floats(runs: list[Run]) -> Points:
     """Runs of the float network in float32 against float64."""
     place = next((index for index, run in enumerate(runs) if _is_exact(run.mode)), None)
-    for run in runs if place is not None else ():
+    if place is None:
+        return
+    for run in runs:
         if run.mode.chip is not None or not run.differs[place]:
             continue
         said = f"{words(run.mode)} computes in float32, and {run.differs[place]} of its spikes differ from reference's"
@@ -224,9 +230,10 @@ def _energy(found: Finding) -> Points:
     shares: dict[str, tuple[float, str]] = {}
     for ann in (row for row in totals if row.mode is None):
         own = next((row for row in totals if row.table == ann.table and row.mode == deployed), None)
-        if own and ann.table not in shares:
-            shares[ann.table] = own.nanojoules / ann.nanojoules, _priced(own, ann, rows)
-    if not shares:
+        if own and own.nanojoules and ann.nanojoules and ann.table not in shares:
+            ratio = own.nanojoules / ann.nanojoules
+            shares[ann.table] = ratio, _priced(own, own.nanojoules / 1000, ratio, rows)
+    if not shares or deployed is None:
         return
     ratios = [ratio for ratio, _ in shares.values()]
     end = (" So it saves energy by either count." if max(ratios) < 1 and len(ratios) > 1 else
@@ -236,10 +243,10 @@ def _energy(found: Finding) -> Points:
                    f"{'; '.join(text for _, text in shares.values())}.{end}")
 
 
-def _priced(own: Energy, ann: Energy, rows: list[Energy]) -> str:
+def _priced(own: Energy, microjoules: float, ratio: float, rows: list[Energy]) -> str:
     moved = any(row.term == "reads" and row.table == own.table and row.nanojoules for row in rows)
-    return (f"{own.nanojoules / 1000:.3g} µJ a recording {'with data movement' if moved else 'of arithmetic'} "
-            f"({own.evidence}, {own.table}), {own.nanojoules / ann.nanojoules:.2g} of the ANN's")
+    return (f"{microjoules:.3g} µJ a recording {'with data movement' if moved else 'of arithmetic'} "
+            f"({own.evidence}, {own.table}), {ratio:.2g} of the ANN's")
 
 
 def compare(one: Finding, other: Finding) -> list[tuple[Mode, Accuracy, Accuracy, McNemar]]:
@@ -249,6 +256,6 @@ def compare(one: Finding, other: Finding) -> list[tuple[Mode, Accuracy, Accuracy
         (mode, accuracy of each, `statistics.McNemar` between them).
     """
     theirs = {run.mode: run.predictions for run in other.runs}
-    rows = [{row.mode: row for row in model.accuracy} for model in (one, other)]
-    return [(run.mode, *(found[run.mode] for found in rows), mcnemar(run.predictions, theirs[run.mode], one.labels))
+    first, second = ({row.mode: row for row in model.accuracy} for model in (one, other))
+    return [(run.mode, first[run.mode], second[run.mode], mcnemar(run.predictions, theirs[run.mode], one.labels))
             for run in one.runs if run.mode in theirs]

@@ -81,10 +81,10 @@ def inject(model: Model, mode: Mode, name: str, severity: float, seed: int = 0) 
     check_severity(severity)
     fault = FAULTS[name].apply
     if FAULTS[name].weights:
-        def change(weight: Tensor, layer: str) -> Tensor:
+        def reweigh(weight: Tensor, layer: str) -> Tensor:
             return fault(weight, layer, severity, seed)
 
-        run = runs(_reweighted(model, change), mode)
+        run = runs(_reweighted(model, reweigh), mode)
         return lambda frames, ids: run(frames)[0]
 
     def change(spikes: Tensor, layer: str, ids: list[str]) -> Tensor:
@@ -99,7 +99,7 @@ def inject(model: Model, mode: Mode, name: str, severity: float, seed: int = 0) 
 
 
 def _hooked(model: Model, mode: Mode, change: Callable) -> Classify:
-    network = model.checkpoint.network
+    network = model.trained.network
     hidden = network.neurons()
     if network.readout == "spikes":  # the last ones are the output
         hidden.popitem()
@@ -175,10 +175,11 @@ def _reweighted_network(network: Network, change: Callable) -> Network:
     names = list(network.layers)
     linear = [name for name in names if isinstance(network.layers[name], nn.Conv2d | nn.Linear)]
     for name in linear:
-        weight = network.layers[name].weight
+        weight: Tensor = network.layers[name].weight  # type: ignore[assignment]
         following = network.layers[names[names.index(name) + 1]] if name != names[-1] else None
         factor = torch.ones(len(weight), dtype=torch.float64)
         if isinstance(following, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert following.running_var is not None
             factor = following.weight.double() / (following.running_var.double() + following.eps).sqrt()
         if not factor.all():
             raise HardspikeError(f"layer '{name}': BatchNorm multiplies a channel by 0, which hides its weights")

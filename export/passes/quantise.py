@@ -13,6 +13,7 @@ float network: what a layer hands on is what counts, not the weights' error.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import networkx as nx
 import nir
@@ -277,14 +278,18 @@ def _quantise_readout(graph: nir.NIRGraph, network: Network, bits: int, limits: 
         node = edit.nodes[name]
         weight = array(node.weight).astype(np.float64)
         full = levels * step / max(np.abs(weight).max(), 1e-30)
-        scale = min((full * clip for clip in _CLIPS),
-                    key=lambda s, w=weight: float(np.square(_rounded(w, s, step, levels) / s - w).sum()))
+        scale = min((full * clip for clip in _CLIPS), key=partial(_error, weight, step, levels))
         node = copy.copy(node)
         node.weight = _rounded(weight, scale, step, levels)
         if hasattr(node, "bias"):
             node.bias = np.round(array(node.bias) * scale)
         edit.nodes[name] = node
     return edit.graph()
+
+
+def _error(weight: np.ndarray, step: int, levels: int, scale: float) -> float:
+    """Sum of squares that rounding at `scale` changes."""
+    return float(np.square(_rounded(weight, scale, step, levels) / scale - weight).sum())
 
 
 def _rounded(weight: np.ndarray, scale: float, step: int, levels: int) -> np.ndarray:

@@ -172,8 +172,8 @@ def _bypass(nodes: dict, edges: list[tuple[str, str]]) -> tuple[dict, list[tuple
         before = [a for a, b in edges if b == name]
         after = [b for a, b in edges if a == name]
         if name in before:
-            raise HardspikeError(f"node '{name}' ({type(node).__name__}): leads into itself, and computes nothing; remove "
-                                 "that edge")
+            raise HardspikeError(f"node '{name}' ({type(node).__name__}): leads into itself, and computes nothing; "
+                                 "remove that edge")
         if before and after:
             edges = [edge for edge in edges if name not in edge] + [(a, b) for a in before for b in after]
             del nodes[name]

@@ -8,35 +8,23 @@ import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hardspike import HardspikeError, one_line, printable, progress, shown
+from hardspike import HardspikeError, progress
 from targets import hdf5
-from targets.graph.shapes import LARGEST
-from targets.inputs import computable
+from targets.inputs import check_spikes, computable
+from targets.lava.net_file import KIND, NetFile, copied, described
+from targets.lava.processes import describe
 from targets.lava.setup import WORKER, required
+from targets.loihi.layers import Network
+from targets.loihi.readout import read_out
 from targets.recording import Recording
-
-
-@dataclass(frozen=True)
-class NetFile:
-    """What a `.net` file says beside its weights: shapes without time and batch, layer name -> shape in order.
-
-    `readout` is the float weight (out, in) and bias (out,) that the host applies to the last layer's spikes.
-    """
-
-    input_shape: tuple[int, ...]
-    layers: dict[str, tuple[int, ...]]
-    readout: tuple[np.ndarray, np.ndarray] | None
 
 
 def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = None) -> Recording:
@@ -54,26 +42,14 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
             takes too long.
     """
     net = Path(net)
-    environment = required(folder)
-    content = hdf5.read(net, "network of lava-dl's netx")
-    network, spikes = _described(net, content), computable(spikes)
+    required(folder)
+    content = hdf5.read(net, KIND)
+    network, spikes = described(net, content), computable(spikes)
     _check(net, network, spikes)
-    steps, samples = spikes.shape[:2]
     with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
-        copy, source, result, log = (Path(scratch) / name for name in ("model.net", "spikes.npy", "layers.npz", "log"))
-        hdf5.write(copy, lambda made: _copy(content, made))  # what was looked at, and nothing else
-        np.save(source, spikes.cpu().numpy().astype(np.uint8))
-        command = [str(environment.python), str(WORKER), "run", str(copy), str(source), str(result)]
-        total = steps * samples + len(network.layers)
-        with open(log, "w+") as file:
-            bar = progress((), f"Lava {net.name}", total=total, unit="step")
-            status = _work(command, scratch, file, timeout, bar)
-            file.seek(0)
-            if status != 0:
-                raise HardspikeError(f"{net}: {_cause(status, file.read(), timeout)}")
-        recorded = np.load(result)
-        found = {name: torch.from_numpy(recorded[str(i)]).reshape(steps, samples, *shape)
-                 for i, (name, shape) in enumerate(network.layers.items(), start=1)}
+        copy = Path(scratch) / net.name
+        hdf5.write(copy, lambda made: copied(content, made))  # what was looked at, and nothing else
+        found = _simulate("run", copy, network.layers, spikes, timeout, folder, str(net))
     last = found[list(network.layers)[-1]].double()
     if network.readout is None:
         return Recording(found, last)
@@ -81,65 +57,48 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
     return Recording(found, last.flatten(2) @ weight.T + bias)
 
 
-def read_net(path: Path) -> NetFile:
-    """Shapes and names of a `.net` file; layers without a name are called by their number.
+def run_processes(network: Network, spikes: Tensor, timeout: float = 3600, folder: Path | None = None) -> Recording:
+    """Run any integer network on `spikes` (T, B, *Input) of 0 and 1, as `run`, built of Lava's processes.
+
+    Args:
+        timeout: seconds after which the simulator is ended.
+        folder: of the Lava environment, where it is not the default one.
 
     Raises:
-        HardspikeError: it is missing, no HDF5 within the limits of `targets.hdf5`, or no network description with an
-            input layer.
+        HardspikeError: there is no Lava environment, Lava does not compute the network or the spikes exactly, the
+            simulator fails or takes too long.
     """
-    return _described(path, hdf5.read(path, "network of lava-dl's netx"))
+    required(folder)
+    spikes = check_spikes(network.plan, computable(spikes))
+    _require_events(spikes)
+    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
+        path = Path(scratch) / "graph.npz"
+        layers = describe(network, len(spikes), path)
+        shapes = {name: layer.shape for name, layer in layers.items()}
+        found = _simulate("processes", path, shapes, spikes, timeout, folder, "graph")
+    result = Recording(found, torch.empty(0))
+    result.output = read_out(network, spikes, result)
+    return result
 
 
-def _described(path: Path, content: dict) -> NetFile:
-    try:
-        entries = [content["layer"][str(i)] for i in range(len(content["layer"]))]
-        kinds = [str(entry["type"]) for entry in entries]
-        shapes = [_shape(path, i, entry["shape"]) if "shape" in entry else () for i, entry in enumerate(entries)]
-        names = [str(entry.get("name", i)) for i, entry in enumerate(entries)]
-        readout = tuple(np.asarray(content["readout"][key], np.float64) for key in ("weight", "bias")) \
-            if "readout" in content else None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise HardspikeError(f"{path}: not a network of lava-dl's netx: {printable(one_line(error))[:100]} is wrong or "
-                             "missing; write one with `python -m export lava`") from error
-    if kinds[:1] != ["input"] or not shapes[0]:
-        raise HardspikeError(f"{path}: its first layer is {shown(kinds[0]) if kinds else 'missing'}; a layer of type "
-                             "input, with its shape, has to come first")
-    layers = {name: shape for name, kind, shape in zip(names, kinds, shapes, strict=True) if kind in ("conv", "dense")}
-    if len(layers) < sum(kind in ("conv", "dense") for kind in kinds) or not layers:
-        raise HardspikeError(f"{path}: two layers have one name, or there is none; write it anew with `python -m "
-                             "export lava`")
-    last = math.prod(layers[list(layers)[-1]])
-    if readout and (readout[0].ndim != 2 or readout[0].shape[1] != last or readout[1].shape != readout[0].shape[:1]):
-        raise HardspikeError(f"{path}: readout of weight {readout[0].shape} and bias {readout[1].shape} behind {last} "
-                             "neurons; (out, in) and (out,) are needed")
-    return NetFile(shapes[0], layers, readout)
-
-
-def _shape(path: Path, layer: int, value) -> tuple[int, ...]:
-    sizes = np.atleast_1d(value)
-    if sizes.dtype.kind not in "iu" or sizes.ndim != 1 or not 0 < len(sizes) <= 3 or (sizes < 1).any() \
-            or math.prod(map(int, sizes)) > LARGEST:
-        raise HardspikeError(f"{path}: layer {layer} has shape {shown(sizes.tolist())}; one to three whole numbers "
-                             f"above 0, of at most {LARGEST} neurons together, are needed")
-    return tuple(map(int, sizes))
-
-
-def _copy(content: dict, made: BytesIO) -> None:
-    """The file anew, of what was read of it."""
-    def fill(group: h5py.Group, values: dict) -> None:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                fill(group.create_group(name), value)
-            elif isinstance(value, str):
-                group[name] = np.bytes_(value.encode())
-            elif value.dtype == object:  # texts
-                group.create_dataset(name, data=value, dtype=h5py.string_dtype())
-            else:
-                group[name] = value
-
-    with h5py.File(made, "w") as file:
-        fill(file, content)
+def _simulate(command: str, path: Path, shapes: dict[str, tuple[int, ...]], spikes: Tensor, timeout: float,
+              folder: Path | None, label: str) -> dict[str, Tensor]:
+    """Start the worker on a file; spikes of every layer (T, B, *shape). `label` begins an error."""
+    steps, samples = spikes.shape[:2]
+    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
+        source, result, log = (Path(scratch) / name for name in ("spikes.npy", "layers.npz", "log"))
+        np.save(source, spikes.cpu().numpy().astype(np.uint8))
+        words = [str(required(folder).python), str(WORKER), command, str(path.absolute()), str(source), str(result)]
+        total = steps * samples + len(shapes)
+        with open(log, "w+") as file:
+            bar = progress((), f"Lava {path.name}", total=total, unit="step")
+            status = _work(words, scratch, file, timeout, bar)
+            file.seek(0)
+            if status != 0:
+                raise HardspikeError(f"{label}: {_cause(status, file.read(), timeout)}")
+        recorded = np.load(result)
+        return {name: torch.from_numpy(recorded[str(i)]).reshape(steps, samples, *shape)
+                for i, (name, shape) in enumerate(shapes.items(), start=1)}
 
 
 def _check(net: Path, network: NetFile, spikes: Tensor) -> None:
@@ -147,6 +106,10 @@ def _check(net: Path, network: NetFile, spikes: Tensor) -> None:
     if len(shape) < 2 or 0 in shape or math.prod(shape[2:]) != math.prod(network.input_shape):
         raise HardspikeError(f"spikes of shape {shape} do not fit {net}, which takes "
                              f"(T, B, {', '.join(map(str, network.input_shape))})")
+    _require_events(spikes)
+
+
+def _require_events(spikes: Tensor) -> None:
     if ((spikes != 0) & (spikes != 1)).any():
         raise HardspikeError(f"spikes go up to {spikes.max().item():g}, down to {spikes.min().item():g}; Lava takes an "
                              "event as 1 and loses how many there were: clip them to 0 and 1")

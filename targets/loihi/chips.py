@@ -41,7 +41,8 @@ def _check(limits: Limits, graph: nir.NIRGraph, dt: float | None = None) -> list
 def loihi(name: str, description: str, limits: Limits, floor_plan: FloorPlan | None = None) -> Target:
     """A chip that computes as `targets.loihi.fixed_point` and holds what `limits` say."""
     return Target(name, description, partial(_run, limits), partial(_check, limits), integers=limits,
-                  floor_plan=floor_plan, like_lava=True, loses_spikes=True)
+                  floor_plan=floor_plan, like_lava=True, membrane_parts=fixed_point.SHIFT,
+                  loses_spikes=True)
 
 
 LOIHI1 = loihi("loihi1", "Loihi 1 in integers, bit for bit as Lava; reset to zero", Limits(

@@ -63,7 +63,7 @@ def test_a_graph_alone_knows_its_data_and_samples_are_spread(trained):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["nothing.pt"], "no such checkpoint"), (["nothing.nir"], "no such file"), (["a.txt"], "is neither"),
+    (["nothing.pt"], "no such checkpoint"), (["nothing.nir"], "no such file"), (["a.txt"], "is no model"),
     (["--split", "tset", "x.pt"], "known: train, validation, test"), (["x.pt", "--samples", "-1"], "must be 0 (all)")])
 def test_errors_are_one_line(words, message, capfd):
     assert run("eval", COMMANDS, ["accuracy", *words]) in (1, 2)

@@ -25,9 +25,9 @@ from hardspike import run
 from targets import reference
 from targets.graph import plan
 from targets.lava.setup import setup
+from targets.limits import Limit
 from targets.loihi.chips import LOIHI1, LOIHI2
 from targets.loihi.layers import split
-from targets.loihi.limits import Limit
 from targets.loihi.mapping import map_graph
 from targets.table import TARGETS
 from tests.networks import SHAPE, busy_checkpoint, busy_network, frames
@@ -147,7 +147,7 @@ def test_a_linear_readout_has_the_synops_of_its_spikes_and_the_macs_of_its_avera
 def test_lava_counts_as_loihi2():
     setup()
     x = frames(6, 4)
-    graph, _ = lower(freeze(sparse_network(layers="6c5s2-8c3s2-32", readout="spikes"), SHAPE), x, LOIHI2.integers)
+    graph, _ = lower(freeze(sparse_network(layers="6c5s2-8c3s2-32", readout="spikes"), SHAPE), x, LOIHI2)
     one, other = (count_target(graph, TARGETS[target], x, LOIHI2) for target in ("loihi2", "lava"))
     assert one[0].total("spikes") > 0 and one == other
 
@@ -167,7 +167,7 @@ def test_a_recurrent_layer_hears_all_spikes_but_the_last():
 
 def test_messages_and_hops_spike_by_spike():
     network, x = busy_network(layers="4c5s4-4c3s2-12", reset="zero", readout="spikes"), frames(5, 2)
-    graph, _ = lower(freeze(network, SHAPE), x, LOIHI1.integers)
+    graph, _ = lower(freeze(network, SHAPE), x, LOIHI1)
     spikes, layout, tally = LOIHI1.run(graph, x).spikes, plan(graph), Tally()
     tally.add_run(layout, x, dict(spikes))
     mapping, elsewhere = (map_graph(graph, replace(chip.integers, neurons=Limit(30, "test")))

@@ -125,7 +125,7 @@ def full_disk(name: str, sizes: int = SIZES) -> Iterator[Problem]:
         for step in range(sizes):
             size = len(whole) * step // sizes
             path.write_bytes(b"old")
-            status = forked(lambda: write(path), limit=size)  # noqa: B023
+            status = forked(lambda: write(path), limit=size)
             left = sorted(found.name for found in folder.iterdir() if found != path)
             content = path.read_bytes() if path.exists() else None
             if content == whole:
@@ -158,10 +158,10 @@ def unloadable(folder: Path) -> list[str]:
     import yaml
 
     from targets import graph as graphs
-    from targets.lava import runner
+    from targets.lava.net_file import read_net
     from trainer import checkpoint
 
-    readers = {".pt": checkpoint.load, ".nir": graphs.read, ".net": runner.read_net, ".onnx": onnx.load,
+    readers = {".pt": checkpoint.load, ".nir": graphs.read, ".net": read_net, ".onnx": onnx.load,
                ".json": lambda path: json.loads(path.read_text()), ".yaml": lambda path: yaml.safe_load(path.read_text()),
                ".html": lambda path: path.read_text().index("</html>")}
     bad = []

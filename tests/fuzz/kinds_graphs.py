@@ -289,10 +289,10 @@ def use_net(path: Path) -> None:
     from io import BytesIO
 
     from targets import hdf5 as reader
-    from targets.lava import runner
+    from targets.lava import net_file, runner
 
-    runner._check(path, runner.read_net(path), seeds.spikes())
-    runner._copy(reader.read(path, "file"), BytesIO())
+    runner._check(path, net_file.read_net(path), seeds.spikes())
+    net_file.copied(reader.read(path, "file"), BytesIO())
 
 
 def make_onnx(r: random.Random, folder: Path) -> Path:
