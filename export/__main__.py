@@ -9,6 +9,8 @@ COMMANDS = {
                  "Quantise a checkpoint or NIR graph for a chip: a NIR graph in integer units, and what that changed."),
     "lava": ("export.commands:lava",
              "Write a checkpoint or NIR graph as a netx `.net` file for Lava, quantised, checked in Lava's simulator."),
+    "c": ("export.commands:c",
+          "Write a checkpoint or NIR graph as C for any machine, compiled and checked against the chip's integers."),
     "onnx": ("export.commands:onnx", "Write a network as an ONNX model and check it in onnxruntime, layer by layer."),
 }
 

@@ -104,3 +104,27 @@ def onnx(model: Path, output: Output = Output(), unroll: int | None = None, samp
     from export.formats.onnx import write_onnx
     from export.model import Model
     return write_onnx(Model.open(model), output, unroll, samples, recordings)
+
+
+def c(model: Path, output: Output = Output(), chosen: Quantisation = Quantisation(),  # noqa: B008
+      check_samples: int = 32, recordings: Recordings = Recordings()) -> Parity | None:  # noqa: B008
+    """Write a checkpoint or NIR graph as C for any machine, compiled and checked against the chip's integers.
+
+    A float graph is quantised first (`python -m export quantise` says more). The file is C99 with integers alone, no
+    heap and no library but <stdint.h>; beside it come NAME.h and NAME_test.c, a self-test with one recorded sample.
+    The check compiles it with every warning an error, runs it on real samples, compares every layer's spikes with
+    `target`, and runs it again under the compiler's sanitizers; a single difference is an error and leaves no file.
+
+    Args:
+        model: a run's folder, a checkpoint (.pt) or a graph (.nir), quantised or not
+        output: what is written
+        chosen: how it is quantised
+        check_samples: test recordings to check on; 0 for all
+        recordings: what to choose scales and to check on
+
+    Returns:
+        what the check saw; None without a check.
+    """
+    from export.formats.c import write_c
+    from export.model import Model
+    return write_c(Model.open(model), output, chosen, check_samples, recordings)

@@ -8,6 +8,8 @@ COMMANDS = {
               "Say all that keeps a NIR graph from running on a target; exit status 1 where an error is among it."),
     "map": ("targets.commands:map_file", "Estimate how the layers of a NIR graph fill the cores of a chip."),
     "run": ("targets.commands:run", "Run a NIR graph on a target and count its spikes."),
+    "bench": ("targets.commands:bench",
+              "Time a NIR graph on a target: latency of one sample, throughput of many in one run, memory."),
     "setup": ("targets.commands:setup_target",
               "Install what a target needs: `lava`, Intel's simulator, in a Python 3.10 environment of its own."),
 }

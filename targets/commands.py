@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import nir
     from torch import Tensor
 
+    from targets.bench import Bench
     from targets.limits import Limits
     from targets.loihi.mapping import Mapping
     from targets.recording import Recording
@@ -116,8 +117,11 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
 
 
 def run(graph: Path, target: str = "reference", input: Path | None = None, out: Path | None = None,
-        dt: float | None = None, json: Path | None = None) -> Recording:
+        dt: float | None = None, json: Path | None = None, stream: Path | None = None) -> Recording | int:
     """Run a NIR graph on a target and count its spikes.
+
+    With --stream, frames are taken as they come, one line of JSON each: all numbers of a frame, or
+    {"events": [[c, y, x], ...]}, or {"reset": true}. Each gives a line with the spikes of every layer and the output.
 
     Args:
         graph: the .nir file, or a file of the target's own: .onnx for onnxruntime, .net for lava
@@ -126,6 +130,10 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
         out: .npz file for the spikes of every layer and the output
         dt: seconds a step, where the graph does not say (default: 1e-4)
         json: file for the table
+        stream: file of frames, instead of `input`; - for standard input
+
+    Returns:
+        the recording; of a stream, how many frames there were.
 
     Raises:
         HardspikeError: a file is missing or unusable, or the target cannot run the graph.
@@ -133,6 +141,11 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     from targets.inputs import check_labels, load_spikes
     from targets.table import load_target
     runs_on = load_target(target)
+    if stream is not None:
+        from targets import stream as streams
+        if input or out or json:
+            raise UsageError("--stream prints lines as frames come; leave out --input, --out and --json")
+        return streams.stream(runs_on, _read(graph), stream, dt)
     if input is None:
         raise UsageError("--input FILE.npz is missing: the spikes (T, B, ...) to run on")
     spikes, labels = load_spikes(input)
@@ -150,6 +163,42 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
         title += f", accuracy {extra['accuracy']:.1%}"
     print_table(rows, title, json_file=json, extra=extra)
     return recording
+
+
+def bench(graph: Path, target: str = "loihi2", input: Path | None = None, samples: int = 64, steps: int = 32,
+          density: float = 0.05, runs: int = 100, dt: float | None = None, json: Path | None = None) -> Bench:
+    """Time a NIR graph on a target: latency of one sample, throughput of many in one run, memory.
+
+    Args:
+        graph: the .nir file
+        target: where it runs; `python -m targets list` names them
+        input: .npz file with `spikes` (T, B, ...); default: random events
+        samples: of random events
+        steps: of random events
+        density: share of places that have an event in a step
+        runs: of one sample, for the latency
+        dt: seconds a step, where the graph does not say
+        json: file for the table
+
+    Raises:
+        HardspikeError: a file is missing or unusable, or the target cannot run the graph.
+    """
+    from dataclasses import asdict
+
+    from targets import bench as benches
+    from targets.inputs import load_spikes
+    from targets.table import load_target
+    runs_on, network = load_target(target), _read(graph)
+    spikes = load_spikes(input)[0] if input else benches.random_input(network, dt, steps, samples, density)
+    found = benches.bench(runs_on, network, spikes, runs, dt)
+    given = f"{input}" if input else f"random events, {density:.1%} of places"
+    print_table([{"mean, ms": found.mean, "median, ms": found.median, "p99, ms": found.p99,
+                  "fastest, ms": found.fastest, "slowest, ms": found.slowest, "samples/s": found.throughput,
+                  "at most, MiB": found.memory}],
+                f"{graph} on {target}", json_file=json, extra={"target": target, "graph": str(graph), **asdict(found)})
+    print(f"latency: one sample of {found.steps} steps, {found.runs} runs; throughput: {found.samples} samples in a "
+          f"run, {found.threads} threads; {given}. What it costs in energy, `python -m eval energy` says by table")
+    return found
 
 
 def _run(target: Target, graph: Path, spikes: Tensor, dt: float | None) -> Recording:
