@@ -18,10 +18,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	rm -rf runs/demo
 	$(BIN)/python -m trainer fit --out runs/demo/sast
+	$(BIN)/python -m trainer fit --config trainer/recipes/digits_sigmoid.yaml --out runs/demo/sigmoid
 	$(BIN)/python -m trainer fit --config trainer/recipes/digits_arctan.yaml --out runs/demo/arctan
 	$(BIN)/python -m trainer fit --config trainer/recipes/digits_hard.yaml --out runs/demo/hard
 	$(BIN)/python -m export nir runs/demo/sast/best.pt -o runs/demo/sast.nir --samples 0
-	$(BIN)/python -m eval accuracy runs/demo/sast/best.pt runs/demo/sast.nir runs/demo/arctan/best.pt runs/demo/hard/best.pt --json runs/demo/accuracy.json
+	$(BIN)/python -m eval accuracy runs/demo/sast/best.pt runs/demo/sast.nir runs/demo/sigmoid/best.pt runs/demo/arctan/best.pt runs/demo/arctan/last.pt runs/demo/hard/best.pt --json runs/demo/accuracy.json
 
 # One page about the demo's network, after `make demo`
 report: $(STAMP)

@@ -21,6 +21,8 @@ COMMANDS = {
                "One self-contained page about a model: verdict, accuracy, robustness, operations, energy."),
     "robustness": ("eval.commands.robustness:robustness",
                    "Accuracy over the severity of corruptions and faults, with its mean and the area under the curve."),
+    "sharpness": ("eval.commands.sharpness:sharpness",
+                  "How sharp the loss is around a network, and SAST's bounds beside what is measured."),
     "study": ("eval.commands.study:study",
               "Train every variant of a study with every seed and compare them with the study's first variant."),
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from hardspike import UsageError, choice
 
 SPLITS = ("train", "validation", "test")
+ENGINES = ("local", "slurm")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,65 @@ class Effort:
     samples: int = 512
     corrupted: int = 100
     severities: str = "0,0.05,0.1,0.2,0.3,0.5"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a study's runs are made.
+
+    Args:
+        seeds: seeds 0, 1, ...
+        folds: cross-validation: each seed is trained once for each of so many folds of the training and test recordings
+            together, and every recording judged by the run that did not see it; 0: the data's own test part
+        epochs: of the base, instead of what the study says; a variant's own are scaled by as much
+        keep: which epoch's weights are compared, instead of what the study says: hard or surrogate (the best on the
+            validation part) or last
+        jobs: runs at a time, one thread each
+        engine: local (processes of this machine) or slurm (through submitit, `pip install hardspike[slurm]`)
+        slurm: options of submitit's `update_parameters`, key=value joined by commas: slurm_partition=cpu,timeout_min=60
+    """
+
+    seeds: int = 5
+    folds: int = 0
+    epochs: int | None = None
+    keep: str | None = None
+    jobs: int = 2
+    engine: str = "local"
+    slurm: str = ""
+
+    def checked(self) -> "Training":
+        """Itself.
+
+        Raises:
+            UsageError: a number out of its range, or an unknown word.
+        """
+        choice("engine", self.engine, ENGINES)
+        for key in ("seeds", "jobs", "epochs"):
+            if getattr(self, key) is not None:
+                whole(key, getattr(self, key), 1)
+        if self.folds < 0 or self.folds == 1:
+            raise UsageError(f"folds {self.folds}: 2 or more, or 0 for none")
+        if self.slurm and self.engine != "slurm":
+            raise UsageError(f"slurm '{self.slurm}': is for --engine slurm")
+        return self
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is measured of every run of a study beside accuracies, gap and spikes.
+
+    Args:
+        calibrate: kinds of `eval calibrate` joined by commas, or all: hard accuracy after each, chosen on the training
+            and validation parts, tested once (SAST table III)
+        robustness: corruptions of `eval robustness` joined by commas, or all: mean accuracy over their severities, in
+            both modes (SAST fig. 2)
+        costs: seconds and peak memory of an epoch, gradient evaluations (SAST table IV); wants a quiet machine and
+            --jobs 1
+    """
+
+    calibrate: str = ""
+    robustness: str = ""
+    costs: bool = False
 
 
 def whole(key: str, value: int, least: int = 0) -> int:

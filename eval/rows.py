@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from eval.parity import Parities
     from eval.quantisation import Quantised
     from eval.robustness.measure import Robustness
-    from eval.study import StudyRun, Variant
+    from eval.sharpness import Sharpness
+    from eval.study.compare import Variant
+    from eval.study.runs import StudyRun
 
 NEURON_COLUMNS = ("neurons", "spikes", "silent", "updates")
 SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
 TRAFFIC_COLUMNS = ("messages", "hops")
 PER_SAMPLE = "per sample"
+
+Row = dict[str, str | float | None]
 
 
 def percent(share: float | None) -> float | None:
@@ -113,15 +117,76 @@ def robustness(found: "Robustness") -> list[dict]:
 
 
 def study(found: list["Variant"]) -> list[dict]:
-    """One row a variant."""
-    return [{"variant": one.variant, "accuracy %": one.accuracy, "accuracy % sd": one.accuracy_deviation,
-             "points": one.points.mean, "points p": one.points.p, "points p (Holm)": one.points.p_holm,
-             "spikes": one.spikes, "spikes sd": one.spikes_deviation, "spikes change %": one.change.mean,
-             "spikes change % p": one.change.p, "spikes change % p (Holm)": one.change.p_holm, "epoch": one.epoch}
-            for one in found]
+    """One row a variant: accuracies, gap and spikes over its seeds, and where the weights come from."""
+    rows = []
+    for one in found:
+        row: Row = {"variant": one.variant}
+        for key, heading in (("surrogate", "surrogate %"), ("hard", "hard %"), ("gap", "gap"), ("spikes", "spikes")):
+            values = one.values[key]
+            row |= {heading: values.mean, f"{heading} sd": values.deviation}
+            if key in ("hard", "gap"):
+                row |= {f"{heading} median": values.median, f"{heading} q1": values.low, f"{heading} q3": values.high}
+        rows.append(row | {key: one.values[key].mean for key in ("epoch", "q", "phi(-theta)")})
+    return rows
+
+
+def study_tests(found: list["Variant"]) -> list[dict]:
+    """One row a variant but the first: differences from that with intervals, and every test."""
+    rows = []
+    for one in found[1:]:
+        row: Row = {"variant": one.variant}
+        for key, change in one.changes.items():
+            heading = "spikes %" if key == "spikes" else f"{key} points"
+            row |= {heading: change.mean, f"{heading} low": change.low, f"{heading} high": change.high,
+                    f"{heading} p": change.p, f"{heading} p (Holm)": change.p_holm}
+        if one.pooled:
+            row |= {"recordings worse": one.pooled.worse, "better": one.pooled.better, "p": one.pooled.p,
+                    "p (Holm)": one.pooled.p_holm}
+        rows.append(row)
+    return rows
+
+
+def study_columns(found: list["Variant"]) -> list[dict]:
+    """One row a variant: what `eval.options.Columns` asked for; of costs also how many times the first variant's."""
+    known = ("surrogate", "hard", "gap", "spikes", "epoch", "q", "phi(-theta)")
+    rows = []
+    for one in found:
+        row: Row = {"variant": one.variant}
+        for key, values in one.values.items():
+            if key not in known:
+                row |= {key: values.mean, f"{key} sd": values.deviation}
+                if key in ("s / epoch", "peak GB"):
+                    row[f"{key} factor"] = values.mean / found[0].values[key].mean
+        rows.append(row)
+    return rows if len(rows[0]) > 1 else []
 
 
 def study_runs(found: list["StudyRun"]) -> list[dict]:
     """One row a run of a study."""
-    return [{"variant": one.variant, "seed": one.seed, "accuracy %": one.accuracy, "spikes": one.spikes,
-             "epoch": one.epoch, "epochs": one.epochs, "train s": one.train_seconds} for one in found]
+    return [{"variant": one.variant, "seed": one.seed, **one.values,
+             "curves": {f"{mode}, {name}": curve for (name, mode), curve in one.curves.items()}} for one in found]
+
+
+def sam_gaps(found: "Sharpness") -> list[dict]:
+    """One row a radius."""
+    return [{"rho": row["radius"], "L(w+eps)-L(w)": row["gap"], "rho*||g||": row["first_order"],
+             "random": row["random"]} for row in found.radii]
+
+
+def secants(found: "Sharpness") -> list[dict]:
+    """One row a length."""
+    return [{"||d||": row["length"], "random, mean": sum(row["random"]) / len(row["random"]),
+             "random, largest": max(row["random"]), "gradient": row["gradient"], "curved": row["curved"]}
+            for row in found.secants]
+
+
+def sharpness_spreads(found: "Sharpness") -> list[dict]:
+    """One row a quantity and mode."""
+    return [{"quantity": one.quantity, "mode": one.mode, "mean": one.mean, "sd": one.sd, "median": one.median,
+             "q1": one.q1, "q3": one.q3} for one in found.spreads]
+
+
+def sharpness_bounds(found: "Sharpness") -> list[dict]:
+    """One row a bound."""
+    return [{"bound of": one.quantity, "measured, largest": one.measured, "bound, tight q": one.tight,
+             "bound, loose q": one.loose, "times looser": one.factor} for one in found.bounds]

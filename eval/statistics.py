@@ -1,10 +1,12 @@
 """The intervals and tests of the tables: exact where there is an exact one."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest, ttest_rel
+from scipy.stats import t as student
 
 
 def interval(right: int, count: int) -> tuple[float, float]:
@@ -35,7 +37,7 @@ def mcnemar(one: Sequence[int], other: Sequence[int], labels: Sequence[int]) -> 
     pairs = [(a == label, b == label) for a, b, label in zip(one, other, labels, strict=True)]
     lost, won = pairs.count((True, False)), pairs.count((False, True))
     return McNemar(100 * (won - lost) / len(pairs), lost, won,
-                   float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0)
+                   sign_test(lost, won))
 
 
 def paired_t(own: np.ndarray, base: np.ndarray) -> float | None:
@@ -56,3 +58,21 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, p * (len(made) - rank)))
         found[index] = highest
     return found
+
+
+def difference_interval(differences: np.ndarray) -> tuple[float | None, float | None]:
+    """Where the true mean of paired differences (N,) lies: Student's t at 95 %; None for a single pair."""
+    count = len(differences)
+    if count < 2:
+        return None, None
+    mean = float(differences.mean())
+    half = float(student.ppf(0.975, count - 1) * differences.std(ddof=1) / math.sqrt(count))
+    return mean - half, mean + half
+
+
+def sign_test(worse: int, better: int) -> float:
+    """p of as uneven a split or a more uneven one by a fair coin (two-sided, exact); 1 where there is nothing to split.
+
+    Of recordings that only one of two models has right, it is McNemar's exact test.
+    """
+    return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0

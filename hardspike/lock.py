@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows: the owner's process number decides alone
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["run_lock"]
+__all__ = ["ourselves", "owner_lives", "run_lock"]
 
 NAME = ".lock"
 
@@ -51,11 +51,11 @@ def _acquired(file: Path) -> int:
         try:
             locked = _flock(descriptor)
             owner = _owner(descriptor)
-            if locked is False or (locked is None and _lives(owner)):
+            if locked is False or (locked is None and owner_lives(owner)):
                 raise _held(file, owner)
             if _is_still(file, descriptor):
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(_ourselves()).encode(), 0)
+                os.pwrite(descriptor, json.dumps(ourselves()).encode(), 0)
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -83,7 +83,8 @@ def _is_still(file: Path, descriptor: int) -> bool:
         return False
 
 
-def _ourselves() -> dict:
+def ourselves() -> dict:
+    """What tells this process from every other one: process, its start, machine and boot."""
     import platform
 
     return {"pid": os.getpid(), "started": _started(os.getpid()), "host": platform.node(), "boot": _boot()}
@@ -98,9 +99,9 @@ def _owner(descriptor: int) -> dict:
     return said if isinstance(said, dict) and isinstance(said.get("pid"), int) else {}
 
 
-def _lives(owner: dict) -> bool:
+def owner_lives(owner: dict) -> bool:
     """Whether the process is there that the file names; that of another machine is taken to be."""
-    ours = _ourselves()
+    ours = ourselves()
     if not owner:
         return False
     if owner.get("host") != ours["host"]:

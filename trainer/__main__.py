@@ -4,7 +4,7 @@ import sys
 
 COMMANDS = {
     "fit": ("trainer.commands:fit",
-            "Train a network and keep the checkpoint with the best hard-spike validation accuracy."),
+            "Train a network and keep the weights of its best epoch."),
     "data": ("trainer.commands:data",
              "Write the frames of one split to a `.npz` file, from which `python -m targets run` takes its input."),
 }

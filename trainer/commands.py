@@ -13,10 +13,11 @@ __all__ = ["data", "fit"]
 
 
 def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None = None) -> None:
-    """Train a network and keep the checkpoint with the best hard-spike validation accuracy.
+    """Train a network and keep the weights of its best epoch.
 
-    The folder `out` gets config.yaml, best.pt (the latest epoch within one standard error of the best hard validation
-    accuracy), last.pt (to resume from), metrics.csv and TensorBoard events. The test split is never looked at.
+    The folder `out` gets config.yaml, best.pt (of the epoch that `keep` says: by default the latest within one standard
+    error of the best hard validation accuracy), last.pt (to resume from), metrics.csv and TensorBoard events. The test
+    split is never looked at.
 
     `torchrun --nproc-per-node N -m trainer fit` trains in N processes, to the weights of one process to rounding; each
     takes its shard of every minibatch.

@@ -13,6 +13,7 @@ from trainer.networks.config import NetworkConfig
 
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("float32", "bf16")
+KEEP = ("hard", "surrogate", "last")
 LARGEST = 3.4e38
 """Where float32 ends."""
 LARGEST_SEED = 2**39
@@ -36,6 +37,10 @@ class FitConfig:
             `network.surrogate.slope` (annealing towards the hard threshold); null keeps it
         average: decay per step of an exponential moving average of the weights, which is what is evaluated and kept;
             0 keeps the weights themselves
+        keep: which epoch's weights become best.pt: hard or surrogate (the latest within one standard error of the best
+            accuracy of that kind on the validation part) or last. Choosing by hard accuracy is a calibration: it is for
+            deployment, and it hides what the transfer gap is about. Where nothing is chosen, no recordings are needed
+            to choose by: with last, `data.validation` can be small
         seed: of the initial weights, the order of recordings and the augmentation
         device: cpu or cuda; null takes cuda where there is one
         precision: float32, or bf16 for convolutions and linear layers in training (neurons, normalisation statistics,
@@ -43,8 +48,8 @@ class FitConfig:
         channels_last: keep pictures with their channels innermost on a GPU, too, which is faster with bf16; training on
             the CPU always does; the same results to rounding
         threads: CPU threads; null leaves torch's own choice
-        diagnose: epochs between diagnostics of every layer (trainer.analysis.diagnostics), which go to the history and
-            to TensorBoard; 0 for none
+        diagnose: epochs between diagnostics of every layer (trainer.analysis.diagnostics) and of sharpness (contraction
+            q, SAM gap, secants; trainer.analysis.sharpness), which go to the history and to TensorBoard; 0 for none
         data: events and frames
         augment: augmentation of the training part
         network: layers and neurons
@@ -62,6 +67,7 @@ class FitConfig:
     rmp: float = 0.0
     slope_end: float | None = None
     average: float = 0.98
+    keep: str = "hard"
     seed: int = 0
     device: str | None = None
     precision: str = "float32"
@@ -80,6 +86,7 @@ class FitConfig:
     def __post_init__(self):
         choice("method", self.method, METHODS)
         choice("precision", self.precision, PRECISIONS)
+        choice("keep", self.keep, KEEP)
         if self.device is not None:
             choice("device", self.device, DEVICES)
         for key in ("epochs", "batch_size"):

@@ -24,7 +24,7 @@ class Fit:
 
     Args:
         folder: where its files are.
-        best: the checkpoint with the best hard validation accuracy (`best.pt`; see `trainer.run.is_best`).
+        best: the checkpoint of the epoch that `FitConfig.keep` says (`best.pt`; see `trainer.run.is_best`).
         history: one dict an epoch.
     """
 
@@ -34,11 +34,11 @@ class Fit:
 
 
 def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None = None) -> Fit:
-    """Train a network and keep the checkpoint with the best hard-spike validation accuracy.
+    """Train a network and keep the weights of its best epoch.
 
-    The folder `out` gets config.yaml, best.pt (the latest epoch within one standard error of the best hard validation
-    accuracy), last.pt (to resume from), metrics.csv and TensorBoard events. The test split is never looked at. Torch's
-    number of threads is afterwards what it was.
+    The folder `out` gets config.yaml, best.pt (of the epoch that `keep` says: by default the latest within one standard
+    error of the best hard validation accuracy), last.pt (to resume from), metrics.csv and TensorBoard events. The test
+    split is never looked at. Torch's number of threads is afterwards what it was.
 
     `torchrun --nproc-per-node N -m trainer fit` trains in N processes, to the weights of one process to rounding; each
     takes its shard of every minibatch (`trainer.distributed`).

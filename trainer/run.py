@@ -14,7 +14,7 @@ from torch import Tensor
 from hardspike import HardspikeError, atomic_path, progress
 from trainer import checkpoint as checkpoints
 from trainer import distributed, hardware, losses
-from trainer.analysis import diagnostics, theory
+from trainer.analysis import diagnostics, sharpness, theory
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig
 from trainer.data.augment import augment
@@ -47,13 +47,18 @@ def _warm_cosine(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
 
-def is_best(history: list[dict], samples: int) -> bool:
-    """Whether the last epoch is the one to keep: within one standard error of the best hard validation accuracy.
+def is_best(history: list[dict], samples: int, keep: str = "hard") -> bool:
+    """Whether the last epoch is the one to keep: within one standard error of the best validation accuracy.
 
     Among epochs that a validation part of `samples` recordings cannot tell apart, the latest has trained longest.
+
+    Args:
+        keep: hard or surrogate: whose accuracy; last: always.
     """
-    best = max(row["hard_accuracy"] for row in history)
-    return history[-1]["hard_accuracy"] >= one_standard_error_below(best, samples)
+    if keep == "last":
+        return True
+    best = max(row[f"{keep}_accuracy"] for row in history)
+    return history[-1][f"{keep}_accuracy"] >= one_standard_error_below(best, samples)
 
 
 class Run:
@@ -157,12 +162,15 @@ class Run:
             "slope": next(iter(self.network.neurons().values())).surrogate.slope,
             "gradient_evaluations": self.state.gradient_evaluations,
             "train_seconds": seconds,
+            "peak_memory": hardware.peak_bytes(self.device),
             **measured.row,
         }
         layers = measured.layers
         if config.diagnose and (epoch % config.diagnose == 0 or epoch == config.epochs):
-            for name, values in self._diagnose().items():
+            found, sharp = self._diagnose()
+            for name, values in found.items():
                 layers[name] = layers.get(name, {}) | values
+            row |= sharp
         if layers:
             row["layers"] = layers
         return row
@@ -213,13 +221,15 @@ class Run:
         if distributed.rank() == 0:
             print(found)
 
-    def _diagnose(self) -> dict[str, dict]:
-        """Diagnostics of the network that is kept, on the same recordings of the training part each time."""
+    def _diagnose(self) -> tuple[dict[str, dict], dict[str, float]]:
+        """Diagnostics of layers and sharpness of the network that is kept, on the same recordings of the training part
+        each time."""
         train = self.data.train
         index = torch.randperm(len(train.labels), generator=_generator(self.config.seed, 0, 0))[:DIAGNOSED]
         windows = {name: neuron.windows for name, neuron in self.network.neurons().items() if neuron.windows}
-        return diagnostics.diagnose(self.kept, self.data.to_input(train.at(index)).to(self.device), windows,
-                                    self.config.seed)
+        frames, labels = self.data.to_input(train.at(index)).to(self.device), train.labels[index].to(self.device)
+        return (diagnostics.diagnose(self.kept, frames, windows, self.config.seed),
+                sharpness.logged(self.kept, frames, labels, self.config.sast.rho))
 
     def _anneal(self, epoch: int) -> None:
         """The slope of this epoch: geometric from the configured one to `slope_end`, which the last fifth keeps."""
@@ -237,12 +247,13 @@ class Run:
               f"{100 * row['surrogate_accuracy']:.1f} %  hard {100 * row['hard_accuracy']:.1f} %  "
               f"gap {100 * row['gap']:+.1f}  spikes {row['spikes_per_sample']:.0f}  {row['train_seconds']:.1f} s",
               flush=True)
-        best = is_best(self.history, len(self.data.validation.labels))
+        best = is_best(self.history, len(self.data.validation.labels), self.config.keep)
         out = self.config.out
         current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,
                              self.theory)
         with atomic_path(out / "metrics.csv") as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(scalars(row)))
+            # what is not measured in every epoch has its column all the same
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for each in self.history for key in scalars(each))))
             writer.writeheader()
             writer.writerows(map(scalars, self.history))
         if best:

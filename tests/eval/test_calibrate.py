@@ -23,7 +23,7 @@ from hardspike import HardspikeError, run
 from targets import loihi2, reference
 from targets.graph import read
 from tests.eval.opened import subjects
-from tests.networks import SHAPE, busy_network, frames
+from tests.networks import BUSY, SHAPE, busy_network, frames
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, Split, load
@@ -161,7 +161,7 @@ def test_closed_form_is_exact_for_a_layer_at_rest():
     {"readout": "spikes"}])
 def test_means_of_the_hard_network_become_those_of_the_smooth_one(options):
     network = busy_network(**options)
-    config = FitConfig(network=NetworkConfig(**{"layers": "6c5s2-ap2-8c3-32", **options}))
+    config = FitConfig(network=NetworkConfig(**{**BUSY, **options}))
     stored = with_biases(checkpoint.Checkpoint(config, network, SHAPE, 10, 1, [], {}))
     inputs = frames(8, 4)
     assert torch.equal(stored.network(inputs), network(inputs))

@@ -25,7 +25,7 @@ TOLERANCE = 1e-9
 the rounding error in it, as of any.)"""
 OPTIONS = {
     "sast": dict(rmp=0.1, label_smoothing=0.1, network=NetworkConfig("4c5s4-8r-16", batch_norm=True)),
-    "previous": dict(sast=SastConfig(second_batch="previous", adaptive=True)),
+    "previous": dict(sast=SastConfig(second_batch="previous", adaptive="kwon")),
     "a2sg": dict(method="a2sg", a2sg=A2sgConfig(sam=True, recordings=20)),
     "no_norm": dict(method="surrogate", network=NetworkConfig("4c5s4-16", learn_beta=True)),
 }

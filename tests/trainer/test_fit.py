@@ -14,11 +14,11 @@ from hardspike import HardspikeError, UsageError, run
 from trainer import checkpoint
 from trainer.__main__ import COMMANDS
 from trainer.analysis import theory
-from trainer.config import FitConfig, from_dict, to_dict
+from trainer.config import KEEP, FitConfig, from_dict, to_dict
 from trainer.data import DataConfig, load
 from trainer.evaluate import evaluate
 from trainer.fit import fit
-from trainer.methods import METHODS, State, plain, sast
+from trainer.methods import METHODS, sast
 from trainer.networks import NetworkConfig, build
 from trainer.neurons.spikes import Surrogate
 from trainer.run import Run, is_best
@@ -54,17 +54,14 @@ def test_kill_during_a_save_leaves_a_loadable_checkpoint(small, tmp_path):
     path = tmp_path / "last.pt"
     checkpoint.save(content, path)
     script = f"""
-import os, sys, torch
+import pathlib, sys
 from trainer import checkpoint
 content = checkpoint.load({str(path)!r})
-save = torch.save
-def slow(value, file):  # half of the file, then a sign of life, then wait to be killed
-    save(value, file)
-    data = open(file, "rb").read()
-    open(file, "wb").write(data[:len(data) // 2])
+def slow(path, data):  # half of the file, then a sign of life, then wait to be killed
+    open(path, "wb").write(data[:len(data) // 2])
     print("half", flush=True)
     sys.stdin.read()
-torch.save = slow
+pathlib.Path.write_bytes = slow
 checkpoint.save(content, {str(path)!r})
 """
     child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -235,6 +232,26 @@ def test_the_kept_epoch_is_the_latest_that_the_validation_part_cannot_tell_from_
     assert kept([0.5, 0.96, 0.95, 0.7], samples=100) == 3  # one standard error is 0.02
     assert kept([0.5, 0.96, 0.95, 0.7], samples=10_000) == 2
     assert kept([0.9, 1.0, 0.9], samples=100) == 2
+    history = [{"hard_accuracy": 0.9, "surrogate_accuracy": 0.1}, {"hard_accuracy": 0.1, "surrogate_accuracy": 0.9}]
+    assert [is_best(history, 100, keep) for keep in KEEP] == [False, True, True]
+
+
+@pytest.mark.parametrize("keep", KEEP)
+def test_best_is_the_epoch_that_keep_says(small, keep):
+    run = fit(replace(small, epochs=3, keep=keep))
+    stored = checkpoint.load(run.best)
+    kept = [n for n in (1, 2, 3) if is_best(run.history[:n], len(load(small.data).validation), keep)]
+    assert stored.epoch == kept[-1] and (keep != "last" or stored.epoch == 3)
+    assert all(row["peak_memory"] > 1e7 and row["train_seconds"] > 0 for row in stored.history)
+
+
+def test_sharpness_is_logged_where_it_is_asked_for(small):
+    run = fit(replace(small, epochs=3, diagnose=2, slope_end=3.0))
+    logged = [row for row in run.history if "sam_gap" in row]
+    assert [row["epoch"] for row in logged] == [2, 3]
+    assert logged[1]["q_loose"] == pytest.approx(0.9 + 3.0) and logged[1]["secant_gradient"] > 0
+    header, *lines = (run.folder / "metrics.csv").read_text().splitlines()
+    assert "sam_gap" in header.split(",") and len(lines) == 3
 
 
 @pytest.mark.parametrize(("lr", "message"), [
@@ -290,21 +307,45 @@ def test_sast_variants():
     torch.testing.assert_close(network.weight.grad[0], known(w + 0.3 * g / g.norm(), 0))
     assert state.gradient_evaluations == 2
 
-    eps, = sast.perturbation([w], [g], 0.3, adaptive=True)
-    scale = w.abs() + 0.01
-    torch.testing.assert_close(eps, 0.3 * scale**2 * g / (scale * g).norm())
+
+def test_asam_as_its_paper_has_it_and_as_its_authors_code_does():
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).double()
+    torch.nn.init.normal_(network[1].bias)
+    weights = list(network.parameters())
+    gradient = [torch.randn_like(w) for w in weights]
+
+    def expected(scaled):
+        scales = [w.detach().abs() + 0.01 if scale else torch.ones_like(w)
+                  for w, scale in zip(weights, scaled, strict=True)]
+        norm = torch.cat([(t * g).flatten() for t, g in zip(scales, gradient, strict=True)]).norm()
+        return [0.5 * t**2 * g / norm for t, g in zip(scales, gradient, strict=True)]
+
+    for kind, scaled in (("kwon", (True,) * 4), ("authors", (True, False, True, False)), ("none", (False,) * 4)):
+        found = sast.perturbation(weights, gradient, 0.5, sast.asam_scales(network, kind))
+        torch.testing.assert_close(found, expected(scaled))
+    assert [sast.SastConfig(adaptive=kind).rho for kind in ("none", "kwon", "authors")] == [0.05, 0.5, 0.5]
+    assert [sast.SastConfig(adaptive=old).adaptive for old in (False, True)] == ["none", "kwon"]
+    assert sast.SastConfig(adaptive="authors", rho=0.1).rho == 0.1
+    with pytest.raises(UsageError, match="did you mean 'kwon'"):
+        sast.SastConfig(adaptive="kwo")
 
 
-def test_ascent_leaves_batch_statistics_alone():
+@pytest.mark.parametrize(("options", "at_w"), [
+    ({}, True), ({"second_batch": "reused"}, True), ({"second_batch": "previous"}, True), ({"adaptive": "kwon"}, True),
+    ({"every": 2}, True), ({"ascent": "momentum"}, False)])
+def test_batch_statistics_are_those_at_the_weights_that_are_evaluated(options, at_w):
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     twin = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
-    twin.load_state_dict(network.state_dict())
-    x = torch.randn(2, 8, 3)
-    config = FitConfig(sast=sast.SastConfig(rho=0.0))
-    sast.gradient(network, lambda b: network(x[b]).square().mean(), 0, lambda: 1, config, sast.SastState())
-    plain.gradient(twin, lambda b: twin(x[b]).square().mean(), 0, lambda: 1, config, State())
-    torch.testing.assert_close(network[1].running_mean, twin[1].running_mean)
-    torch.testing.assert_close(network[0].weight.grad, twin[0].weight.grad)
+    x = torch.randn(8, 3)
+    config, state = FitConfig(sast=sast.SastConfig(**{"rho": 3.0, **options})), sast.SastState()
+    for _ in range(2):  # the same minibatch whoever draws it: any pass at w gives the same statistics
+        twin.load_state_dict(network.state_dict())
+        sast.gradient(network, lambda _: network(x).square().sum(1).mean(), 0, lambda: 0, config, state)
+        twin(x)
+    same = torch.allclose(network[1].running_mean, twin[1].running_mean, atol=1e-6)
+    assert same is at_w
+    assert int(network[1].num_batches_tracked) >= 2
+    assert network[1].momentum == 0.1
 
 
 # ------------------------------------------------------------------------------------------------- theory

@@ -27,7 +27,10 @@ class DataConfig:
         size: side of the frames in pixels, at most the sensor's (34, or 128 for dvs_gesture and cifar10_dvs); without
             it the sensor's own. Best a divisor: then all of the frame's pixels sum equally many of the sensor's
         validation: part of the training recordings kept for validation, stratified by class
-        split_seed: seed of the draw of the validation recordings
+        split_seed: seed of the draw of the validation recordings, and of the folds
+        folds: cross-validation: training and test recordings are dealt into so many folds, stratified by class, and one
+            of them is the test part; 0 keeps the source's own test part
+        fold: which one, from 1
         window_ms: length of a dvs_gesture sample in ms; without it 1450 for the full release and 145 where there is
             one short recording a class
 
@@ -44,6 +47,8 @@ class DataConfig:
     size: int | None = None
     validation: float = 0.1
     split_seed: int = 0
+    folds: int = 0
+    fold: int = 1
     window_ms: int | None = None
 
     def __post_init__(self):
@@ -57,6 +62,9 @@ class DataConfig:
                              "tenth")
         if self.split_seed < 0:
             raise UsageError(f"split_seed {self.split_seed}: must be at least 0")
+        if self.folds < 0 or self.folds == 1 or not 1 <= self.fold <= max(self.folds, 1):
+            raise UsageError(f"fold {self.fold} of folds {self.folds}: 2 or more folds, fold one of them from 1; 0 for "
+                             "none")
         if self.size is not None and self.size < 1:
             raise UsageError(f"size {self.size}: must be at least 1 pixel")
         if self.window_ms is not None and self.window_ms < 1:

@@ -12,7 +12,7 @@ from trainer.data.cache import cached
 from trainer.data.config import DataConfig
 from trainer.data.events import encode, inside, to_counts
 from trainer.data.packing import Packed, bits_for, pack, packed_size
-from trainer.data.samples import Data, MissingSplit, Sample, Source, Split, stratified_split
+from trainer.data.samples import Data, MissingSplit, Sample, Source, Split, fold_split, stratified_split
 from trainer.data.sources import SOURCES, check_source
 
 __all__ = ["load"]
@@ -62,6 +62,8 @@ def _parts(config: DataConfig, source: Source) -> dict[str, list[Sample]]:
     train, validation, test = source.train, source.validation, source.test
     if not train and not test:
         raise HardspikeError("; ".join(dict.fromkeys(source.missing.values())) or f"{config.name}: no recordings")
+    if config.folds:
+        train, test = fold_split([*train, *test], config.folds, config.fold, config.split_seed)
     if validation is None:
         train, validation = stratified_split(train, config.validation, config.split_seed)
     samples = [*train, *validation, *test]

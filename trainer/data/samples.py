@@ -11,7 +11,7 @@ from torch import Tensor
 from hardspike import HardspikeError
 from trainer.data.packing import Packed, unpack
 
-__all__ = ["UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "stratified_split"]
+__all__ = ["UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "fold_split", "stratified_split"]
 
 UNKNOWN = -1
 """Label of a recording whose class nobody gave."""
@@ -154,3 +154,32 @@ def stratified_split(samples: list[Sample], part: float, seed: int) -> tuple[lis
         drawn.update((label, ordered[i]) for i in chosen)
     rest = [s for s in samples if (s.label, s.recording) not in drawn]
     return rest, [s for s in samples if (s.label, s.recording) in drawn]
+
+
+def fold_split(samples: list[Sample], folds: int, fold: int, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Deal the recordings of every class into `folds` of equal size but for one recording.
+
+    Args:
+        fold: the one that is held out, from 1.
+
+    Returns:
+        (rest, held out), both in the order of `samples`. Over all folds each recording is held out once.
+
+    Raises:
+        HardspikeError: a class has fewer recordings than there are folds.
+    """
+    recordings: dict[int, set[str]] = {}
+    for sample in samples:
+        recordings.setdefault(sample.label, set()).add(sample.recording)
+    held: set[tuple[int, str]] = set()
+    dealt = 0  # one deal over all classes: the folds are equal as a whole too
+    for label, names in sorted(recordings.items()):
+        if len(names) < folds:
+            raise HardspikeError(f"class {label}: {len(names)} recordings for {folds} folds; take fewer folds")
+        ordered = sorted(names)
+        for i in np.random.default_rng([seed, label, folds]).permutation(len(names)):
+            if dealt % folds == fold - 1:
+                held.add((label, ordered[i]))
+            dealt += 1
+    rest = [s for s in samples if (s.label, s.recording) not in held]
+    return rest, [s for s in samples if (s.label, s.recording) in held]

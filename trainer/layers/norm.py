@@ -51,7 +51,7 @@ def batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
 
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """BatchNorm's running statistics stay as they are: they belong to the weights of the descent pass."""
+    """BatchNorm's running statistics stay as they are: what is run belongs to other weights, or to no training."""
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
     before = [m.momentum for m in norms]
     for norm in norms:

@@ -1,6 +1,7 @@
 """SAST: sharpness-aware training of the smooth network (SAST alg. 1), and the variants its Table III asks for."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from trainer.methods.method import Method, State
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHOICES = {"second_batch": ("independent", "reused", "previous"), "ascent": ("gradient", "momentum")}
+_CHOICES = {"second_batch": ("independent", "reused", "previous"), "ascent": ("gradient", "momentum"),
+            "adaptive": ("none", "kwon", "authors")}
 _MOMENTUM = 0.9
+_RADIUS, _ADAPTIVE_RADIUS = 0.05, 0.5
+_ETA = 0.01
 
 
 @dataclass
@@ -20,25 +24,31 @@ class SastConfig:
     """Sharpness-aware training.
 
     Args:
-        rho: radius of the ascent step (the paper's best: 0.30 on N-MNIST, 0.40 on DVS Gesture)
+        rho: radius of the ascent step (the paper's best: 0.30 on N-MNIST, 0.40 on DVS Gesture); without it 0.05, and
+            0.5 for ASAM, whose radius is in units of the weights' sizes and so another quantity
         second_batch: where the ascent direction comes from: independent (the paper's: a further minibatch, drawn for
             it), previous (the minibatch of the step before, which is loaded already: ascent and descent still on
             different recordings; in an epoch's first step as independent) or reused (the step's own, as in SAM)
-        adaptive: ASAM: the radius is measured relative to each weight's size
+        adaptive: none, or ASAM, which measures the radius relative to each weight's size: kwon (its paper's formula,
+            all parameters alike) or authors (its authors' code: parameters called `weight`, the others as in SAM)
         every: perturb in every n-th step only, plain steps between
         ascent: gradient (one more gradient evaluation a step) or momentum (ascend along the running mean of past
             gradients: no further evaluation)
     """
 
-    rho: float = 0.05
+    rho: float | None = None
     second_batch: str = "independent"
-    adaptive: bool = False
+    adaptive: bool | str = "none"
     every: int = 1
     ascent: str = "gradient"
 
     def __post_init__(self):
+        if isinstance(self.adaptive, bool):  # what it was before there were two kinds
+            self.adaptive = "kwon" if self.adaptive else "none"
         for key, known in _CHOICES.items():
             choice(key, getattr(self, key), known)
+        if self.rho is None:
+            self.rho = _RADIUS if self.adaptive == "none" else _ADAPTIVE_RADIUS
         if not 0 <= self.rho < float("inf"):
             raise UsageError(f"rho {self.rho}: a radius is >= 0 and finite")
         if self.every < 1:
@@ -46,19 +56,32 @@ class SastConfig:
 
 
 def perturbation(weights: Sequence["Tensor"], direction: Sequence["Tensor"], rho: float,
-                 adaptive: bool) -> Sequence["Tensor"]:
-    """eps = rho * g / ||g||_2 over all weights together (SAST alg. 1); with `adaptive`, ASAM's
-    eps = rho * W^2 g / ||W g||_2, W = |w| + 0.01 (Kwon et al. 2021, eq. 5)."""
+                 scales: Sequence["Tensor"] | None = None) -> Sequence["Tensor"]:
+    """eps = rho * g / ||g||_2 over all weights together (SAST alg. 1); with `scales` T, ASAM's
+    eps = rho * T^2 g / ||T g||_2 (Kwon et al. 2021, eq. 5)."""
     import torch
 
-    if adaptive:
-        scales = [weight.detach().abs() + 0.01 for weight in weights]
+    if scales is not None:
         direction = torch._foreach_mul(scales, direction)
     # a zero gradient has no direction: no perturbation, rather than 0/0
     factor = rho / torch.nn.utils.get_total_norm(direction).clamp_min(1e-12)
-    if adaptive:
+    if scales is not None:
         direction = torch._foreach_mul(scales, direction)
     return torch._foreach_mul(direction, factor)
+
+
+def asam_scales(network, adaptive: str) -> Sequence["Tensor"] | None:
+    """ASAM's T of every weight that is trained, |w| + 0.01; None for SAM.
+
+    The paper scales every parameter (its eq. 5 and sec. 3). Its authors' code (github.com/SamsungLabs/ASAM) does so
+    only where the parameter's name holds "weight", which BatchNorm's gains are too, and takes T = 1 for the others.
+    """
+    import torch
+
+    if adaptive == "none":
+        return None
+    return [weight.detach().abs() + _ETA if adaptive == "kwon" or "weight" in name else torch.ones_like(weight)
+            for name, weight in network.named_parameters() if weight.requires_grad]
 
 
 @dataclass
@@ -80,9 +103,13 @@ def gradient(network, loss, batch, draw, config, state: SastState) -> "Tensor":
     """Leave the gradient at w + eps in `.grad`, with w itself restored bit for bit.
 
     eps comes from a minibatch of its own (`draw()`), the update from `batch`; every pass starts from resting neurons,
-    since a network call holds no state. See `trainer.methods.method.Method`.
+    since a network call holds no state. BatchNorm's running statistics are those at w, which is what is evaluated, so
+    they are taken in the first pass; a step along the running mean has none, and takes them at w + eps. See
+    `trainer.methods.method.Method`.
     """
     import torch
+
+    from trainer.layers.norm import frozen_statistics
 
     options: SastConfig = config.sast
     weights = [p for p in network.parameters() if p.requires_grad]
@@ -101,10 +128,13 @@ def gradient(network, loss, batch, draw, config, state: SastState) -> "Tensor":
         state.previous = batch
 
     before = [weight.detach().clone() for weight in weights]
+    at_w = direction is not None and not momentum
     with torch.no_grad():
         if direction is not None:
-            torch._foreach_add_(weights, perturbation(weights, direction, options.rho, options.adaptive))
-    value = plain.gradient(network, loss, batch, draw, config, state)
+            torch._foreach_add_(weights, perturbation(weights, direction, options.rho,
+                                                      asam_scales(network, options.adaptive)))
+    with frozen_statistics(network) if at_w else nullcontext():
+        value = plain.gradient(network, loss, batch, draw, config, state)
     with torch.no_grad():
         torch._foreach_copy_(weights, before)
         if momentum:
@@ -118,7 +148,6 @@ def _ascent(network, loss, batch, draw, options: SastConfig, state: SastState) -
     import torch
 
     from trainer import distributed
-    from trainer.layers.norm import frozen_statistics
 
     if options.second_batch == "reused":
         other = batch
@@ -126,8 +155,7 @@ def _ascent(network, loss, batch, draw, options: SastConfig, state: SastState) -
         other = state.previous
     else:
         other = draw()
-    with frozen_statistics(network):
-        direction = torch.autograd.grad(loss(other), [p for p in network.parameters() if p.requires_grad])
+    direction = torch.autograd.grad(loss(other), [p for p in network.parameters() if p.requires_grad])
     distributed.average(direction)
     state.gradient_evaluations += 1
     return direction
