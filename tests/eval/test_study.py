@@ -317,7 +317,8 @@ def test_impossible_options(options, message):
         Training(**options).checked()
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "trainer" / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "trainer" / "studies").glob("*.yaml")),
+                         ids=lambda path: path.stem)
 def test_shipped_studies_can_be_read_and_are_what_they_say(path):
     plan = read(path)
     if path.stem.endswith("_sast"):

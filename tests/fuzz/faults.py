@@ -28,7 +28,8 @@ from hardspike import HardspikeError, run
 from tests.fuzz import seeds
 
 SIZES = 20
-TINY = ["--epochs", "2", "--method", "hard", "--data.steps", "3", "--data.size", "8", "--network.layers", "4c5s4", "--device", "cpu"]
+TINY = ["--epochs", "2", "--method", "hard", "--data.steps", "3", "--data.size", "8", "--network.layers", "4c5s4",
+        "--device", "cpu"]
 Problem = str
 """One line about what should not have been."""
 
@@ -162,7 +163,8 @@ def unloadable(folder: Path) -> list[str]:
     from trainer import checkpoint
 
     readers = {".pt": checkpoint.load, ".nir": graphs.read, ".net": read_net, ".onnx": onnx.load,
-               ".json": lambda path: json.loads(path.read_text()), ".yaml": lambda path: yaml.safe_load(path.read_text()),
+               ".json": lambda path: json.loads(path.read_text()),
+               ".yaml": lambda path: yaml.safe_load(path.read_text()),
                ".html": lambda path: path.read_text().index("</html>")}
     bad = []
     for path in sorted(folder.rglob("*")):
@@ -176,7 +178,8 @@ def unloadable(folder: Path) -> list[str]:
 
 def temporaries(folder: Path) -> list[str]:
     """What should be gone after the next run; a lock's file may stay where its owner was killed, and is taken over."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*") if path.is_file() and path.name != ".lock")
+    hidden = (path for path in folder.rglob(".*") if path.is_file() and path.name != ".lock")
+    return sorted(str(path.relative_to(folder)) for path in hidden)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -304,7 +307,8 @@ def main() -> int:
     found = 0
     for what in options.what:
         parts = {"disk": lambda: (problem for name in writers() for problem in full_disk(name)),
-                 "kills": lambda: (*killed_fits(options.kills, options.seed), *killed_commands(options.kills, options.seed)),
+                 "kills": lambda: (*killed_fits(options.kills, options.seed),
+                                   *killed_commands(options.kills, options.seed)),
                  "concurrency": concurrency}[what]
         began = time.monotonic()
         problems = list(parts())
