@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import nir
@@ -41,6 +41,7 @@ class Parity:
         samples: recordings run.
         layers: one row a spiking layer.
         float32: where the network in float32 parts from float64, or None where that does not apply.
+        notes: what a reader of the verdict has to know besides.
     """
 
     source: str
@@ -48,6 +49,12 @@ class Parity:
     samples: int
     layers: list[LayerParity]
     float32: FirstDifferences | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def silent(self) -> list[str]:
+        """Layers that never fired, of which equal spikes say little."""
+        return [layer.layer for layer in self.layers if not layer.spikes]
 
     @property
     def mismatches(self) -> int:
@@ -72,7 +79,9 @@ class Parity:
                         else f"{f.beyond} first differences beyond rounding" if f.differing else "nothing to explain"))
             if f.outputs_beyond:
                 text += f"; {f.outputs_beyond} values of the output are off by more than rounding"
-        return text
+        if self.silent and any(layer.spikes for layer in self.layers):
+            text += f"; silent on these samples, so hardly checked: {', '.join(self.silent)}"
+        return "; ".join([text, *self.notes])
 
 
 def merge(parts: list[Parity]) -> Parity:
@@ -81,6 +90,7 @@ def merge(parts: list[Parity]) -> Parity:
     total = copy.deepcopy(first)
     for part in rest:
         total.samples += part.samples
+        total.notes = list(dict.fromkeys([*total.notes, *part.notes]))
         for mine, other in zip(total.layers, part.layers, strict=True):
             for key in ("compared", "spikes", "spikes_other", "mismatches"):
                 setattr(mine, key, getattr(mine, key) + getattr(other, key))

@@ -3,17 +3,20 @@
 import json as jsonlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import nir as nirlib
-import torch
 from torch import nn
 
 from export.check import parity as parities
 from export.check.parity import Parity
-from export.check.stepwise import check_stepwise
+from export.check.own import check_own, require_same_graph
 from export.freeze.freeze import freeze
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.samples import real_samples
+from export.watch.graph import build
+from export.watch.parts import chunk_of, few, others
+from export.watch.usage import chosen, recorded
 from hardspike import HardspikeError, UsageError, atomic_path, versions
 from targets.graph import read, write
 from trainer.checkpoint import Checkpoint, load
@@ -99,34 +102,42 @@ def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | N
     return checked
 
 
-def write_checked(network: nn.Module | Mapping[str, nn.Module], samples: torch.Tensor, path: str | Path,
-                  lossy_reset: bool = False) -> Parity:
+def write_checked(network: nn.Module | Mapping[str, nn.Module], inputs: Any, path: str | Path,
+                  lossy_reset: bool = False, steps: str | None = None) -> Parity:
     """Write your own snnTorch network as a NIR graph and check it spike for spike; PATH.parity.json says what was seen.
 
-        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 500), snn.Leaky(beta=0.9, init_hidden=True),
-                            nn.Linear(500, 10), snn.Leaky(beta=0.9, init_hidden=True, output=True))
+        net = Net()                            # your class, its loop over time in forward or outside of it
         ...                                    # train it as you do
-        samples = (torch.rand(25, 64, 1, 28, 28) < 0.2).float()  # (T, B, ...): better, real ones
-        parity = write_checked(net, samples, "net.nir")
+        parity = write_checked(net, x, "net.nir")   # x: what you call net with
         print(parity.verdict())                # 0 mismatching spikes, or HardspikeError and no file
 
-    Stock snnTorch runs `network` step by step in float64; the file is read back and run by the target `reference`.
+    The network is run as you run it, in evaluation mode and float64, and watched: your object, your forward. The file
+    is read back, run by the target `reference`, and compared with that run layer by layer and step by step; afterwards
+    the network is as it was.
 
     Args:
-        network: what `export.freeze.freeze` takes, with a forward for one time step (see `export.check.stepwise`).
-        samples: (T, B, ...), real ones where there are any.
+        network: any module; compiled and parallel wrappers are looked through. Or layers in order, name -> module.
+        inputs: what forward takes: a tensor, a tuple of arguments, a dict of named ones; real ones where there are any.
+            For a module whose forward does one time step, all steps: (T, B, ...), and the states that forward returns
+            after its output are handed back to it.
         path: the .nir file.
         lossy_reset: write every reset as NIR's LIF, which resets to zero; prints how many spikes that changes.
+        steps: where forward could be meant either way: `forward`, it is called once; `outside`, once a step.
 
     Raises:
         HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
     """
-    if samples.ndim < 2:
-        raise UsageError(f"samples of shape {tuple(samples.shape)}: (T, B, ...) is needed")
+    usage = chosen(network, inputs, steps)
     metadata = {"hardspike": versions("hardspike")["hardspike"]}
-    graph = fold_batchnorm(freeze(network, samples.shape[2:], metadata, lossy_reset))
+    first = few(usage)
+    with recorded(first) as run:
+        watched, room = build(run, metadata, lossy_reset), chunk_of(run)
+    with recorded(others(first)) as run:
+        require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
+                           "other samples give another graph, so what forward does depends on them")
+    graph = fold_batchnorm(watched.graph)
     return write_graph(Path(path), graph,
-                       lambda written: check_stepwise(network, written, samples.cpu(), not lossy_reset), lossy_reset)[0]
+                       lambda written: check_own(usage, watched, written, graph, lossy_reset, room), lossy_reset)[0]
 
 
 def write_graph(out: Path, graph: nirlib.NIRGraph, check: Callable[[nirlib.NIRGraph], Parity] | None,
