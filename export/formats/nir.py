@@ -14,7 +14,9 @@ from export.check.own import check_own, require_same_graph
 from export.freeze.freeze import freeze
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.samples import real_samples
+from export.watch.called import Called
 from export.watch.graph import build
+from export.watch.owner import require_chain
 from export.watch.parts import chunk_of, few, others
 from export.watch.usage import chosen, recorded
 from hardspike import HardspikeError, UsageError, atomic_path, versions
@@ -102,8 +104,8 @@ def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | N
     return checked
 
 
-def write_checked(network: nn.Module | Mapping[str, nn.Module], inputs: Any, path: str | Path,
-                  lossy_reset: bool = False, steps: str | None = None) -> Parity:
+def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs: Any = None,
+                  path: str | Path = "network.nir", lossy_reset: bool = False, steps: str | None = None) -> Parity:
     """Write your own snnTorch network as a NIR graph and check it spike for spike; PATH.parity.json says what was seen.
 
         net = Net()                            # your class, its loop over time in forward or outside of it
@@ -116,7 +118,8 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module], inputs: Any, pat
     the network is as it was.
 
     Args:
-        network: any module; compiled and parallel wrappers are looked through. Or layers in order, name -> module.
+        network: any module; compiled and parallel wrappers are looked through. Layers in order, name -> module. Or what
+            `with export.watch.record() as run` saw being called, which needs no inputs.
         inputs: what forward takes: a tensor, a tuple of arguments, a dict of named ones; real ones where there are any.
             For a module whose forward does one time step, all steps: (T, B, ...), and the states that forward returns
             after its output are handed back to it.
@@ -127,7 +130,9 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module], inputs: Any, pat
     Raises:
         HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
     """
-    usage = chosen(network, inputs, steps)
+    usage = network.usage() if isinstance(network, Called) else chosen(network, inputs, steps)
+    if usage.chain:
+        require_chain(usage, inputs)
     metadata = {"hardspike": versions("hardspike")["hardspike"]}
     first = few(usage)
     with recorded(first) as run:

@@ -52,7 +52,7 @@ def neuron(layer: Layer) -> Piece:
         HardspikeError: a setting that NIR cannot hold.
     """
     module = layer.module
-    _check(layer)
+    check(layer)
     theta, leak, gain = _full(layer, "threshold", module.threshold), _leak(layer), None
     if isinstance(module, snn.Lapicque):
         gain = _full(layer, "C", module.R * (1 / (module.R * module.C)) * module.time_step)
@@ -142,8 +142,12 @@ def _graded(layer: Layer, piece: Piece) -> Piece:
     return piece
 
 
-def _check(layer: Layer) -> None:
-    """Refuse what changes spikes and has no node."""
+def check(layer: Layer) -> None:
+    """Refuse what changes spikes and has no node.
+
+    Raises:
+        HardspikeError: such a setting.
+    """
     module = layer.module
     if module.inhibition:
         raise refusal(layer, "inhibition=True lets one neuron of the layer fire; NIR has no such rule: train without")

@@ -20,6 +20,7 @@ from export.watch.cuts import Cut, Cuts
 from export.watch.dense import Affine, affine, source_of
 from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
 from export.watch.output import Deeper, Readout, readouts
+from export.watch.recorder import is_leaf
 from export.watch.steps import Population, populations
 from export.watch.usage import Run, Usage, recorded
 from export.watch.values import label
@@ -68,6 +69,10 @@ def build(run: Run, metadata: dict | None = None, lossy_reset: bool = False) -> 
     """
     steps, neurons = populations(run.recorder, len(run.results) if run.usage.outside else None)
     folder = Folder(steps, {id(call): p for p in neurons for call in p.calls}, run.recorder.names)
+    for name, module in run.recorder.modules.items():
+        if "/" in name and (is_leaf(module) or name in run.recorder.calls):
+            raise HardspikeError(f"layer '{name}': '/' parts the folders of a NIR file (HDF5), so nobody could read it "
+                                 "back; rename the layer")
     cuts, dense, skipped = Cuts(), {}, {}
     while True:
         builder = Builder(run, folder, neurons, lossy_reset, cuts, dense)

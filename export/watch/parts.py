@@ -77,10 +77,11 @@ def others(usage: Usage, seed: int = 1) -> Usage:
             return (torch.rand(tensor.shape, generator=generator) < rate).to(tensor.dtype)
         order = torch.randperm(tensor.numel(), generator=generator)
         factor = 0.7 + 0.6 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-        return (tensor.flatten()[order].reshape(tensor.shape) * factor).to(tensor.dtype)
+        mixed = tensor.flatten()[order].reshape(tensor.shape) * factor
+        return mixed.clamp(float(tensor.min()), float(tensor.max())).to(tensor.dtype)
 
-    args, kwargs = transform((usage.args, usage.kwargs), Tensor, change)
-    return replace(usage, args=args, kwargs=kwargs)
+    args, kwargs, calls = transform((usage.args, usage.kwargs, usage.calls), Tensor, change)
+    return replace(usage, args=args, kwargs=kwargs, calls=calls)
 
 
 def batch_axes(usage: Usage) -> tuple[dict[int, int], int]:
@@ -89,7 +90,7 @@ def batch_axes(usage: Usage) -> tuple[dict[int, int], int]:
     Tried by running the network on all samples but one.
     """
     given = [tensor for _, tensor in tensors((usage.args, usage.kwargs))]
-    if usage.outside:
+    if usage.outside and not usage.calls:
         batch = usage.args[0].shape[1]
         axes = {0: 1} | {n: 0 for n, t in enumerate(given) if n and t.ndim and t.shape[0] == batch}
         return (axes, batch) if batch > 1 and _runs(usage, axes, batch) else ({}, batch)
@@ -97,7 +98,7 @@ def batch_axes(usage: Usage) -> tuple[dict[int, int], int]:
         batch = observe(usage).first[0]
     except (HardspikeError, IndexError):
         return {}, 1
-    if batch < 2:
+    if batch < 2 or usage.calls:
         return {}, batch
     choices = [[axis for axis, size in enumerate(t.shape) if size == batch] for t in given]
     for first in (choices[0] if choices else []):

@@ -39,7 +39,7 @@ def populations(recorder: Recorder, outer: int | None = None) -> tuple[int, list
         HardspikeError: neurons are called a different number of times, or their states are neither kept nor made anew.
     """
     chains = {name: _chains(calls) for name, calls in recorder.calls.items()}
-    counts = {name: max(map(len, found)) for name, found in chains.items()}
+    counts = {name: max(map(len, _tracks(found))) for name, found in chains.items()}
     steps = outer or max(counts.values())
     result = []
     for name, found in chains.items():
@@ -47,6 +47,8 @@ def populations(recorder: Recorder, outer: int | None = None) -> tuple[int, list
         if all(len(chain) == 1 for chain in found) and steps > 1:  # nothing is kept: places take turns
             places = max(1, len(calls) // steps)
             found = [calls[place::places] for place in range(places)] if len(calls) % steps == 0 else [calls]
+        else:
+            found = _tracks(found)
         for number, chain in enumerate(found):
             _count(name, chain, steps, counts, outer)
             result.append(Population(f"{name}_{number}" if number else name, chain[0].module, chain, _forgets(chain)))
@@ -81,6 +83,18 @@ def _chains(calls: list[NeuronCall]) -> list[list[NeuronCall]]:
         else:
             chain.append(call)
     return chains
+
+
+def _tracks(chains: list[list[NeuronCall]]) -> list[list[NeuronCall]]:
+    """Chains that follow one another in time are one layer's, reset in between; those side by side are layers."""
+    tracks: list[list[NeuronCall]] = []
+    for chain in chains:
+        track = next((t for t in tracks if t[-1].number < chain[0].number), None)
+        if track is None:
+            tracks.append(list(chain))
+        else:
+            track.extend(chain)
+    return tracks
 
 
 def _origin(value: Value) -> NeuronCall | None:
@@ -122,10 +136,11 @@ def _kept(head: str, call: NeuronCall, before: NeuronCall | None, step: int) -> 
                                  "zero: reset the states before the run (init_leaky, utils.reset), and leave them to "
                                  "the neuron after it")
         else:
-            what = f"'{source.function.name}'" if isinstance(source.function, NeuronCall) else \
+            what = f"'{source.index}' of '{source.function.name}'" if isinstance(source.function, NeuronCall) else \
                 f"operation '{label(source.function)}'"
             raise HardspikeError(f"{head}: its state '{role}' comes from {what} in step {step}, not from its own last "
-                                 "step; a NIR neuron keeps its state to itself: hand back what it returned")
+                                 "step; a NIR neuron keeps its state to itself: hand back what it returned, in the order in "
+                                 "which it takes it")
     if len(set(kinds.values())) > 1:
         fresh = next(role for role, value in kinds.items() if not value)
         raise HardspikeError(f"{head}: step {step} keeps some of its states and makes '{fresh}' anew; NIR's neurons keep "

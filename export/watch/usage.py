@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from export.check.stepwise import Chain
 from export.freeze.convert import advice
+from export.freeze.layers import Layer
+from export.freeze.neurons import check
 from export.watch.recorder import Recorder
 from export.watch.snapshot import prepared
 from export.watch.values import Value, tensors, transform
@@ -31,6 +33,8 @@ class Usage:
         args, kwargs: of forward; in a run step by step the first holds all steps, (T, B, ...).
         outside: the loop over time is outside of forward.
         chain: layers that were handed over in order, without a forward of the user's.
+        calls: arguments of every call, where they were noted one by one (`record`); a `Given` stands for what an
+            earlier call gave.
     """
 
     network: nn.Module
@@ -38,10 +42,19 @@ class Usage:
     kwargs: dict = field(default_factory=dict)
     outside: bool = False
     chain: bool = False
+    calls: list[tuple[tuple, dict]] = field(default_factory=list)
 
     def name(self) -> str:
         """The network as its user calls it."""
         return type(self.network).__name__
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an earlier call of forward gave."""
+
+    call: int
+    path: tuple
 
 
 @dataclass
@@ -100,14 +113,14 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
         if isinstance(module, Leaky):
             raise HardspikeError(f"layer '{name}' (trainer.neurons.leaky.Leaky): runs all steps at once; export its "
                                  "checkpoint with python -m export nir, or build the network of snnTorch's own neurons")
-    args, kwargs = (on_device(tree, usage.network, dtype) for tree in (usage.args, usage.kwargs))
-    recorder.outside((args, kwargs))
     results = []
+    usage = on_device(usage, dtype)
+    recorder.outside((usage.args, usage.kwargs, usage.calls))
     with watch_strangers(recorder), recorder:
-        for given in _calls(usage, args, results):
+        for args, kwargs in _calls(usage, results):
             with recorder.aside():
-                recorder.outside((given, kwargs))
-            results.append(call(usage, given, kwargs))
+                recorder.outside((args, kwargs))
+            results.append(call(usage, args, kwargs))
     if not recorder.calls:
         for name, module in modules.items():
             if type(module).__module__.startswith("snntorch"):
@@ -119,21 +132,25 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
     return Run(usage, recorder, results, outputs)
 
 
-def _calls(usage: Usage, args: tuple, results: list[Any]) -> Iterator[tuple]:
-    """The arguments of every call of forward.
+def _calls(usage: Usage, results: list[Any]) -> Iterator[tuple[tuple, dict]]:
+    """The arguments of every call of forward; `results` is what the calls so far gave.
 
     Step by step, what forward returns after the output is handed back to it where it has parameters for it (None in
     the first step where they have no default).
     """
+    if usage.calls:
+        for given in usage.calls:
+            yield transform(given, Given, lambda g: dict(tensors(results[g.call]))[g.path])
+        return
     if not usage.outside:
-        yield args
+        yield usage.args, usage.kwargs
         return
     _, *parameters = inspect.signature(usage.network.forward).parameters.values()
     kept = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in usage.kwargs]
     states = [None if p.default is p.empty else p.default for p in kept]
-    states[:len(args) - 1] = args[1:]
-    for step in args[0].unbind(0):
-        yield (step, *states)
+    states[:len(usage.args) - 1] = usage.args[1:]
+    for step in usage.args[0].unbind(0):
+        yield (step, *states), usage.kwargs
         result = results[-1]
         _, *rest = result if isinstance(result, tuple | list) else (result,)
         states = rest if len(rest) == len(states) else states
@@ -150,10 +167,9 @@ def call(usage: Usage, args: tuple, kwargs: dict) -> Any:
     except HardspikeError:
         raise
     except Exception as error:  # the user's own code
-        for name, module in usage.network.named_modules():
-            if isinstance(module, snn.RSynaptic) and not module.reset_delay:
-                raise HardspikeError(f"layer '{name}' (RSynaptic): reset_delay=False: snnTorch 1.0 itself fails there "
-                                     f"({one_line(error)}); use reset_delay=True") from error
+        for name, module in usage.network.named_modules():  # settings that no run survives
+            if isinstance(module, snn.SpikingNeuron):
+                check(Layer(name, module, ()))
         shapes = ", ".join(str(tuple(t.shape)) for _, t in tensors((args, kwargs)))
         took = "a step of shape" if usage.outside else "an input of shape"
         advice = ("it has to take one time step (B, ...), with every state after it; where the loop over time is in "
@@ -177,11 +193,13 @@ def watch_strangers(recorder: Recorder) -> Iterator[None]:
         handle.remove()
 
 
-def on_device(tree: Any, network: nn.Module, dtype: torch.dtype) -> Any:
-    """Copies of the tensors in `tree` on the network's device, floats in `dtype`."""
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    return transform(tree, Tensor, lambda t: t.detach().to(device, dtype if t.is_floating_point() else t.dtype,
-                                                           copy=True))
+def on_device(usage: Usage, dtype: torch.dtype) -> Usage:
+    """The same with copies of all tensors on the network's device, floats in `dtype`."""
+    device = next((p.device for p in usage.network.parameters()), torch.device("cpu"))
+    args, kwargs, calls = transform(
+        (usage.args, usage.kwargs, usage.calls), Tensor,
+        lambda t: t.detach().to(device, dtype if t.is_floating_point() else t.dtype, copy=True))
+    return replace(usage, args=args, kwargs=kwargs, calls=calls)
 
 
 def chosen(network: Any, inputs: Any, steps: str | None) -> Usage:
@@ -216,11 +234,11 @@ def _seen(network: nn.Module, args: tuple, kwargs: dict, steps: str | None) -> U
         return _fallback(network, args, kwargs, error)
     if not seen.calls:
         return Usage(network, args, kwargs, could_be_steps)
+    if could_be_steps and len(set(seen.calls.values())) > 1 and _runs_outside(network, args, kwargs):
+        return Usage(network, args, kwargs, True)
     if max(seen.calls.values()) > 1:
         if could_be_steps and seen.widened and first.ndim > 2 and seen.first[:2] == first.shape[:2]:
-            try:
-                observe(Usage(network, (first[:1], *args[1:]), kwargs, True))
-            except HardspikeError:
+            if not _runs_outside(network, args, kwargs):
                 return whole
             raise UsageError(f"{type(network).__name__}: forward takes {tuple(first.shape)} and also one step of it, "
                              f"{tuple(first.shape[1:])}; say which is yours: steps='forward' where you call it once with "
@@ -230,6 +248,15 @@ def _seen(network: nn.Module, args: tuple, kwargs: dict, steps: str | None) -> U
         raise UsageError(f"{type(network).__name__}: forward runs every neuron once, so it does one step; its input "
                          "as one tensor (T, B, ...) is needed")
     return Usage(network, args, kwargs, True)
+
+
+def _runs_outside(network: nn.Module, args: tuple, kwargs: dict) -> bool:
+    """Whether forward takes one step."""
+    try:
+        observe(Usage(network, (args[0][:1], *args[1:]), kwargs, True))
+    except HardspikeError:
+        return False
+    return True
 
 
 def _fallback(network: nn.Module, args: tuple, kwargs: dict, error: HardspikeError) -> Usage:
@@ -286,10 +313,9 @@ def observe(usage: Usage) -> Seen:
 
         handle = nn.modules.module.register_module_forward_pre_hook(before)
         try:
-            args, kwargs = (on_device(tree, usage.network, torch.float32) for tree in (usage.args, usage.kwargs))
             results: list[Any] = []
-            for given in _calls(usage, args, results):
-                results.append(call(usage, given, kwargs))
+            for args, kwargs in _calls(on_device(usage, torch.float32), results):
+                results.append(call(usage, args, kwargs))
         finally:
             handle.remove()
     return seen
