@@ -58,12 +58,12 @@ class Assembly:
                                      "rename the layer")
         self.made[name] = piece
         self.nodes.update(piece.nodes)
-        self.edges.extend(piece.edges)
 
     def feed(self, name: str, sources: tuple[str, ...]) -> None:
-        """Lead the sum of `sources` into a layer that was placed."""
+        """Lead the sum of `sources` into a layer that was placed, and join its nodes."""
         piece = self.made[name]
         self.edges.extend((source, entry) for source in sources for entry in piece.entries or (piece.entry or name,))
+        self.edges.extend(piece.edges)
 
     def add(self, name: str, piece: Piece, sources: tuple[str, ...]) -> tuple[str, ...]:
         """Place a layer and feed it; gives the nodes whose outputs sum to its own."""

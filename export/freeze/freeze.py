@@ -16,7 +16,7 @@ from export.check.stepwise import Chain, inference_copy
 from export.freeze.assembly import Assembly, Signal
 from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer
-from hardspike import HardspikeError
+from hardspike import HardspikeError, UsageError
 from trainer.networks import Network
 
 __all__ = ["convert", "freeze"]
@@ -51,7 +51,11 @@ def freeze(network: nn.Module | Mapping[str, nn.Module], shape: tuple[int, ...],
         from export.watch.usage import chosen
 
         spikes = (torch.rand(5, 3, *shape) < 0.5).float()
-        return watched_graph(chosen(network, spikes, None), metadata, lossy_reset)
+        try:
+            usage = chosen(network, spikes, None)
+        except UsageError:  # these spikes are steps
+            usage = chosen(network, spikes, "outside")
+        return watched_graph(usage, metadata, lossy_reset)
     network = inference_copy(network)
     assembly = Assembly({name for name, _ in network.named_modules()})
     output = _chain(assembly, network, "", Signal((assembly.begin,), shape, shape), lossy_reset)

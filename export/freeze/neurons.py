@@ -156,6 +156,8 @@ def check(layer: Layer) -> None:
                              "quantise the graph for a chip afterwards")
     if isinstance(module, snn.RSynaptic) and not getattr(module, "reset_delay", True):
         raise refusal(layer, "reset_delay=False: snnTorch 1.0 itself fails there; use reset_delay=True")
+    if isinstance(module, snn.Lapicque) and not (hasattr(module, "R") and hasattr(module, "C")):
+        raise refusal(layer, "beta, R and C given at once: snnTorch 1.0 itself fails there; give beta, or R and C")
     probe = torch.tensor([-1e9, -1.0, -1e-3, -1e-12, 0.0, 1e-12, 1e-3, 1.0, 1e9] * 20, dtype=torch.float64)
     if isinstance(module.spike_grad, type):
         raise refusal(layer, f"its spike_grad is the class {module.spike_grad.__name__}; give a function, "

@@ -1,8 +1,7 @@
 """Where the graph begins: what the host computes, and how several things that go in share one Input."""
 
-from typing import TYPE_CHECKING
-
 import math
+from typing import TYPE_CHECKING
 
 import nir
 import numpy as np
@@ -28,15 +27,17 @@ class Cuts:
 
     def __init__(self):
         self._exprs: dict[int, Expr] = {}
+        self.reasons: dict[int, str] = {}
         self._parts: list[Expr] = []
         self._inlets: dict[int, dict[int, str]] = {}
 
     def __contains__(self, key: int) -> bool:
         return key in self._exprs
 
-    def add(self, expr: Expr) -> None:
-        """Leave an expression to the host."""
+    def add(self, expr: Expr, reason: str) -> None:
+        """Leave an expression to the host, and keep why."""
         self._exprs[id(expr)] = expr
+        self.reasons[id(expr)] = reason
 
     def inlet(self, builder: "Builder", expr: Expr) -> str:
         """The node that gives what goes in: Input, or of several parts the one that takes its own out of it."""

@@ -39,6 +39,8 @@ class Watched:
         streams: what goes in, one expression a part of Input.
         readout: what comes out.
         host: what the host computes before the graph, in words.
+        notes: what the user has to know besides.
+        reasons: why the host computes what it does.
     """
 
     graph: nir.NIRGraph
@@ -49,16 +51,20 @@ class Watched:
     readout: Readout
     host: list[str]
     notes: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
 
 
 def watched_graph(usage: Usage, metadata: dict | None = None, lossy_reset: bool = False) -> nir.NIRGraph:
     """The graph of what one run does; unchecked.
 
     Raises:
-        HardspikeError: forward fails, or does what no graph holds.
+        HardspikeError: forward fails, or does what no graph holds, before the first neuron included.
     """
     with recorded(usage) as run:
-        return build(run, metadata, lossy_reset).graph
+        watched = build(run, metadata, lossy_reset)
+    if watched.reasons:
+        raise HardspikeError(watched.reasons[0])
+    return watched.graph
 
 
 def build(run: Run, metadata: dict | None = None, lossy_reset: bool = False) -> Watched:
@@ -84,7 +90,7 @@ def build(run: Run, metadata: dict | None = None, lossy_reset: bool = False) -> 
                     continue
                 return builder.finish(streams, readout, output, metadata)
         except Cut as cut:
-            cuts.add(cut.expr)
+            cuts.add(cut.expr, str(cut))
         except Deeper as deeper:
             skipped[id(deeper.values[0])] = HardspikeError(str(deeper))
 
@@ -369,7 +375,8 @@ class Builder:
         notes += [f"{', '.join(names)}: states are made anew in every step, so each step is on its own (a reset inside "
                   "the loop?)" for names in [[p.name for p in built.values() if p.forgets]] if names]
         host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
-        return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes)
+        reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
+        return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons)
 
 
 _LINEAR = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Upsample, nn.Unflatten, nn.AdaptiveAvgPool1d,
