@@ -224,7 +224,8 @@ def _round_leaks(graph: nir.NIRGraph, network: Network) -> nir.NIRGraph:
             if not isinstance(node, nir.LIF | nir.LI | nir.CubaLIF):
                 continue
             shape = network.plan.input_shape[name]
-            decay = np.broadcast_to(np.round(layer.v_decay), shape).copy()
+            synapse = name == layer.synapse
+            decay = np.broadcast_to(np.round(layer.i_decay if synapse else layer.v_decay), shape).copy()
             if (decay == 0).any() or (np.round(layer.i_decay) == 0).any():
                 raise HardspikeError(f"layer '{name}': its leak rounds to 4096/4096, none at all; use beta 1 (no leak) "
                                      "or below 0.9998")
