@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from export.passes.fold_gain import LINEAR
 from export.passes.rewrite import Edit
+from export.passes.weigh import weightless
 from hardspike import HardspikeError
-from targets.graph import Plan, plan
+from targets.graph import NEURONS, Plan, plan
 from targets.graph.shapes import array, conv_arguments, expand, pool_arguments
 
 _POOLS = (nir.AvgPool2d, nir.SumPool2d)
@@ -34,7 +35,7 @@ def straighten(graph: nir.NIRGraph) -> nir.NIRGraph:
         if isinstance(node, nir.Scale):
             _refuse_tricks(edit, name)
     for name, node in list(edit.nodes.items()):
-        if isinstance(node, nir.Scale) and not _is_reset(edit, layout, name) and not _foldable(edit, name):
+        if isinstance(node, nir.Scale) and not _is_reset(edit, layout, name) and not _foldable(edit, layout, name):
             edit.nodes[name] = _as_linear(name, node, layout.input_shape[name])
         elif isinstance(node, nir.Threshold | nir.LI) and not edit.targets(name):
             edit.edges = [edge for edge in edit.edges if name not in edge]
@@ -80,8 +81,11 @@ def _is_reset(edit: Edit, layout: Plan, name: str) -> bool:
     return inside and np.array_equal(taken, wanted)
 
 
-def _foldable(edit: Edit, name: str) -> bool:
-    """Whether `fold_gain` takes a factor into a linear layer beside it."""
+def _foldable(edit: Edit, layout: Plan, name: str) -> bool:
+    """Whether `fold_gain` takes a factor into a linear layer beside it, or into one that `weigh` puts there."""
+    inside = any(name in group and len(group) > 1 for group in layout.groups)
+    if not inside and weightless(edit, name) and all(isinstance(edit.nodes[t], NEURONS) for t in edit.targets(name)):
+        return True
     before, targets = edit.only_source(name), edit.targets(name)
     return bool(before and isinstance(edit.nodes[before], LINEAR)) or bool(targets) and all(
         isinstance(edit.nodes[target], LINEAR) and edit.sources(target) == [name] for target in targets)
@@ -113,7 +117,7 @@ def _pool(edit: Edit, layout: Plan, name: str) -> None:
     after = edit.targets(name)
     while len(after) == 1 and isinstance(edit.nodes[after[0]], nir.Flatten):
         after = edit.targets(after[0])
-    if all(isinstance(edit.nodes[target], (*LINEAR, *_POOLS)) for target in after):
+    if weightless(edit, name) or all(isinstance(edit.nodes[target], (*LINEAR, *_POOLS)) for target in after):
         return
     node, shape = edit.nodes[name], layout.input_shape[name]
     label = f"layer '{name}' ({type(node).__name__})"

@@ -118,7 +118,7 @@ def _layer(network: Network, name: str, group: int) -> Layer:
     for edge in plan.sources(synapse or cell):
         if edge.source not in members:
             bias = bias + _trace(network, name, edge.source, (), int(edge.delayed), connections)
-    if np.any(bias) and (decays[1] < DECAY_UNIT).any():
+    if synapse and np.any(bias):
         _problem(network, name, "has a bias before its synaptic current", "quantise the graph: `python -m export quantise` "
                  "makes a cell of it that fires in every step")
     return Layer(name, shape, tuple(connections), expand(name, threshold, shape), bias, *decays, subtracts, group,
