@@ -9,6 +9,7 @@ same graph.
 
 import nir
 import numpy as np
+import snntorch as snn
 import torch
 from torch import Tensor
 
@@ -188,7 +189,8 @@ def _recomputed(value: Value, given: dict[int, Tensor]) -> Tensor | None:
 
 def _float32(part: Part, watched: Watched, frames: Tensor, recording: Recording) -> FirstDifferences | None:
     """Where the same run in float32 parts from float64; None where the host or the graph computes otherwise."""
-    plain = all(watched.compared.get(name) == name for name in watched.neurons)
+    plain = all(watched.compared.get(name) == name and not isinstance(p.module, snn.Alpha | snn.Lapicque)
+                for name, p in watched.neurons.items())
     if not plain or watched.host or len(watched.streams) > 1 or not torch.equal(frames.float().double(), frames):
         return None
     with recorded(part.usage, torch.float32) as run:

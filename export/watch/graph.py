@@ -73,6 +73,9 @@ def build(run: Run, metadata: dict | None = None, lossy_reset: bool = False) -> 
     Raises:
         HardspikeError: what no graph holds, by the layer's or operation's name.
     """
+    if run.usage.outside and len(run.results) < 2:
+        raise HardspikeError(f"{run.usage.name()}: one step does not show what is kept from one to the next; samples (T, "
+                             "B, ...) with T of 2 or more are needed")
     steps, neurons = populations(run.recorder, len(run.results) if run.usage.outside else None)
     folder = Folder(steps, {id(call): p for p in neurons for call in p.calls}, run.recorder.names)
     for name, module in run.recorder.modules.items():
@@ -374,6 +377,9 @@ class Builder:
         notes = [f"left out, no output depends on it: {', '.join(left)}"] if left else []
         notes += [f"{', '.join(names)}: states are made anew in every step, so each step is on its own (a reset inside "
                   "the loop?)" for names in [[p.name for p in built.values() if p.forgets]] if names]
+        if not self.run.usage.outside and any(p.calls[0].inherited for p in built.values() if not p.forgets):
+            notes.append("forward does not reset its hidden states: this holds for states at zero before every call "
+                         "(utils.reset)")
         host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
         reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
         return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons)

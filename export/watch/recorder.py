@@ -159,14 +159,23 @@ class Recorder(TorchFunctionMode):
     def _neuron_call(self, name: str, module: nn.Module, forward: Callable, roles: list[str], parameters: list[str],
                      given: tuple, seen: list) -> Any:
         args, kwargs = transform(given, Tensor, self._narrow_argument)
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            raise HardspikeError(f"layer '{name}' ({type(module).__name__}): runs under torch.autocast, which rounds to 16 "
+                                 "bits; take it out of forward, and put it round the call of the network in training")
         given = dict(zip(parameters, args, strict=False)) | kwargs
         first = given.get(parameters[0])
         if not isinstance(first, Tensor):
             raise HardspikeError(f"layer '{name}' ({type(module).__name__}): is called with {type(first).__name__} for "
                                  "its input; give it the tensor alone (of what a neuron returns, the spikes)")
+        if first.ndim < 2:
+            raise HardspikeError(f"layer '{name}' ({type(module).__name__}): its input {tuple(first.shape)} has no batch "
+                                 "axis; give samples with one, (B, ...), also where B is 1; steps outside of forward as "
+                                 "(T, B, ...) is needed")
         calls = self.calls.setdefault(name, [])
         call = NeuronCall(name, module, len(calls), self.value(first),
-                          {role: self._state(module, role, given.get(role), first) for role in roles})
+                          {role: self._state(module, role, given.get(role), first) for role in roles},
+                          inherited=any(given.get(role) is None and isinstance(state := getattr(module, role, None), Tensor)
+                                        and self._lookup(state) is None for role in roles))
         self._same_settings(module, [getattr(module, key, None) for key in _SETTINGS] + [
             *getattr(module, "recurrent", nn.Identity()).parameters()])
         seen.clear()
@@ -293,7 +302,11 @@ class Recorder(TorchFunctionMode):
 
     def _widened(self, function: Callable, args: tuple, kwargs: dict) -> tuple[Callable, tuple, dict]:
         name = getattr(function, "__name__", "")
-        if name in ("float", "half", "bfloat16"):
+        if name in ("half", "bfloat16") or any(d in (torch.float16, torch.bfloat16) for d in (*args, *kwargs.values())
+                                               if isinstance(d, torch.dtype)):
+            raise HardspikeError(f"forward, operation '{name}': rounds to 16 bits, which the exact graph does not; take "
+                                 "it out (what float32 rounds is judged in the check)")
+        if name == "float":
             function = Tensor.double
         elif name == "type" and len(args) > 1 and args[1] in _TYPES:
             args = (args[0], torch.float64, *args[2:])

@@ -56,6 +56,7 @@ class NeuronCall:
         states: role -> the value that it started from (None: nothing yet), and whether that was zero.
         spikes: of this call (B, ...), uint8.
         membrane: what it compared with its threshold.
+        inherited: it started from what was there before the run.
     """
 
     name: str
@@ -66,6 +67,7 @@ class NeuronCall:
     spikes: Tensor | None = None
     membrane: Tensor | None = None
     outputs: dict[str, Value] = field(default_factory=dict)
+    inherited: bool = False
 
 
 def leaves(tree: Any) -> Iterator[Value]:
