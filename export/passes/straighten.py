@@ -5,6 +5,7 @@ convolution and its neuron: each is one linear layer. With conv(x) of kernel k a
 and stride s, the mean is a convolution of kernel (p - 1) S + k and stride S s.
 """
 
+import copy
 import math
 
 import nir
@@ -16,7 +17,7 @@ from export.passes.fold_gain import LINEAR
 from export.passes.rewrite import Edit
 from export.passes.weigh import weightless
 from hardspike import HardspikeError
-from targets.graph import NEURONS, Plan, plan
+from targets.graph import NEURONS, SPIKING, Plan, plan
 from targets.graph.shapes import array, conv_arguments, expand, pool_arguments
 
 _POOLS = (nir.AvgPool2d, nir.SumPool2d)
@@ -32,8 +33,10 @@ def straighten(graph: nir.NIRGraph) -> nir.NIRGraph:
     """
     edit, layout = Edit(graph), plan(graph)
     for name, node in list(edit.nodes.items()):
-        if isinstance(node, nir.Scale):
-            _refuse_tricks(edit, name)
+        _refuse_tricks(edit, name)
+        if isinstance(node, NEURONS):
+            edit.nodes[name] = _in_full(name, node, layout.input_shape[name])
+    _drop_zeros(edit)
     for name, node in list(edit.nodes.items()):
         if isinstance(node, nir.Scale) and not _is_reset(edit, layout, name) and not _foldable(edit, layout, name):
             edit.nodes[name] = _as_linear(name, node, layout.input_shape[name])
@@ -48,7 +51,15 @@ def straighten(graph: nir.NIRGraph) -> nir.NIRGraph:
 
 def _refuse_tricks(edit: Edit, name: str) -> None:
     """Name the neuron where its form is one that lives on NIR's equations alone."""
-    factor, targets, sources = array(edit.nodes[name].scale), edit.targets(name), edit.sources(name)
+    node, targets, sources = edit.nodes[name], edit.targets(name), edit.sources(name)
+    if isinstance(node, nir.Delay) and sources and isinstance(edit.nodes[sources[0]], nir.LI | nir.I):
+        layer = next((t for t in edit.targets(sources[0]) if isinstance(edit.nodes[t], nir.Threshold)), sources[0])
+        raise HardspikeError(
+            f"layer '{layer}': takes its threshold off in the step of the spike (reset_delay=False with reset 'subtract'); "
+            "a chip's neuron does so one step later: make it with reset_delay=True and train again")
+    if not isinstance(node, nir.Scale):
+        return
+    factor = array(node.scale)
     if np.abs(factor).max(initial=0) > _DEAF and sources:
         raise HardspikeError(
             f"layer '{sources[0]}': its reset to zero also loses what comes in in the step after a spike, as snnTorch's "
@@ -59,12 +70,35 @@ def _refuse_tricks(edit: Edit, name: str) -> None:
         raise HardspikeError(
             f"layer '{targets[0]}': its membrane is a sum of several currents that decay (snn.Alpha); a chip's neuron has "
             "one: use snn.Synaptic and train again")
-    if any(isinstance(edit.nodes[s], nir.Delay) for s in sources) and len(targets) == 1 and isinstance(
-            edit.nodes[targets[0]], nir.Threshold) and any(isinstance(edit.nodes[s], nir.LI | nir.I) for s in
-                                                           edit.sources(targets[0])):
-        raise HardspikeError(
-            f"layer '{targets[0]}': takes its threshold off in the step of the spike (reset_delay=False with reset "
-            "'subtract'); a chip's neuron does so one step later: make it with reset_delay=True and train again")
+
+
+def _in_full(name: str, node: nir.NIRNode, shape: tuple[int, ...]) -> nir.NIRNode:
+    """A neuron whose parameters have a value for every neuron, as those that passes put in do."""
+    full = copy.copy(node)
+    for key, value in vars(node).items():
+        if key not in ("input_type", "output_type", "metadata") and value is not None:
+            setattr(full, key, np.broadcast_to(expand(name, value, shape), shape).copy())
+    return full
+
+
+def _drop_zeros(edit: Edit) -> None:
+    """Connections whose weights and biases are all zero, where their layer has others."""
+    for name, node in list(edit.nodes.items()):
+        if not isinstance(node, LINEAR) or np.any(array(node.weight)) or np.any(array(getattr(node, "bias", 0.0))):
+            continue
+        if all(len(edit.sources(target)) > 1 for target in edit.targets(name)) and edit.targets(name):
+            drop(edit, name)
+
+
+def drop(edit: Edit, name: str) -> None:
+    """Take out a node that nobody needs, and what leads to it alone."""
+    sources = edit.sources(name)
+    edit.edges = [edge for edge in edit.edges if name not in edge]
+    del edit.nodes[name]
+    for source in sources:
+        if source in edit.nodes and not edit.targets(source) and not isinstance(
+                edit.nodes[source], (*SPIKING, nir.Input)):
+            drop(edit, source)
 
 
 def _is_reset(edit: Edit, layout: Plan, name: str) -> bool:

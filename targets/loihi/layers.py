@@ -102,7 +102,7 @@ def _layer(network: Network, name: str, group: int) -> Layer:
     cell, members, subtracts = name, [name], False
     if isinstance(node, nir.Threshold):
         before = [edge.source for edge in plan.sources(name)]
-        if len(before) == 1 and isinstance(plan.nodes[before[0]], nir.LI | nir.I):
+        if len(before) == 1 and isinstance(plan.nodes[before[0]], nir.LI | nir.I | nir.CubaLI):
             cell, subtracts = before[0], True
         members = [cell, *_reset_loop(network, name, cell), name] if subtracts else members
     decays, synapse = _decays(network, cell, shape), ""
@@ -143,7 +143,9 @@ def _reset_loop(network: Network, name: str, cell: str) -> list[str]:
             if not np.array_equal(taken, wanted) or steps != 1 or len(plan.targets(edge.source)) != 1:
                 _problem(network, edge.source, f"takes {-taken.flat[0]:g} off after {steps} steps, threshold is "
                          f"{-wanted.flat[0]:g}", "scale by minus the threshold, straight back to the membrane")
-    if len(scales) != 1:
+    if not scales:
+        _problem(network, name, "is never reset", "a neuron of the chip is: train with reset 'zero' or 'subtract'")
+    elif len(scales) != 1:
         _problem(network, name, f"has {len(scales)} reset loops Scale(-threshold) back to '{cell}'",
                  "write a LIF for a reset to zero, or one such loop for a subtracting reset")
     return scales
