@@ -59,8 +59,8 @@ def check_own(usage: Usage, watched: Watched, written: nir.NIRGraph, expected: n
 def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset: bool) -> Parity:
     with recorded(part.usage) as run:
         now = build(run, dict(watched.graph.metadata), lossy_reset)
-        require_same_graph(watched.graph, now.graph, "other samples give another graph, so what forward does depends on "
-                                                     "them")
+        require_same_graph(watched.graph, now.graph, "other samples give another graph, so what forward does depends "
+                                                     "on them")
         frames = input_frames(now)
         recording = reference.run(written, frames, membrane=True)
         parity = _spikes(run, now, recording)
@@ -90,8 +90,8 @@ def require_same_graph(one: nir.NIRGraph, other: nir.NIRGraph, text: str) -> Non
     """
     if set(one.nodes) != set(other.nodes) or {*map(tuple, one.edges)} != {*map(tuple, other.edges)}:
         odd = sorted(set(one.nodes) ^ set(other.nodes)) or ["their edges"]
-        raise HardspikeError(f"{text} ({odd[0]}); a graph does the same for every sample: take branches on values out of "
-                             "forward")
+        raise HardspikeError(f"{text} ({odd[0]}); a graph does the same for every sample: take branches on values out "
+                             "of forward")
     for name, node in one.nodes.items():
         mine, theirs = dict(parameters(node)), dict(parameters(other.nodes[name]))
         for key, value in mine.items():

@@ -9,10 +9,13 @@ import nir as nirlib
 from torch import nn
 
 from export.check import parity as parities
-from export.check.parity import Parity
 from export.check.own import check_own, require_same_graph
+from export.check.parity import Parity
+from export.formats.readers import readers
+from export.formats.source import Source, source_of
 from export.freeze.freeze import freeze
 from export.passes.fold_batchnorm import fold_batchnorm
+from export.passes.neutral import neutral
 from export.samples import real_samples
 from export.watch.called import Called
 from export.watch.graph import build
@@ -21,6 +24,7 @@ from export.watch.parts import chunk_of, few, others
 from export.watch.usage import chosen, recorded
 from hardspike import HardspikeError, UsageError, atomic_path, versions
 from targets.graph import read, write
+from targets.inputs import load_spikes
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import to_dict
 
@@ -70,14 +74,15 @@ def output_path(model: Path, out: Path, suffix: str) -> Path:
 
 def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | None = None, input: Path | None = None,
         lossy_reset: bool = False, no_check: bool = False, json: Path | None = None) -> Parity | None:
-    """Write a checkpoint as a NIR graph with hard thresholds and check it spike for spike.
+    """Write a checkpoint, or a snnTorch network of your own, as a NIR graph and check it spike for spike.
 
     The file is read back, run by the target `reference` on real samples and compared, layer by layer, with the hard
     PyTorch network, both in float64; a single mismatch is an error and leaves no file. MODEL.parity.json says what
     was compared.
 
     Args:
-        model: checkpoint (.pt) of `python -m trainer fit`
+        model: checkpoint (.pt) of `python -m trainer fit`; or FILE.py:NAME, a network of your own or a function that
+            makes it: your file is run, and --input is what the network is called with
         out: the .nir file; default: the model's name with .nir
         samples: recordings to check on, spread over the test part; 0 for all
         path: folder of the recordings, where it is not the one of the training run
@@ -91,6 +96,8 @@ def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | N
     """
     if model.suffix == ".nir":
         raise UsageError(f"{model}: is a NIR graph already")
+    if (source := source_of(model)) is not None:
+        return _own(source, out, samples, input, lossy_reset, json)
     checkpoint = load(model)
     graph = frozen(checkpoint, lossy_reset)
     out = output_path(model, out or model.with_suffix(".nir"), ".nir")
@@ -101,6 +108,21 @@ def nir(model: Path, out: Path | None = None, samples: int = 256, path: Path | N
 
     checked, report = write_graph(out, graph, None if no_check else check, lossy_reset)
     parities.announce(out, report, checked, json)
+    print(readers(read(out)))
+    return checked
+
+
+def _own(source: Source, out: Path | None, samples: int, input: Path | None, lossy_reset: bool,
+         json: Path | None) -> Parity:
+    """A network of the user's own code."""
+    if input is None:
+        raise UsageError(f"{source.file}:{source.name}: --input FILE.npz with what the network is called with, "
+                         "`spikes` (T, B, ...), is needed")
+    out = output_path(source.file, out or source.file.with_name(f"{source.name}.nir"), ".nir")
+    frames, _ = load_spikes(input)
+    checked = write_checked(source.network(), frames[:, :samples or None].float(), out, lossy_reset, source.steps)
+    parities.announce(out, out.with_suffix(".parity.json"), checked, json)
+    print(readers(read(out)))
     return checked
 
 
@@ -140,9 +162,19 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
     with recorded(others(first)) as run:
         require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
                            "other samples give another graph, so what forward does depends on them")
-    graph = fold_batchnorm(watched.graph)
-    return write_graph(Path(path), graph,
-                       lambda written: check_own(usage, watched, written, graph, lossy_reset, room), lossy_reset)[0]
+    exact = fold_batchnorm(watched.graph)
+
+    def written(graph: nirlib.NIRGraph) -> Parity:
+        return write_graph(Path(path), graph,
+                           lambda file: check_own(usage, watched, file, graph, lossy_reset, room), lossy_reset)[0]
+
+    plain = neutral(exact)
+    if plain.nodes == exact.nodes:
+        return written(exact)
+    try:
+        return written(plain)
+    except HardspikeError:  # a factor in the weights rounds otherwise, which decides where a membrane meets a threshold
+        return written(exact)
 
 
 def write_graph(out: Path, graph: nirlib.NIRGraph, check: Callable[[nirlib.NIRGraph], Parity] | None,

@@ -154,9 +154,9 @@ def maximum_pool(layer: Layer) -> Piece:
     """
     module = layer.module
     if not layer.binary:
-        raise refusal(layer, "takes the largest of currents, which no sum of them gives; NIR has no such operation; use "
-                             "average pooling (ap2) or a strided convolution and train again, or pool the spikes after "
-                             "the neuron")
+        raise refusal(layer, "takes the largest of currents, which no sum of them gives; NIR has no such operation; "
+                             "use average pooling (ap2) or a strided convolution and train again, or pool the spikes "
+                             "after the neuron")
     dimensions = 1 if isinstance(module, nn.MaxPool1d) else 2
     kernel, stride, padding, dilation = (tuple(np.broadcast_to(value, dimensions).tolist()) for value in
                                          (module.kernel_size, module.stride or module.kernel_size, module.padding,

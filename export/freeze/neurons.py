@@ -90,8 +90,8 @@ def _leak(layer: Layer) -> np.ndarray:
         return _full(layer, "beta", module.beta).clip(0, 1)
     leak = _full(layer, "R", 1 - module.time_step / (module.R * module.C))
     if (leak < 0).any():
-        raise refusal(layer, f"time_step/(R C) is {1 - leak.min():g}, above 1: its membrane changes sign in every step; "
-                             "take a smaller time_step or a larger R C")
+        raise refusal(layer, f"time_step/(R C) is {1 - leak.min():g}, above 1: its membrane changes sign in every "
+                             "step; take a smaller time_step or a larger R C")
     return leak
 
 
@@ -99,11 +99,11 @@ def _forgetful(layer: Layer, theta: np.ndarray) -> Piece:
     """A neuron whose states are made anew in every step compares what comes in with its threshold, and nothing else."""
     module = layer.module
     if isinstance(module, snn.Alpha):
-        raise refusal(layer, "its states are made anew in every step, so that it fires at once or never: take the reset "
-                             "out of the step")
+        raise refusal(layer, "its states are made anew in every step, so that it fires at once or never: take the "
+                             "reset out of the step")
     if (theta < 0).any():
-        raise refusal(layer, f"threshold {theta.min():g}: below 0 snnTorch resets a neuron that has not fired yet; keep "
-                             "thresholds at 0 or above")
+        raise refusal(layer, f"threshold {theta.min():g}: below 0 snnTorch resets a neuron that has not fired yet; "
+                             "keep thresholds at 0 or above")
     if isinstance(module, snn.RLeaky | snn.RSynaptic):
         silent = torch.zeros(1, *layer.shape, dtype=module.threshold.dtype)
         theta = theta - to_array(module.recurrent(silent))[0]
@@ -119,8 +119,8 @@ def _alpha(layer: Layer, leak: np.ndarray, theta: np.ndarray, reset: Callable) -
     rise = _full(layer, "alpha", module.alpha).clip(0, 1)
     factor = np.log(rise) / (np.log(leak) - np.log(rise)) + 1
     if not np.isfinite(factor).all():
-        raise refusal(layer, f"alpha {rise.min():g}, beta {leak.min():g}: its factor tau is not finite; keep both above "
-                             "0 and apart")
+        raise refusal(layer, f"alpha {rise.min():g}, beta {leak.min():g}: its factor tau is not finite; keep both "
+                             "above 0 and apart")
     excite, inhibit, up, down = (f"{name}_{part}" for part in ("excite", "inhibit", "up", "down"))
     return Piece({excite: _integrator(rise), inhibit: _integrator(leak), up: nir.Scale(factor),
                   down: nir.Scale(-factor), name: nir.Threshold(theta)}, theta.shape, entries=(excite, inhibit),
@@ -165,7 +165,8 @@ def check(layer: Layer) -> None:
     try:
         spikes = module.spike_grad(probe)
     except Exception as error:  # a function of the user's own
-        raise refusal(layer, f"its spike_grad fails ({one_line(error)}); give one that takes the membrane alone") from error
+        raise refusal(layer, f"its spike_grad fails ({one_line(error)}); give one that takes the membrane alone") \
+            from error
     if not isinstance(spikes, Tensor):
         raise refusal(layer, f"its spike_grad gives a {type(spikes).__name__}; give one that returns the spikes alone")
     if not torch.equal(spikes.double(), (probe > 0).double()):

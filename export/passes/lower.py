@@ -16,8 +16,8 @@ from targets.loihi.limits import Limits
 
 
 def fold(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
-    """Nesting, BatchNorm, factors and pooling folded away, one linear node on every way from spikes to a layer, for that
-    layer alone; the same spikes but for float64 rounding.
+    """Nesting, BatchNorm, factors and pooling folded away, one linear node on every way from spikes to a layer, for
+    that layer alone; the same spikes but for float64 rounding.
 
     Raises:
         HardspikeError: a layer that cannot be folded.

@@ -1,7 +1,7 @@
 """Linear layers that follow one another without a neuron between become one: chips hold weights between spikes.
 
-W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2). Behind a convolution, a dense layer takes the adjoint of what lies before
-it on each of its rows. A sum of branches in between is taken apart first: each branch gets the second layer.
+W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2). Behind a convolution, a dense layer takes the adjoint of what lies
+before it on each of its rows. A sum of branches in between is taken apart first: each branch gets the second layer.
 """
 
 import copy
@@ -106,8 +106,8 @@ def _product(layout: Plan, first: str, middle: str | None, name: str) -> tuple[n
     rows = len(array(two.weight))
     size = math.prod(shape)
     if rows * size > LARGEST:
-        raise HardspikeError(f"layers '{first}' and '{name}' follow one another without a neuron; one matrix of both has "
-                             f"{rows} x {size} weights, more than {LARGEST}: put a neuron between them")
+        raise HardspikeError(f"layers '{first}' and '{name}' follow one another without a neuron; one matrix of both "
+                             f"has {rows} x {size} weights, more than {LARGEST}: put a neuron between them")
     weight = torch.as_tensor(array(two.weight).astype(np.float64))
     x = torch.zeros(rows, *shape, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():
@@ -127,9 +127,9 @@ def _convolutions(layout: Plan, first: str, name: str) -> nir.NIRNode:
     bias = array(one.bias).astype(np.float64)
     pointwise = set(array(one.weight).shape[2:]) == {1} and not any(a["padding"]) and set(a["stride"]) == {1}
     if any(b["padding"]) and not (pointwise and not bias.any()):
-        raise HardspikeError(f"layers '{first}' and '{name}' follow one another without a neuron, and '{name}' pads with "
-                             "zeros what the first gives: no one convolution does both; put a neuron between them, or use "
-                             "padding 0")
+        raise HardspikeError(f"layers '{first}' and '{name}' follow one another without a neuron, and '{name}' pads "
+                             "with zeros what the first gives: no one convolution does both; put a neuron between "
+                             "them, or use padding 0")
     w1, w2 = (_ungrouped(node, arguments["groups"]) for node, arguments in ((one, a), (two, b)))
     w1, w2 = _stretched(w1, a["dilation"]), _stretched(w2, tuple(d * s for d, s in zip(b["dilation"], a["stride"],
                                                                                           strict=True)))
@@ -149,8 +149,8 @@ def _numbers(name: str, node: nir.NIRNode) -> dict:
         border = [d * (k - 1) for d, k in zip(np.broadcast_to(arguments["dilation"], dims).tolist(),
                                               array(node.weight).shape[2:], strict=True)]
         if any(pixels % 2 for pixels in border):
-            raise HardspikeError(f"layer '{name}': padding 'same' with an even kernel pads one side more; write it as a "
-                                 "number")
+            raise HardspikeError(f"layer '{name}': padding 'same' with an even kernel pads one side more; write it as "
+                                 "a number")
         arguments["padding"] = tuple(pixels // 2 for pixels in border)
     return {key: value if key == "groups" else tuple(np.broadcast_to(value, dims).tolist()) for key, value in
             arguments.items()}

@@ -122,7 +122,7 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
 def _fitted(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, bits: int,
             limits: Limits) -> tuple[nir.NIRGraph, float]:
     """`current` with one layer scaled by its largest weight, or by less where its threshold or bias then fits."""
-    for factor in (1 / 1.25, 1.25):  # down until threshold and bias are small enough, else up until they are not too small
+    for factor in (1 / 1.25, 1.25):  # down until threshold and bias are small enough, else up until large enough
         clip = 1.0
         while 1e-3 < clip < 1e5:
             candidate = _apply(current, graph, layer, bits, clip, 1.0, limits)
@@ -138,8 +138,8 @@ def _fitted(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, bits: int,
     else:
         advice = "train with a lower threshold"
     raise HardspikeError(
-        f"layer '{layer.name}': no scale brings its weights (largest {largest:.3g}), bias (largest {bias:.3g}) and threshold "
-        f"({high:.3g}) into the ranges of {limits.chip}; {advice}")
+        f"layer '{layer.name}': no scale brings its weights (largest {largest:.3g}), bias (largest {bias:.3g}) and "
+        f"threshold ({high:.3g}) into the ranges of {limits.chip}; {advice}")
 
 
 def _clips(graph: nir.NIRGraph, layer: Layer) -> np.ndarray:

@@ -55,21 +55,21 @@ def _refuse_tricks(edit: Edit, name: str) -> None:
     if isinstance(node, nir.Delay) and sources and isinstance(edit.nodes[sources[0]], nir.LI | nir.I):
         layer = next((t for t in edit.targets(sources[0]) if isinstance(edit.nodes[t], nir.Threshold)), sources[0])
         raise HardspikeError(
-            f"layer '{layer}': takes its threshold off in the step of the spike (reset_delay=False with reset 'subtract'); "
-            "a chip's neuron does so one step later: make it with reset_delay=True and train again")
+            f"layer '{layer}': takes its threshold off in the step of the spike (reset_delay=False with reset "
+            "'subtract'); a chip's neuron does so one step later: make it with reset_delay=True and train again")
     if not isinstance(node, nir.Scale):
         return
     factor = array(node.scale)
     if np.abs(factor).max(initial=0) > _DEAF and sources:
         raise HardspikeError(
-            f"layer '{sources[0]}': its reset to zero also loses what comes in in the step after a spike, as snnTorch's "
-            "delayed reset 'zero' does in Synaptic, RLeaky, RSynaptic and Lapicque; no chip's neuron does that: make it "
-            "with reset_delay=False where it has that option, or with reset_mechanism='subtract', and train again")
+            f"layer '{sources[0]}': its reset to zero also loses what comes in in the step after a spike, as "
+            "snnTorch's delayed reset 'zero' does in Synaptic, RLeaky, RSynaptic and Lapicque; no chip's neuron does "
+            "that: make it with reset_delay=False where it has that option, or reset_mechanism='subtract'")
     if any(isinstance(edit.nodes[s], nir.LI | nir.I) for s in sources) and len(targets) == 1 \
             and isinstance(edit.nodes[targets[0]], nir.Threshold):
         raise HardspikeError(
-            f"layer '{targets[0]}': its membrane is a sum of several currents that decay (snn.Alpha); a chip's neuron has "
-            "one: use snn.Synaptic and train again")
+            f"layer '{targets[0]}': its membrane is a sum of several currents that decay (snn.Alpha); a chip's neuron "
+            "has one: use snn.Synaptic and train again")
 
 
 def _in_full(name: str, node: nir.NIRNode, shape: tuple[int, ...]) -> nir.NIRNode:
@@ -121,8 +121,8 @@ def _foldable(edit: Edit, layout: Plan, name: str) -> bool:
     if not inside and weightless(edit, name) and all(isinstance(edit.nodes[t], NEURONS) for t in edit.targets(name)):
         return True
     before, targets = edit.only_source(name), edit.targets(name)
-    return bool(before and isinstance(edit.nodes[before], LINEAR)) or bool(targets) and all(
-        isinstance(edit.nodes[target], LINEAR) and edit.sources(target) == [name] for target in targets)
+    return bool(before and isinstance(edit.nodes[before], LINEAR)) or (bool(targets) and all(
+        isinstance(edit.nodes[target], LINEAR) and edit.sources(target) == [name] for target in targets))
 
 
 def _as_linear(name: str, node: nir.Scale, shape: tuple[int, ...]) -> nir.NIRNode:
@@ -131,8 +131,8 @@ def _as_linear(name: str, node: nir.Scale, shape: tuple[int, ...]) -> nir.NIRNod
         return nir.Linear(np.diag(factor))
     flat = factor.reshape(len(factor), -1)
     if np.ptp(flat, axis=1).any():
-        raise HardspikeError(f"layer '{name}' (Scale): a factor that differs inside a channel, with no linear layer beside "
-                             "it to take it; use one value a channel, or flatten before it")
+        raise HardspikeError(f"layer '{name}' (Scale): a factor that differs inside a channel, with no linear layer "
+                             "beside it to take it; use one value a channel, or flatten before it")
     kind, sides = (nir.Conv1d, shape[1]) if len(shape) == 2 else (nir.Conv2d, tuple(shape[1:]))
     weight = flat[:, 0].reshape(-1, 1, *[1] * (len(shape) - 1))
     return kind(sides, weight, 1, 0, 1, shape[0], np.zeros(shape[0]))
@@ -180,6 +180,7 @@ def _mean_of(label: str, conv: nir.Conv2d, kernel: tuple[int, ...], stride: tupl
     whole = functional.conv_transpose2d(flat, taps)
     bias = array(conv.bias).astype(np.float64) * (math.prod(kernel) if sums else 1.0)
     return nir.Conv2d(conv.input_shape, whole.view(*weight.shape[:2], *whole.shape[2:]).numpy(),
-                      tuple(x * y for x, y in zip(a["stride"], stride, strict=True)), a["padding"], 1, a["groups"], bias)
+                      tuple(x * y for x, y in zip(a["stride"], stride, strict=True)), a["padding"], 1, a["groups"],
+                      bias)
 
 

@@ -141,7 +141,8 @@ class Folder:
             return Stream(values)
         same = all(value.function is first.function and value.index == first.index
                    and _plain(value) == _plain(first) for value in values) and first.function is not None
-        drops = next((v for v in values if v.random and v.function is not None and "dropout" in label(v.function)), None)
+        drops = next((v for v in values if v.random and v.function is not None and "dropout" in label(v.function)),
+                     None)
         if drops is not None:
             raise HardspikeError(f"forward, operation '{self.words(drops)}': functional.dropout that also drops at "
                                  "inference; pass training=self.training, or use nn.Dropout")

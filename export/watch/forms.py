@@ -96,8 +96,8 @@ def multiply(builder: "Builder", expr: Apply) -> Signal | None:
     """A factor that is a constant."""
     a, b = expr.args[:2] if len(expr.args) > 1 else (expr.args[0], expr.kwargs.get("other"))
     if _signal(a) and _signal(b):
-        raise HardspikeError("multiplies two signals, which no sum of weights does; NIR has no such operation: add them, "
-                             "or give each a layer of its own, and train again")
+        raise HardspikeError("multiplies two signals, which no sum of weights does; NIR has no such operation: add "
+                             "them, or give each a layer of its own, and train again")
     signal, factor = (a, b) if _signal(a) else (b, a)
     if not _signal(signal) or signal.shape() != expr.shape() or expr.kwargs.keys() - {"other"}:
         return None
@@ -136,7 +136,7 @@ def scaled(builder: "Builder", signal: Signal, factor: np.ndarray, name: str) ->
 def either(builder: "Builder", expr: Apply) -> Signal | None:
     """The larger of two spikes: one of them has fired."""
     a, b = expr.args[:2] if len(expr.args) > 1 else (expr.args[0], expr.kwargs.get("other"))
-    if not (_signal(a) and _signal(b)) or not a.shape() == b.shape():
+    if not (_signal(a) and _signal(b)) or a.shape() != b.shape():
         return None
     one, other = builder.signal(a), builder.signal(b)
     if not (one.binary and other.binary and one.shape == other.shape and not set(one.sources) & set(other.sources)):
@@ -177,7 +177,7 @@ def apart(builder: "Builder", name: str, module: nn.Module, source: Expr) -> Sig
     None where what lies between is something else.
     """
     parts = _concatenated(source)
-    if parts is None or isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups != 1:
+    if parts is None or (isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups != 1):
         return None
     signals = [builder.signal(part) for part in parts]
     if any(signal.flat() and len(signal.logical) > 1 for signal in signals):
@@ -200,8 +200,8 @@ def apart(builder: "Builder", name: str, module: nn.Module, source: Expr) -> Sig
 
 def _concatenated(source: Expr) -> list[Expr] | None:
     """The signals that stand side by side along the first axis of a sample, also where all is then flattened."""
-    if not isinstance(source, Apply) or isinstance(source.function, nn.Module) and not isinstance(
-            source.function, nn.Flatten):
+    if not isinstance(source, Apply) or (isinstance(source.function, nn.Module) and not isinstance(
+            source.function, nn.Flatten)):
         return None
     name = label(source.function)
     if name in ("flatten", "view", "reshape", "Flatten"):
@@ -277,11 +277,11 @@ def _neutral(value: Any, number: float) -> bool:
 
 
 FORMS = {
-    **dict.fromkeys(("detach", "detach_", "clone", "contiguous", "to", "float", "double", "type", "data", "alias", "cpu",
-                     "cuda", "requires_grad_", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
+    **dict.fromkeys(("detach", "detach_", "clone", "contiguous", "to", "float", "double", "type", "data", "alias",
+                     "cpu", "cuda", "requires_grad_", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
                      "feature_alpha_dropout", "expand", "expand_as"), same),
-    **dict.fromkeys(("view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as", "ravel",
-                     "squeeze_", "unsqueeze_"), reshape),
+    **dict.fromkeys(("view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as",
+                     "ravel", "squeeze_", "unsqueeze_"), reshape),
     **dict.fromkeys(("add", "add_"), add),
     **dict.fromkeys(("sub", "sub_"), subtract),
     "neg": negate,

@@ -74,8 +74,8 @@ def build(run: Run, metadata: dict | None = None, lossy_reset: bool = False) -> 
         HardspikeError: what no graph holds, by the layer's or operation's name.
     """
     if run.usage.outside and len(run.results) < 2:
-        raise HardspikeError(f"{run.usage.name()}: one step does not show what is kept from one to the next; samples (T, "
-                             "B, ...) with T of 2 or more are needed")
+        raise HardspikeError(f"{run.usage.name()}: one step does not show what is kept from one to the next; samples "
+                             "(T, B, ...) with T of 2 or more are needed")
     steps, neurons = populations(run.recorder, len(run.results) if run.usage.outside else None)
     folder = Folder(steps, {id(call): p for p in neurons for call in p.calls}, run.recorder.names)
     for name, module in run.recorder.modules.items():
@@ -285,8 +285,8 @@ class Builder:
             return Signal((piece.membrane,), taken, shape)
         kind = type(population.module).__name__
         raise HardspikeError(f"layer '{population.name}' ({kind}): forward reads the state of '{population.name}', "
-                             f"'{role}', which is inside a NIR neuron; read its spikes, or use reset_mechanism 'none' or "
-                             "'subtract' to read its membrane")
+                             f"'{role}', which is inside a NIR neuron; read its spikes, or use reset_mechanism 'none' "
+                             "or 'subtract' to read its membrane")
 
     def _input(self, expr: Expr) -> Signal:
         shape = expr.shape()[1:]
@@ -318,8 +318,8 @@ class Builder:
             self._under_way.discard(id(expr))
         for name, shape in self._late.pop(id(expr), []):
             if signal.shape != shape:
-                raise HardspikeError(f"forward, operation '{label(expr.function)}': a loop over it had to be flattened; "
-                                     "use flat signals (B, features) in it")
+                raise HardspikeError(f"forward, operation '{label(expr.function)}': a loop over it had to be "
+                                     "flattened; use flat signals (B, features) in it")
             self.assembly.feed(name, signal.sources)
         return signal
 
@@ -406,8 +406,8 @@ def _flatten_piece(piece: Piece, population: Population) -> None:
     shape = population.shape()
     for name, node in piece.nodes.items():
         if isinstance(node, nir.Conv1d | nir.Conv2d):
-            raise HardspikeError(f"layer '{population.name}': its recurrent convolution '{name}' needs a picture, and its "
-                                 "input had to be flattened; use layers that NIR has for pictures before it")
+            raise HardspikeError(f"layer '{population.name}': its recurrent convolution '{name}' needs a picture, and "
+                                 "its input had to be flattened; use layers that NIR has for pictures before it")
         for key, value in vars(node).items():
             if isinstance(value, np.ndarray) and value.shape == shape:
                 setattr(node, key, value.reshape(-1))

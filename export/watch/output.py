@@ -60,7 +60,8 @@ def readouts(builder: "Builder", skipped: dict[int, HardspikeError]) -> tuple[Re
                 continue
             expr = builder.sequence(values)
             try:
-                chosen = Readout(values, builder.folder.words(values[0]), _between(result, values)), builder.signal(expr)
+                readout = Readout(values, builder.folder.words(values[0]), _between(result, values))
+                chosen = readout, builder.signal(expr)
                 builder.outputs.append(expr)
             except Cut:
                 raise
@@ -70,8 +71,8 @@ def readouts(builder: "Builder", skipped: dict[int, HardspikeError]) -> tuple[Re
                 raise Deeper(values, error) from error
     if chosen is None:
         raise next(iter(skipped.values()), None) or HardspikeError(
-            f"{usage.name()}: what forward returns does not depend on a neuron; let it return the spikes or the membrane "
-            "of the last one")
+            f"{usage.name()}: what forward returns does not depend on a neuron; let it return the spikes or the "
+            "membrane of the last one")
     for values in others:
         for population in _behind(builder, values):
             builder.neuron(population)

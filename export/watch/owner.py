@@ -23,7 +23,7 @@ def require_chain(usage: Usage, inputs: object) -> None:
     if owner is None:
         return
     name = type(owner).__name__
-    way_out = f"give the {name} itself (or copies of the layers, copy.deepcopy, where you mean them one after the other)"
+    way_out = f"give the {name} itself (or copies of the layers, copy.deepcopy, if you mean them one after the other)"
     try:
         theirs = _spikes(few(chosen(owner, inputs, None)))
     except HardspikeError as error:
@@ -36,8 +36,8 @@ def require_chain(usage: Usage, inputs: object) -> None:
             layer = next(name for name, module in usage.network.named_modules() if id(module) == key)
             differ = "" if other is None or other.numel() != spikes.numel() else \
                 f" ({int((other.reshape(spikes.shape) != spikes).sum())} spikes)"
-            raise HardspikeError(f"these layers belong to a {name}, whose forward does not run them one after the other: "
-                                 f"layer '{layer}' spikes otherwise{differ}; {way_out}")
+            raise HardspikeError(f"these layers belong to a {name}, whose forward does not run them one after the "
+                                 f"other: layer '{layer}' spikes otherwise{differ}; {way_out}")
 
 
 def _spikes(usage: Usage) -> dict[int, torch.Tensor]:

@@ -24,8 +24,8 @@ _READS = {"item", "bool", "int", "float", "index", "tolist", "numpy", "array", "
 _PRINTS = {"__repr__", "__format__", "__str__"}
 _FRESH = {"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like", "new_zeros",
           "new_ones", "new_full", "new_empty", "new_tensor"}
-_RANDOM = {"bernoulli", "bernoulli_", "rand", "randn", "randint", "randperm", "normal", "normal_", "uniform_", "poisson",
-           "multinomial", "rand_like", "randn_like", "randint_like", "exponential_", "rrelu", "random_"}
+_RANDOM = {"bernoulli", "bernoulli_", "rand", "randn", "randint", "randperm", "normal", "normal_", "uniform_",
+           "poisson", "multinomial", "rand_like", "randn_like", "randint_like", "exponential_", "rrelu", "random_"}
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _TYPES = {"torch.FloatTensor", "torch.HalfTensor", torch.FloatTensor, torch.HalfTensor}
 STATES = ("spk", "syn", "syn_exc", "syn_inh", "mem")
@@ -160,22 +160,22 @@ class Recorder(TorchFunctionMode):
                      given: tuple, seen: list) -> Any:
         args, kwargs = transform(given, Tensor, self._narrow_argument)
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            raise HardspikeError(f"layer '{name}' ({type(module).__name__}): runs under torch.autocast, which rounds to 16 "
-                                 "bits; take it out of forward, and put it round the call of the network in training")
+            raise HardspikeError(f"layer '{name}' ({type(module).__name__}): runs under torch.autocast, which rounds "
+                                 "to 16 bits; take it out of forward, and put it round the network's call in training")
         given = dict(zip(parameters, args, strict=False)) | kwargs
         first = given.get(parameters[0])
         if not isinstance(first, Tensor):
             raise HardspikeError(f"layer '{name}' ({type(module).__name__}): is called with {type(first).__name__} for "
                                  "its input; give it the tensor alone (of what a neuron returns, the spikes)")
         if first.ndim < 2:
-            raise HardspikeError(f"layer '{name}' ({type(module).__name__}): its input {tuple(first.shape)} has no batch "
-                                 "axis; give samples with one, (B, ...), also where B is 1; steps outside of forward as "
-                                 "(T, B, ...) is needed")
+            raise HardspikeError(f"layer '{name}' ({type(module).__name__}): its input {tuple(first.shape)} has no "
+                                 "batch axis; give samples with one, (B, ...), also where B is 1; steps outside of "
+                                 "forward as (T, B, ...) is needed")
         calls = self.calls.setdefault(name, [])
         call = NeuronCall(name, module, len(calls), self.value(first),
                           {role: self._state(module, role, given.get(role), first) for role in roles},
-                          inherited=any(given.get(role) is None and isinstance(state := getattr(module, role, None), Tensor)
-                                        and self._lookup(state) is None for role in roles))
+                          inherited=any(given.get(role) is None and isinstance(state := getattr(module, role, None),
+                                        Tensor) and self._lookup(state) is None for role in roles))
         self._same_settings(module, [getattr(module, key, None) for key in _SETTINGS] + [
             *getattr(module, "recurrent", nn.Identity()).parameters()])
         seen.clear()
@@ -304,8 +304,8 @@ class Recorder(TorchFunctionMode):
         name = getattr(function, "__name__", "")
         if name in ("half", "bfloat16") or any(d in (torch.float16, torch.bfloat16) for d in (*args, *kwargs.values())
                                                if isinstance(d, torch.dtype)):
-            raise HardspikeError(f"forward, operation '{name}': rounds to 16 bits, which the exact graph does not; take "
-                                 "it out (what float32 rounds is judged in the check)")
+            raise HardspikeError(f"forward, operation '{name}': rounds to 16 bits, which the exact graph does not; "
+                                 "take it out (what float32 rounds is judged in the check)")
         if name == "float":
             function = Tensor.double
         elif name == "type" and len(args) > 1 and args[1] in _TYPES:
@@ -332,8 +332,8 @@ class Recorder(TorchFunctionMode):
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module is taken whole: one of torch's or snnTorch's that has no other inside."""
     kind = type(module).__module__.split(".")
-    return kind[0] in ("torch", "snntorch") and not list(module.children()) and not isinstance(
-        module, nn.Sequential | nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict) \
+    return (kind[0] in ("torch", "snntorch") and not list(module.children()) and not isinstance(
+        module, nn.Sequential | nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict)) \
         or isinstance(module, nn.RNNBase | nn.MultiheadAttention | nn.TransformerEncoderLayer) or (
         kind[0] == "snntorch" and not isinstance(module, snn.SpikingNeuron))
 

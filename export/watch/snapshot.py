@@ -57,7 +57,7 @@ def prepared(network: nn.Module, dtype: torch.dtype = torch.float64) -> Iterator
             saved.keep(module)
         change = _Change(dtype)
         for module in modules.values():
-            for key, parameter in module._parameters.items():
+            for parameter in module._parameters.values():
                 if parameter is not None:
                     saved.data.append((parameter, parameter.data))
                     parameter.data = change.tensor(parameter.data)

@@ -9,7 +9,7 @@ from export.watch.values import NeuronCall, Value, label
 from hardspike import HardspikeError
 
 _SEE_THROUGH = {"detach", "detach_", "clone", "contiguous", "to", "float", "double", "data", "requires_grad_", "type",
-                "alias", "cpu", "cuda"}
+                "alias", "cpu", "cuda", "view", "reshape", "squeeze", "flatten"}
 
 
 @dataclass(eq=False)
@@ -117,8 +117,8 @@ def _forgets(chain: list[NeuronCall]) -> bool:
     if len(later) > 1:
         step = 1 + next(n for n, value in enumerate(kept[1:]) if value != kept[1])
         raise HardspikeError(f"{head}: its state is {'kept' if kept[1] else 'made anew'} in step 1 and "
-                             f"{'made anew' if kept[1] else 'kept'} in step {step}; a graph does the same in every step: "
-                             "reset before the first step alone, and give one sequence at a time")
+                             f"{'made anew' if kept[1] else 'kept'} in step {step}; a graph does the same in every "
+                             "step: reset before the first step alone, and give one sequence at a time")
     return later == {False}
 
 
@@ -132,19 +132,19 @@ def _kept(head: str, call: NeuronCall, before: NeuronCall | None, step: int) -> 
         elif value is None or (zero and not source.neuron):
             kinds[role] = False
         elif not source.neuron:
-            raise HardspikeError(f"{head}: step {step} starts from a state '{role}' that is not zero; a graph starts at "
-                                 "zero: reset the states before the run (init_leaky, utils.reset), and leave them to "
-                                 "the neuron after it")
+            raise HardspikeError(f"{head}: step {step} starts from a state '{role}' that is not zero; a graph starts "
+                                 "at zero: reset the states before the run (init_leaky, utils.reset), and leave them "
+                                 "to the neuron after it")
         else:
             what = f"'{source.index}' of '{source.function.name}'" if isinstance(source.function, NeuronCall) else \
                 f"operation '{label(source.function)}'"
             raise HardspikeError(f"{head}: its state '{role}' comes from {what} in step {step}, not from its own last "
-                                 "step; a NIR neuron keeps its state to itself: hand back what it returned, in the order in "
-                                 "which it takes it")
+                                 "step; a NIR neuron keeps its state to itself: hand back what it returned, in the "
+                                 "order in which it takes it")
     if len(set(kinds.values())) > 1:
         fresh = next(role for role, value in kinds.items() if not value)
-        raise HardspikeError(f"{head}: step {step} keeps some of its states and makes '{fresh}' anew; NIR's neurons keep "
-                             "all or none: hand back every state that it returned")
+        raise HardspikeError(f"{head}: step {step} keeps some of its states and makes '{fresh}' anew; NIR's neurons "
+                             "keep all or none: hand back every state that it returned")
     return any(kinds.values())
 
 
@@ -154,8 +154,6 @@ def see_through(value: Value) -> Value:
         name = label(value.function)
         parents = list(value.parents())
         if name in _SEE_THROUGH and parents and parents[0].shape == value.shape:
-            value = parents[0]
-        elif name in ("view", "reshape", "squeeze", "flatten") and parents and parents[0].shape == value.shape:
             value = parents[0]
         elif (found := _picked(value)) is not None:
             value = found
@@ -176,7 +174,7 @@ def _picked(value: Value) -> Value | None:
     stacked = see_through(stacked)
     if stacked.function is None or isinstance(stacked.function, NeuronCall) or label(stacked.function) != "stack":
         return None
-    if len(stacked.args) > 1 and stacked.args[1] != 0 or stacked.kwargs.get("dim", 0) != 0:
+    if (len(stacked.args) > 1 and stacked.args[1] != 0) or stacked.kwargs.get("dim", 0) != 0:
         return None
     parts = stacked.args[0]
     return parts[number] if -len(parts) <= number < len(parts) else None

@@ -241,8 +241,8 @@ def _seen(network: nn.Module, args: tuple, kwargs: dict, steps: str | None) -> U
             if not _runs_outside(network, args, kwargs):
                 return whole
             raise UsageError(f"{type(network).__name__}: forward takes {tuple(first.shape)} and also one step of it, "
-                             f"{tuple(first.shape[1:])}; say which is yours: steps='forward' where you call it once with "
-                             "all of it, steps='outside' where you call it once a step")
+                             f"{tuple(first.shape[1:])}; say which is yours: steps='forward' where you call it once "
+                             "with all of it, steps='outside' where you call it once a step")
         return whole
     if not could_be_steps:
         raise UsageError(f"{type(network).__name__}: forward runs every neuron once, so it does one step; its input "
@@ -265,7 +265,8 @@ def _fallback(network: nn.Module, args: tuple, kwargs: dict, error: HardspikeErr
     try:
         observe(Usage(network, (args[0][:1], *args[1:]), kwargs, True))
     except HardspikeError as other:
-        raise (error if len(args) > 1 else other) from error
+        further = getattr(error, "reached", 0) > getattr(other, "reached", 0) or len(args) > 1
+        raise (error if further else other) from error
     return outside
 
 
@@ -316,6 +317,9 @@ def observe(usage: Usage) -> Seen:
             results: list[Any] = []
             for args, kwargs in _calls(on_device(usage, torch.float32), results):
                 results.append(call(usage, args, kwargs))
+        except HardspikeError as error:
+            error.reached = sum(seen.calls.values())
+            raise
         finally:
             handle.remove()
     return seen

@@ -107,7 +107,8 @@ def _layer(network: Network, name: str, group: int) -> Layer:
         members = [cell, *_reset_loop(network, name, cell), name] if subtracts else members
     decays, synapse = _decays(network, cell, shape), ""
     inner = [edge for edge in plan.sources(cell) if edge.source not in members]
-    if subtracts and len(inner) == 1 and isinstance(plan.nodes[inner[0].source], nir.LI | nir.I) and not inner[0].delayed:
+    before = plan.nodes[inner[0].source] if len(inner) == 1 and not inner[0].delayed else None
+    if subtracts and isinstance(before, nir.LI | nir.I):
         synapse = inner[0].source
         members.insert(0, synapse)
         decays = decays[0], _decays(network, synapse, shape)[0]
@@ -119,8 +120,8 @@ def _layer(network: Network, name: str, group: int) -> Layer:
         if edge.source not in members:
             bias = bias + _trace(network, name, edge.source, (), int(edge.delayed), connections)
     if synapse and np.any(bias):
-        _problem(network, name, "has a bias before its synaptic current", "quantise the graph: `python -m export quantise` "
-                 "makes a cell of it that fires in every step")
+        _problem(network, name, "has a bias before its synaptic current", "quantise the graph: `python -m export "
+                 "quantise` makes a cell of it that fires in every step")
     return Layer(name, shape, tuple(connections), expand(name, threshold, shape), bias, *decays, subtracts, group,
                  tuple(members), synapse)
 
@@ -129,8 +130,8 @@ def _reset_loop(network: Network, name: str, cell: str) -> list[str]:
     """The Scale nodes that take the threshold of Threshold `name` off the membrane of `cell` one step later."""
     plan = network.plan
     if {edge.target for edge in plan.targets(cell)} != {name}:
-        _problem(network, cell, "gives its membrane to more than its Threshold", "read the spikes instead; or, where nobody "
-                 "hears them, make the layer with reset_mechanism='none', and the host integrates it")
+        _problem(network, cell, "gives its membrane to more than its Threshold", "read the spikes instead; or, where "
+                 "nobody hears them, make the layer with reset_mechanism='none', and the host integrates it")
     scales = []
     for edge in plan.sources(cell):
         scale = plan.nodes[edge.source]
@@ -232,10 +233,9 @@ def _find_readout(network: Network) -> None:
         if name in seen or name in network.layers or name == plan.input:
             continue
         seen.add(name)
-        if isinstance(plan.nodes[name], NEURONS):
-            if not isinstance(plan.nodes[name], SPIKING) and len(_group(plan, name)) > 1:
-                _problem(network, name, "has its membrane read at the Output", "read its spikes instead, or make the layer "
-                         "with reset_mechanism='none', which the host integrates")
-                continue
+        if isinstance(plan.nodes[name], NEURONS) and len(_group(plan, name)) > 1:
+            _problem(network, name, "has its membrane read at the Output", "read its spikes instead, or make the layer "
+                     "with reset_mechanism='none', which the host integrates")
+            continue
         waiting += [edge.source for edge in plan.sources(name)]
     network.readout = [name for name in plan.nodes if name in seen]

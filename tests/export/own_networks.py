@@ -4,6 +4,7 @@
 forward takes; the values are random spikes or currents.
 """
 
+import itertools
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -77,7 +78,7 @@ def tutorial5_reset_mem_and_flatten():
         def forward(self, x):
             mem1, mem2 = self.lif1.reset_mem(), self.lif2.reset_mem()
             out = []
-            for step in range(T):
+            for _ in range(T):
                 cur1 = self.fc1(x.flatten(1))
                 spk1, mem1 = self.lif1(cur1, mem1)
                 spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
@@ -120,7 +121,7 @@ def tutorial6_max_pooling_of_currents():
 def tutorial7_sequential_max_pooling_of_spikes():
     k = {"beta": 0.5, "init_hidden": True}
     return loud(nn.Sequential(nn.Conv2d(2, 4, 5), snn.Leaky(**k), nn.MaxPool2d(3, stride=2, padding=1),
-                              nn.Conv2d(4, 4, 3), snn.Leaky(**k), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 2 * 2, 5),
+                              nn.Conv2d(4, 4, 3), snn.Leaky(**k), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 5),
                               snn.Leaky(**k, output=True))), spikes(2, 16, 16)
 
 
@@ -304,7 +305,7 @@ def neurobench_style_states_in_a_list():
         def __init__(self):
             super().__init__()
             sizes = [20, 24, 16, 5]
-            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
             self.neurons = nn.ModuleList(snn.Leaky(beta=0.9, threshold=0.6, init_hidden=True) for _ in sizes[1:])
             loud(self)
 
@@ -444,7 +445,7 @@ def two_heads():
             for step in x:
                 spk1, mem1 = self.lif1(self.fc1(step), mem1)
                 spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
-                spk3, mem3 = self.lif3(self.fc3(spk1), mem3)
+                _, mem3 = self.lif3(self.fc3(spk1), mem3)
                 classes.append(spk2)
                 boxes.append(mem3)
             return torch.stack(classes), torch.stack(boxes)

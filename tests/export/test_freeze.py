@@ -276,7 +276,7 @@ def whole_time(net, x):
 
 @pytest.mark.parametrize(("step", "nodes"), [
     (whole_time, ["fc1", "lif1_membrane", "lif1", "lif1_reset"]),
-    (lambda net, x: [net.lif1(net.fc1(x[t])) for t in range(x.size(0))], ["fc1", "lif1_membrane", "lif1", "lif1_reset"]),
+    (lambda net, x: [net.lif1(net.fc1(x[t])) for t in range(len(x))], ["fc1", "lif1_membrane", "lif1", "lif1_reset"]),
     (lambda net, x: net.lif1(net.fc1(x) * 2)[0], ["fc1", "mul", "lif1_membrane", "lif1", "lif1_reset"]),
     (lambda net, x: net.lif1(net.fc1(x) + net.fc1.bias)[0], ["fc1", "add", "lif1_membrane", "lif1", "lif1_reset"]),
     (lambda net, x: net.lif1(net.fc1(x)[:, 1:])[0], ["fc1", "getitem", "lif1_membrane", "lif1", "lif1_reset"]),
@@ -290,7 +290,7 @@ def test_forward_is_watched(step, nodes):
     (lambda net, x: net.lif1(net.lif1(net.fc1(x))[0])[0], "layer 'lif1' .*calls it 2 times in a step"),
     (lambda net, x: net.lif1(torch.relu(net.fc1(x)))[0], "operation 'relu': relu has no form in NIR"),
     (lambda net, x: net.lif1(net.fc1(functional.dropout(x)))[0], "also drops at inference"),
-    (lambda net, x: net.fc1(x) + net.lif1(net.fc1(x))[0].sum().item(), "reads the value of a neuron's output into Python"),
+    (lambda net, x: net.fc1(x) + net.lif1(net.fc1(x))[0].sum().item(), "reads the value of a neuron's output into"),
 ])
 def test_refused_forward(step, message):
     with pytest.raises(HardspikeError, match=message):
