@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Frames, the Lava environment and downloads stay beside the project
 export HARDSPIKE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo report test lava bench clean
+.PHONY: demo report test lava bench clean distclean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hardspike needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -18,10 +18,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	rm -rf runs/demo
 	$(BIN)/python -m trainer fit --out runs/demo/sast
+	$(BIN)/python -m trainer fit --config trainer/recipes/digits_sigmoid.yaml --out runs/demo/sigmoid
 	$(BIN)/python -m trainer fit --config trainer/recipes/digits_arctan.yaml --out runs/demo/arctan
 	$(BIN)/python -m trainer fit --config trainer/recipes/digits_hard.yaml --out runs/demo/hard
 	$(BIN)/python -m export nir runs/demo/sast/best.pt -o runs/demo/sast.nir --samples 0
-	$(BIN)/python -m eval accuracy runs/demo/sast/best.pt runs/demo/sast.nir runs/demo/arctan/best.pt runs/demo/hard/best.pt --json runs/demo/accuracy.json
+	$(BIN)/python -m eval accuracy runs/demo/sast/best.pt runs/demo/sast.nir runs/demo/sigmoid/best.pt runs/demo/arctan/best.pt runs/demo/arctan/last.pt runs/demo/hard/best.pt --json runs/demo/accuracy.json
 
 # One page about the demo's network, after `make demo`
 report: $(STAMP)
@@ -29,6 +30,7 @@ report: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
 # The real Lava simulator: set up, a trained network on 100 recordings, then 50 random networks. About ten minutes.
@@ -53,5 +55,10 @@ bench: $(STAMP)
 	$(BIN)/python -m targets setup lava
 	$(BIN)/python -m benchmarks.simulator
 
+# What the other rules make again. Trained networks (runs/) and downloads (.cache/) took time: they stay.
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# All that is not in the repository, trained networks and downloads included
+distclean: clean
+	rm -rf runs .cache

@@ -48,7 +48,7 @@ SNNTORCH = "snnTorch loop"
 def reference(layers: str, frames: Tensor) -> Network:
     """The network whose weights all variants have, scaled to RATE on these frames."""
     torch.manual_seed(0)
-    network = build(NetworkConfig(layers), SHAPE, CLASSES)
+    network = build(NetworkConfig(layers, batch_norm=False, surrogate=Surrogate("arctan")), SHAPE, CLASSES)
     network.set_mode(hard=True)
     x, scaled = frames, None
     with torch.no_grad():

@@ -5,7 +5,7 @@
 The default run on the digits, all of its step: the minibatches made (augmented), the gradients, AdamW, the averaged
 weights. All variants run in turn in every round; what is printed are medians of each round's ratio to that round's
 plain step. Where only every k-th step has a second gradient, a step of each kind is timed and weighed as in an epoch.
-Accuracies of the same variants: `python -m eval study trainer/studies/digits_sast.yaml`.
+Accuracies of the same variants: `python -m eval study trainer/studies/digits_sast_steps.yaml`.
 """
 
 import statistics
@@ -17,9 +17,9 @@ import torch
 from hardspike import print_table, progress
 from trainer.config import FitConfig
 from trainer.data import load
-from trainer.fit import _Run
 from trainer.methods.sast import SastConfig
 from trainer.networks import build
+from trainer.run import Run
 
 PLAIN = "plain (method surrogate)"
 VARIANTS = {
@@ -55,9 +55,9 @@ def _steps(config: FitConfig) -> Callable[[], float]:
     """A function that runs steps of `config` and returns the seconds of one, on average over an epoch."""
     data = load(config.data)
     torch.manual_seed(0)
-    run = _Run(config, data, build(config.network, data.shape, data.classes), torch.device("cpu"))
+    run = Run(config, data, build(config.network, data.shape, data.classes), torch.device("cpu"))
     first, second = run._streams(1)
-    run.method_state |= {"epoch": 1, "batch": 0}
+    run.method.begin(run.state, 1)
 
     def step() -> float:
         began = time.perf_counter()
@@ -68,7 +68,7 @@ def _steps(config: FitConfig) -> Callable[[], float]:
         every = config.sast.every
         if every == 1:
             return step()
-        run.method_state["step"] = -1  # the next one perturbs, the one after it does not
+        run.state.step = -1  # the next one perturbs, the one after it does not
         return (step() + (every - 1) * step()) / every
 
     return timed

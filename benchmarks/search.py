@@ -44,8 +44,9 @@ def measure(rounds: int = 15) -> list[dict]:
 
     def step(options: A2sgConfig, search: bool) -> float:
         began = time.perf_counter()
+        state = a2sg.A2sgState(epoch=2, batch=-1 if search else 0)  # before the epoch's first step, or after it
         a2sg.gradient(network, lambda b: torch.nn.functional.cross_entropy(network(b[0]), b[1]), batch, None,
-                      replace(config, a2sg=options), {"epoch": 2, "batch": 0 if search else 1})
+                      replace(config, a2sg=options), state)
         return time.perf_counter() - began
 
     ratios = {name: [] for name in SEARCHES}

@@ -78,7 +78,7 @@ def measure(rounds: int = 5, lava_samples: int = 8, samples: int = 512) -> dict:
     """Samples per second of both, and the spikes that differ.
 
     Returns:
-        medians `loihi2` and `lava` in samples/s, their `ratio`, `mismatches`, `spikes`.
+        medians `loihi2` and `Lava` in samples/s, their `ratio`, `mismatches`, `spikes`.
     """
     torch.manual_seed(0)
     graph = network()
@@ -101,14 +101,14 @@ def measure(rounds: int = 5, lava_samples: int = 8, samples: int = 512) -> dict:
                 mismatches += int((found[:, :lava_samples + 1] != theirs.spikes[name]).sum())
                 total += int(theirs.spikes[name].sum(dtype=torch.int64))
     ratios = [a / b for a, b in zip(ours, lava, strict=True)]
-    return {"loihi2": statistics.median(ours), "lava": statistics.median(lava), "ratio": statistics.median(ratios),
+    return {"loihi2": statistics.median(ours), "Lava": statistics.median(lava), "ratio": statistics.median(ratios),
             "lowest": min(ratios), "highest": max(ratios), "mismatches": mismatches, "spikes": total}
 
 
 if __name__ == "__main__":
     print_table(scaling(), f"loihi2 alone, {torch.get_num_threads()} threads")
     found = measure()
-    print_table([{"samples/s of loihi2": found["loihi2"], "samples/s of Lava": found["lava"], "ratio": found["ratio"],
+    print_table([{"samples/s of loihi2": found["loihi2"], "samples/s of Lava": found["Lava"], "ratio": found["ratio"],
                   "lowest": found["lowest"], "highest": found["highest"], "spikes that differ": found["mismatches"],
                   "of": found["spikes"]}],
                 f"2x34x34 -> 16 5x5/2 -> 32 3x3/2 -> 10, T={STEPS}, {torch.get_num_threads()} threads")

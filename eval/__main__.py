@@ -2,21 +2,36 @@
 
 import sys
 
-from eval.accuracy import accuracy
-from eval.calibrate.command import calibrate
-from eval.energy.command import energy
-from eval.gradients import gradients
-from eval.operations.command import operations
-from eval.parity import parity
-from eval.quantisation import quantisation
-from eval.report.command import report
-from eval.robustness.command import robustness
-from eval.study import study
-from hardspike import run
-
-COMMANDS = {"accuracy": accuracy, "calibrate": calibrate, "energy": energy, "gradients": gradients,
-            "operations": operations, "parity": parity, "quantisation": quantisation, "report": report,
-            "robustness": robustness, "study": study}
+COMMANDS = {
+    "accuracy": ("eval.commands.accuracy:accuracy",
+                 "Accuracy with surrogate spikes, with hard spikes and of the exported graph, and the transfer gap."),
+    "calibrate": ("eval.commands.calibrate:calibrate",
+                  "Set thresholds or biases of a trained network for hard spikes: the cheap way."),
+    "energy": ("eval.commands.energy:energy",
+               "Energy a sample: counts of `python -m eval operations` times a price table."),
+    "gradients": ("eval.commands.gradients:gradients",
+                  "Gradients, membranes, spikes and weights of each layer of a run, drawn."),
+    "operations": ("eval.commands.operations:operations",
+                   "Count spikes, silent neurons, synaptic operations, neuron updates and messages between cores."),
+    "parity": ("eval.commands.parity:parity",
+               "Run one model on several targets and say who equals whom, spike for spike."),
+    "quantisation": ("eval.commands.quantisation:quantisation",
+                     "Accuracy of models quantised to several bit widths, with searched and with max-abs scales."),
+    "report": ("eval.commands.report:report",
+               "One self-contained page about a model: verdict, accuracy, robustness, operations, energy."),
+    "robustness": ("eval.commands.robustness:robustness",
+                   "Accuracy over the severity of corruptions and faults, with its mean and the area under the curve."),
+    "sharpness": ("eval.commands.sharpness:sharpness",
+                  "How sharp the loss is around a network, and SAST's bounds beside what is measured."),
+    "study": ("eval.commands.study:study",
+              "Train every variant of a study with every seed and compare them with the study's first variant."),
+}
 
 if __name__ == "__main__":
-    sys.exit(run("eval", COMMANDS))
+    try:
+        from hardspike import run
+
+        status = run("eval", COMMANDS)
+    except KeyboardInterrupt:  # before `run` could take it over
+        status = 130
+    sys.exit(status)

@@ -1,79 +1,71 @@
-"""`python -m eval accuracy`: surrogate, hard and exported accuracy, and the transfer gap between them."""
+"""Surrogate, hard and exported accuracy, and the transfer gap between them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from scipy.stats import binomtest
-
-from eval.models import calibrated, open_on_same_data, run_graph
-from export.formats.integers import chip_of
-from hardspike import HardspikeError, UsageError, print_table
-from trainer.checkpoint import Checkpoint
-from trainer.data import Split
-from trainer.data.spikes_file import SPLITS
-from trainer.evaluate import Evaluation, evaluate
+from eval.mode import SURROGATE, Mode
+from eval.statistics import interval
+from eval.subject import Subject
+from trainer.evaluate import Evaluation
 
 
-def accuracy(*models: Path, split: str = "test", name: str | None = None, path: Path | None = None,
-             json: Path | None = None, csv: Path | None = None) -> list[dict]:
-    """Accuracy with surrogate spikes, with hard spikes and of the exported graph, and the transfer gap.
-
-    The gap is surrogate minus hard accuracy of the same weights (SAST eq. 36). Intervals are exact binomial
-    (Clopper-Pearson) at 95 %; `train s` and `gradients` are the run's training time and gradient evaluations. Every
-    model runs on the same recordings: those of the first model that says what it was trained on. A calibrated
-    checkpoint has a row of its own kind and neither a surrogate row nor a gap.
+@dataclass(frozen=True)
+class Accuracy:
+    """One model in one mode.
 
     Args:
-        models: checkpoints (.pt) and exported graphs (.nir); a quantised graph runs in its chip's integers
-        split: train, validation or test
-        name: data source, where no model says it or another one is wanted
-        path: folder of the recordings, where it is not the one of the training run
-        json: file for the table
-        csv: file for the table
-
-    Returns:
-        one row a model and mode.
+        model: its file.
+        mode: how it ran.
+        right, count: recordings answered rightly, of how many.
+        low, high: where the true accuracy lies (Clopper-Pearson, 95 %), in [0, 1].
+        gap: surrogate minus this accuracy, of the same weights (SAST eq. 36), in [-1, 1].
+        epoch: after which the weights were kept; None for a graph, which does not say.
+        train_seconds: of the run.
+        gradients: gradient evaluations of the run.
+        spikes: layer -> spikes a recording.
     """
-    if split not in SPLITS:
-        raise UsageError(f"split '{split}' is unknown; known: {', '.join(SPLITS)}")
-    opened, config, data = open_on_same_data(models, name, path)
-    part: Split = getattr(data, split)
-    rows = []
-    for model, content in zip(models, opened, strict=True):
-        if isinstance(content, Checkpoint):
-            if content.shape != data.shape:
-                raise HardspikeError(f"{model}: takes frames {content.shape}, {config.name} gives {data.shape}")
-            if content.calibration:
-                rows.append(_row(model, f"hard{calibrated(content)}", evaluate(content.network, data, part, hard=True),
-                                 None, content.history))
-                continue
-            smooth, hard = (evaluate(content.network, data, part, mode) for mode in (False, True))
-            rows += [_row(model, "surrogate", smooth, None, content.history),
-                     _row(model, "hard", hard, smooth.accuracy - hard.accuracy, content.history)]
-        else:
-            target = chip_of(content) or "reference"
-            logits, spikes = run_graph(content, target, data, part)
-            mode = "exported" if target == "reference" else f"exported, {target}"
-            rows.append(_row(model, mode + calibrated(content), Evaluation(logits, part.labels, spikes)))
-    layers = list(dict.fromkeys(layer for row in rows for layer in row["layers"]))
-    table = [{**{k: v for k, v in row.items() if k != "layers"},
-              **{f"{layer} spikes": row["layers"].get(layer) for layer in layers}} for row in rows]
-    title = f"{config.name}, {split}: {len(part.labels)} recordings, T={data.steps} (spikes per sample)"
-    print_table(table, title, json, {"data": config.name, "split": split, "samples": len(part.labels)}, csv)
-    return table
+
+    model: Path
+    mode: Mode
+    right: int
+    count: int
+    low: float
+    high: float
+    gap: float | None
+    epoch: int | None
+    train_seconds: float | None
+    gradients: int | None
+    spikes: dict[str, float]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, in [0, 1]."""
+        return self.right / self.count
 
 
-def _row(model: Path, mode: str, result: Evaluation, gap: float | None = None,
-         history: list[dict] | None = None) -> dict:
+def measure(subjects: list[Subject]) -> list[Accuracy]:
+    """Every model in its modes: a checkpoint smooth and hard, a graph on `reference` or on the chip that it is for.
+
+    A calibrated checkpoint has neither a surrogate row nor a gap.
+
+    Raises:
+        HardspikeError: labels are not known or do not fit; a target refuses a graph.
+    """
+    return [row for subject in subjects for row in _rows(subject)]
+
+
+def _rows(subject: Subject) -> list[Accuracy]:
+    found = {mode: subject.evaluate(mode) for mode in subject.modes()}
+    smooth = found.get(SURROGATE)
+    return [_row(subject, mode, result, smooth.accuracy - result.accuracy if smooth and not mode.smooth else None)
+            for mode, result in found.items()]
+
+
+def _row(subject: Subject, mode: Mode, result: Evaluation, gap: float | None) -> Accuracy:
     right, count = int((result.logits.argmax(1) == result.labels).sum()), len(result.labels)
-    low, high = interval(right, count)
-    return {"model": str(model), "mode": mode, "accuracy %": 100 * right / count, "low %": 100 * low,
-            "high %": 100 * high, "gap": None if gap is None else 100 * gap,
-            "train s": sum(row["train_seconds"] for row in history) if history else None,
-            "gradients": history[-1]["gradient_evaluations"] if history else None,
-            "spikes": sum(result.spikes.values()), "layers": result.spikes}
-
-
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Where the true share lies after `right` of `count`: exact binomial (Clopper-Pearson) at 95 %."""
-    found = binomtest(right, count).proportion_ci(0.95)
-    return found.low, found.high
+    stored = subject.model.checkpoint
+    history = stored.history if stored else []
+    return Accuracy(subject.model.path, mode, right, count, *interval(right, count), gap,
+                    subject.epoch,
+                    sum(row["train_seconds"] for row in history) if history else None,
+                    history[-1]["gradient_evaluations"] if history else None, result.spikes)

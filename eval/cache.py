@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hardspike
 from hardspike import HardspikeError, atomic_path, cache_folder, versions
 
-__all__ = ["cached", "cached_file", "fingerprint"]
+__all__ = ["cached", "cached_file", "fingerprint", "own_files"]
 
-OWN = ("trainer", "export", "targets", "eval")
+OWN = ("hardspike", "trainer", "targets", "export", "eval")
 LIBRARIES = ("torch", "numpy", "scipy", "nir", "snntorch", "onnx", "onnxruntime", "scikit-learn", "tonic")
 
 
@@ -44,7 +43,7 @@ def cached(key: dict, compute: Callable[[], Any]) -> Any:
     return json.loads(path.read_text())
 
 
-def cached_file(key: dict, suffix: str, write: Callable[[Path], None]) -> Path:
+def cached_file(key: dict, suffix: str, write: Callable[[Path], object]) -> Path:
     """The file that `write(path)` wrote in an earlier call with the same `key`, or writes now; see `cached`.
 
     Raises:
@@ -74,7 +73,7 @@ def _whole(path: Path) -> bool:
     return False
 
 
-def _keep(path: Path, write: Callable[[Path], None]) -> None:
+def _keep(path: Path, write: Callable[[Path], object]) -> None:
     """Write the file and, once it lies there, its checksum."""
     with atomic_path(path) as temporary:
         write(temporary)
@@ -121,10 +120,10 @@ def _update(digest, value: Any) -> None:
     elif isinstance(value, Path):
         try:
             with open(value, "rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise HardspikeError(f"{value}: cannot be read ({error.strerror})") from error
-        digest.update(f"file {content}".encode())
+        digest.update(f"file {found}".encode())
     elif hasattr(value, "__array__"):
         _update_array(digest, value)
     else:
@@ -141,8 +140,17 @@ def _update_array(digest, value: Any) -> None:
 
 @functools.cache
 def _program() -> str:
-    """Fingerprint of our own source and tables, and of the libraries' versions."""
-    folders = [Path(importlib.import_module(name).__file__).parent for name in OWN]
-    files = [file for folder in folders for file in sorted(folder.rglob("*"))
-             if file.is_file() and "__pycache__" not in file.parts]
-    return fingerprint([[file.name, file] for file in [Path(hardspike.__file__), *files]], versions(*LIBRARIES))
+    """Fingerprint of our own source and tables, by their places in the tree, and of the libraries' versions."""
+    return fingerprint([[place, file] for place, file in own_files()], versions(*LIBRARIES))
+
+
+def own_files() -> list[tuple[str, Path]]:
+    """Every file of ours that may decide about a result, with its place in the tree (`eval/cache.py`), in order."""
+    found = []
+    for name in OWN:
+        module = Path(str(importlib.import_module(name).__file__))
+        folder = module.parent if module.stem == "__init__" else None
+        files = sorted(folder.rglob("*")) if folder else [module]
+        found += [(file.relative_to((folder or module).parent).as_posix(), file) for file in files
+                  if file.is_file() and "__pycache__" not in file.parts and not file.name.startswith(".")]
+    return found

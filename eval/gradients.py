@@ -1,17 +1,26 @@
-"""`python -m eval gradients`: what A2SG's figures 3-5 and 7 and its tables A1 and A2 show, of one run."""
+"""What A2SG's figures 3-5 and 7 and its tables A1 and A2 show, of one run.
+
+SGV is Var(d)/Mean(|d|) of the local gradient d at the last step (A2SG eq. 8), TGC the cosine of d[t] and d[t+1] (eq. 9,
+mean over t), fisher the largest eigenvalue of a layer's Fisher matrix (eq. A8), RMD the distance (theta - mu)/sigma of
+the membrane from the threshold (eq. A10) and, as in table A2, from the weights alone.
+"""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from hardspike import HardspikeError, UsageError, atomic_path, print_table
+from eval.plots import drawable, logarithmic, picture
+from export.model import KINDS, Model
+from export.recordings import Recordings, check_samples
+from hardspike import HardspikeError, UsageError
+from targets.inputs import check_labels
 from trainer.analysis import diagnostics
 from trainer.analysis.variation import window_variation
-from trainer.checkpoint import Checkpoint, load
-from trainer.data import load as load_data
+from trainer.checkpoint import Checkpoint
 from trainer.neurons.windows import Windows
 
 COLUMNS = 3
@@ -32,84 +41,129 @@ class Panel:
     log: bool = False
 
 
-def gradients(run: Path, out: Path | None = None, samples: int = 32, path: Path | None = None,
-              json: Path | None = None) -> list[dict]:
-    """Gradients, membranes, spikes and weights of each layer of a run: drawn, and the last values as a table.
-
-    SGV, TGC and widths over epochs are there where the method has windows (a2sg), other quantities over epochs where
-    the run was told to `--diagnose`; what is missing is named. The rest is computed from the checkpoint, in evaluation
-    mode, on recordings of its training part. SGV is Var(d)/Mean(|d|) of the local gradient d at the last step (A2SG eq.
-    8), TGC the cosine of d[t] and d[t+1] (eq. 9, mean over t), fisher the largest eigenvalue of a layer's Fisher matrix
-    (eq. A8), RMD the distance (theta - mu)/sigma of the membrane from the threshold (eq. A10) and, as in table A2, from
-    the weights alone. CV asy/tri compares the variation of both windows, h = 0.5, at the layer's mean width under a
-    Gaussian membrane: theorem 2 has it below 1 where L*kappa > sigma^2, and is wrong (trainer.analysis.variation).
+@dataclass(frozen=True)
+class LayerGradients:
+    """One layer; None where a quantity is not defined.
 
     Args:
-        run: folder of a run, of which last.pt is taken, or a checkpoint
-        out: .svg file for the figure; gradients.svg in the run's folder by default
-        samples: recordings of the training part
-        path: folder of the recordings, where it is not the one of the training run
-        json: file for the table
-
-    Returns:
-        one row a layer; None where a quantity is not defined.
+        layer: its name.
+        sgv, tgc: of the last epoch.
+        width_last, width_before: of the window at T and at T-1.
+        fisher: largest eigenvalue.
+        mu, variance: of the membrane.
+        l_kappa: L*kappa of theorem 2.
+        cv_ratio: variation of the asymmetric window over that of the triangular one, h = 0.5, at the layer's mean width
+            under a Gaussian membrane (`trainer.analysis.variation`).
+        rmd, rmd_weights: relative membrane distance, from membranes and from weights.
+        silent: share of neurons and samples without a spike, in [0, 1].
+        weight_mean, weight_deviation: of the weights.
     """
-    if samples < 1:
-        raise UsageError(f"samples {samples}: must be 1 or more")
-    out = out or (run if run.is_dir() else run.parent) / "gradients.svg"
-    if out.suffix != ".svg":
-        raise UsageError(f"--out {out}: the figure is written as .svg; name it so")
-    stored = load(run / "last.pt" if run.is_dir() else run)
-    config = replace(stored.config.data, path=path or stored.config.data.path)
-    data = load_data(config)
-    if data.shape != stored.shape:
-        raise HardspikeError(f"{run}: takes frames {stored.shape}, {config.name} gives {data.shape}")
-    index = torch.randperm(len(data.train.labels), generator=torch.Generator().manual_seed(0))[:samples]
+
+    layer: str
+    sgv: float | None
+    tgc: float | None
+    width_last: float | None
+    width_before: float | None
+    fisher: float | None
+    mu: float | None
+    variance: float | None
+    l_kappa: float | None
+    cv_ratio: float | None
+    rmd: float | None
+    rmd_weights: float | None
+    silent: float | None
+    weight_mean: float
+    weight_deviation: float
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """A run.
+
+    Args:
+        layers: one a layer.
+        panels: of the figure.
+        method: of the training.
+        source: name of the data.
+        epoch: of the checkpoint.
+        samples, steps: recordings that it was looked at on, and T.
+        windows: whether the method has any.
+        logged: whether membranes were logged over epochs.
+    """
+
+    layers: list[LayerGradients]
+    panels: list[Panel]
+    method: str
+    source: str
+    epoch: int
+    samples: int
+    steps: int
+    windows: bool
+    logged: bool
+
+
+def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
+    """Gradients, membranes, spikes and weights of each layer of a run.
+
+    SGV, TGC and widths over epochs are there where the method has windows (a2sg), other quantities over epochs where
+    the run was told to diagnose. The rest is computed from the checkpoint, in evaluation mode.
+
+    Args:
+        run: folder of a run, of which last.pt is taken, or a checkpoint.
+        samples: recordings of the training part, drawn with a fixed seed; 0 for all.
+        recordings: where they come from.
+
+    Raises:
+        UsageError: a graph, which holds no surrogate; `samples` below 0.
+        HardspikeError: the checkpoint or the recordings cannot be read, or do not fit each other.
+    """
+    check_samples(samples)
+    model = Model.open(run / "last.pt" if (run / "last.pt").is_file() else run)
+    stored = model.checkpoint
+    if stored is None:
+        raise UsageError(f"{run}: a graph holds no surrogate, and so no gradients; give {KINDS.split(' or ')[0]}")
+    data = recordings.data(model)
+    source = recordings.input.name if recordings.input else recordings.config(model).name
+    if tuple(data.shape) != tuple(stored.shape):
+        raise HardspikeError(f"{run}: takes frames {tuple(stored.shape)}, {source} gives {tuple(data.shape)}")
+    if not data.train.labelled:
+        raise HardspikeError(f"{source}: says no classes, of which gradients follow; add `labels` (B,) to the file")
+    check_labels(data.train.labels, stored.classes, f"{source}, {run}")
+    index = torch.randperm(len(data.train.labels), generator=torch.Generator().manual_seed(0))[:samples or None]
     frames, labels = data.to_input(data.train.at(index)), data.train.labels[index]
 
-    logged = next((row["layers"] for row in stored.history if row["epoch"] == stored.epoch and "layers" in row), {})
+    logged: dict[str, dict] = next((row["layers"] for row in stored.history
+                                    if row["epoch"] == stored.epoch and "layers" in row), {})
     options = stored.config.a2sg
     windows = {name: Windows(options.window, torch.tensor(values["widths"], dtype=torch.float64), options.height)
                for name, values in logged.items() if "widths" in values}
     layers = diagnostics.diagnose(stored.network, frames, windows, stored.config.seed)
-    rows = [_row(stored, name, logged.get(name, {}) | values) for name, values in layers.items()]
     panels = _at_checkpoint(layers) + _over_epochs(stored, layers)
     if windows:
         grid = torch.linspace(options.width_min / 2, 1.5 * options.width_max, 59, dtype=torch.float64)
         panels = _curves(diagnostics.width_curves(stored.network, frames, labels, windows, grid), grid) + panels
-
-    title = f"{run}: {stored.config.method} on {config.name}, epoch {stored.epoch}; {len(labels)} recordings"
-    print_table(rows, title, json, {"figure": str(out)})
-    if not windows:
-        print(f"SGV, TGC and widths left out: {stored.config.method} has no windows; a2sg has")
-    elif data.steps == 1:
-        print("TGC and the width at T-1 left out: a single step has no neighbour in time")
-    if not any("fisher" in values for row in stored.history for values in row.get("layers", {}).values()):
-        print("membranes over epochs left out: the run logged none; `python -m trainer fit --diagnose 1` does")
-    _draw([panel for panel in panels if panel.lines], list(layers), title, out)
-    print(out)
-    return rows
+    return Gradients([_row(stored, name, logged.get(name, {}) | values) for name, values in layers.items()],
+                     [panel for panel in panels if panel.lines], stored.config.method, source, stored.epoch,
+                     len(labels), data.steps, bool(windows),
+                     any("fisher" in values for row in stored.history for values in row.get("layers", {}).values()))
 
 
-def _row(stored: Checkpoint, name: str, values: dict) -> dict:
+def _row(stored: Checkpoint, name: str, values: dict) -> LayerGradients:
     sigma, widths = values.get("membrane_deviation"), values.get("widths")
-    ratio = silent = None
-    if "spikes" in values:
-        silent = 100 * values["spikes"][0]
+    ratio = None
     if widths and sigma:  # a layer without any input has no density to compare under
-        theta = stored.network.layers[name].threshold.mean().item()
+        theta = stored.network.neurons()[name].threshold.mean().item()
         asy, tri = (window_variation(window, sum(widths) / len(widths), values["membrane_mean"], sigma, theta)
                     for window in ("asy", "tri"))
         ratio = asy / tri
-    row = {
-        "layer": name, "SGV": values.get("sgv"), "TGC": _mean(values["tgc"]) if "tgc" in values else None,
-        "width T": widths and widths[-1], "width T-1": widths[-2] if widths and len(widths) > 1 else None,
-        "fisher": values["fisher"], "mu": values.get("membrane_mean"), "sigma^2": sigma and sigma**2,
-        "L*kappa": values.get("l_kappa"), "CV asy/tri": ratio, "RMD": values.get("rmd"),
-        "RMD of weights": values.get("rmd_weights"), "silent %": silent,
-        "mu_w": values["weight_mean"], "sigma_w": values["weight_deviation"],
-    }
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+    found = LayerGradients(
+        name, values.get("sgv"), _mean(values["tgc"]) if "tgc" in values else None, widths and widths[-1],
+        widths[-2] if widths and len(widths) > 1 else None, values["fisher"], values.get("membrane_mean"),
+        sigma and sigma**2, values.get("l_kappa"), ratio, values.get("rmd"), values.get("rmd_weights"),
+        values["spikes"][0] if "spikes" in values else None, values["weight_mean"], values["weight_deviation"])
+    nothing: dict[str, Any] = {key: None for key, value in vars(found).items()
+                               if isinstance(value, float) and math.isnan(value)}
+    return replace(found, **nothing)
 
 
 def _mean(values: list[float]) -> float:
@@ -154,14 +208,14 @@ def _at_checkpoint(layers: dict[str, dict]) -> list[Panel]:
 def _over_epochs(stored: Checkpoint, layers: dict[str, dict]) -> list[Panel]:
     """Figures 4, 5a, 5b, 5d, 5e and table A2's RMD; of membranes the checkpoint alone where none were logged."""
     def series(key: str, pick: Callable = float) -> Series:
-        found = {}
+        found: Series = {}
         for name, values in layers.items():
             points = [(row["epoch"], pick(row["layers"][name][key])) for row in stored.history
                       if key in row.get("layers", {}).get(name, {})]
             if not points and key in values:
                 points = [(stored.epoch, pick(values[key]))]
             if not all(math.isnan(value) for _, value in points):
-                found[name] = tuple(map(list, zip(*points, strict=True)))
+                found[name] = [float(x) for x, _ in points], [y for _, y in points]
         return found
 
     def square(sigma: float) -> float:
@@ -181,40 +235,53 @@ def _over_epochs(stored: Checkpoint, layers: dict[str, dict]) -> list[Panel]:
     ]
 
 
-def _draw(panels: list[Panel], layers: list[str], title: str, path: Path) -> None:
-    import matplotlib
-    from matplotlib.figure import Figure
+def draw(found: Gradients, title: str, path: Path) -> None:
+    """The figure of a run, as a .svg file.
 
+    Raises:
+        HardspikeError: the file cannot be written.
+    """
+    import matplotlib
+
+    panels, layers = found.panels, [row.layer for row in found.layers]
     rows = math.ceil(len(panels) / COLUMNS)
-    figure = Figure(figsize=(4.4 * COLUMNS, 3.0 * rows + 0.8), layout="constrained")
-    places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     shades = matplotlib.colormaps["viridis"](torch.linspace(0, 0.9, len(layers)).numpy())
     colors = dict(zip(layers, shades, strict=True))
+    handles: dict[str, Any] = {}
+    with picture(path, (4.4 * COLUMNS, 3.0 * rows + 0.8)) as figure:
+        places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+        for place, panel in zip(places, panels, strict=False):
+            handles |= _fill(place, panel, colors)
+        for place in places[len(panels):]:
+            place.remove()
+        legend: Any = {"loc": "outside lower center", "ncols": min(len(layers), 8)}
+        figure.legend(handles=[handles[name] for name in layers if name in handles], **legend)
+        figure.suptitle(drawable(title))
+
+
+def _fill(place, panel: Panel, colors: dict) -> dict:
+    """One panel; gives the handles of its lines for the legend."""
     handles = {}
-    for place, panel in zip(places, panels, strict=False):
-        for name, (x, y) in panel.lines.items():
-            if panel.x:
-                handles[name], = place.plot(x, y, color=colors[name], label=name,
-                                            marker="." if len(x) < 40 else None)
-            else:
-                place.bar(name, y, color=colors[name])
-                place.tick_params("x", rotation=90 if len(layers) > 6 else 0)
-        for name, (x, y) in panel.dashed.items():
-            place.plot(x, y, color=colors[name], linestyle="--", marker="x" if len(x) < 40 else None)
-        for name, (x, y) in panel.points.items():
-            place.plot(x, y, "o", color=colors[name])
-        place.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
-        if panel.log:
-            place.set_yscale("log", nonpositive="mask")
-        if panel.x == "epoch":
-            place.set_xlim(left=0.5)
+    for position, (name, (x, y)) in enumerate(panel.lines.items()):
         if panel.x:
-            place.locator_params("x", nbins=6, integer=panel.x in ("epoch", "spikes per sample"))
-        place.grid(alpha=0.3)
-    for place in places[len(panels):]:
-        place.remove()
-    figure.legend(handles=[handles[name] for name in layers if name in handles], loc="outside lower center",
-                  ncols=min(len(layers), 8))
-    figure.suptitle(title)
-    with matplotlib.rc_context({"svg.hashsalt": "hardspike", "svg.fonttype": "none"}), atomic_path(path) as temporary:
-        figure.savefig(temporary, metadata={"Date": None})
+            handles[name], = place.plot(x, y, color=colors[name], label=drawable(name),
+                                        marker="." if len(x) < 40 else None)
+        else:
+            place.bar(position, y, color=colors[name])
+    if not panel.x:
+        place.set_xticks(range(len(panel.lines)), [drawable(name) for name in panel.lines],
+                         rotation=90 if len(panel.lines) > 6 else 0)
+    for name, (x, y) in panel.dashed.items():
+        place.plot(x, y, color=colors[name], linestyle="--", marker="x" if len(x) < 40 else None)
+    for name, (x, y) in panel.points.items():
+        place.plot(x, y, "o", color=colors[name])
+    place.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
+    if panel.log:
+        place.set_yscale("log", nonpositive="mask")
+        logarithmic(place.yaxis)
+    if panel.x == "epoch":
+        place.set_xlim(left=0.5)
+    if panel.x:
+        place.locator_params("x", nbins=6, integer=panel.x in ("epoch", "spikes per sample"))
+    place.grid(alpha=0.3)
+    return handles

@@ -2,13 +2,23 @@
 
 import sys
 
-from export.formats.integers import quantise
-from export.formats.lava import lava
-from export.formats.nir import nir
-from export.formats.onnx import export_onnx
-from hardspike import run
-
-COMMANDS = {"nir": nir, "quantise": quantise, "lava": lava, "onnx": export_onnx}
+COMMANDS = {
+    "nir": ("export.commands:nir",
+            "Write a checkpoint as a NIR graph with hard thresholds and check it spike for spike."),
+    "quantise": ("export.commands:quantise",
+                 "Quantise a checkpoint or NIR graph for a chip: a NIR graph in integer units, and what that changed."),
+    "lava": ("export.commands:lava",
+             "Write a checkpoint or NIR graph as a netx `.net` file for Lava, quantised, checked in Lava's simulator."),
+    "c": ("export.commands:c",
+          "Write a checkpoint or NIR graph as C for any machine, compiled and checked against the chip's integers."),
+    "onnx": ("export.commands:onnx", "Write a network as an ONNX model and check it in onnxruntime, layer by layer."),
+}
 
 if __name__ == "__main__":
-    sys.exit(run("export", COMMANDS))
+    try:
+        from hardspike import run
+
+        status = run("export", COMMANDS)
+    except KeyboardInterrupt:  # before `run` could take it over
+        status = 130
+    sys.exit(status)

@@ -1,5 +1,5 @@
-"""`from export.nir_file import write_checked`: the short way to `export.formats.nir`."""
+"""`write_checked` where it has always been; it lives in `export.formats.nir`."""
 
-from export.formats.nir import write_checked
+from export.formats.nir import write_checked, write_graph
 
-__all__ = ["write_checked"]
+__all__ = ["write_checked", "write_graph"]

@@ -1,12 +1,12 @@
 """What runs a NIR graph, and what it can hold: `python -m targets`."""
 
-TARGETS = {
-    "reference": "targets.reference",
-    "loihi1": "targets.loihi1",
-    "loihi2": "targets.loihi2",
-    "onnxruntime": "targets.onnx.runtime",
-    "lava": "targets.lava.runner",
-}
-"""Target -> its module, imported when asked for: NAME, DESCRIPTION, run(graph, spikes, dt, membrane) -> Recording
+from importlib.util import find_spec
 
-(`reference` and chips also take `transmit`) and, for chips, check(graph, dt) -> list[Violation] and LIMITS."""
+
+def __getattr__(name: str):
+    """A target by its name, imported when asked for: `from targets import loihi2`."""
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is None:  # a module of ours is imported as such
+        from targets.table import TARGETS
+        if name in TARGETS:
+            return TARGETS[name]
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

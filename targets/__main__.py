@@ -2,11 +2,23 @@
 
 import sys
 
-from hardspike import run
-from targets import commands
-
-COMMANDS = {"list": commands.list_targets, "check": commands.check, "map": commands.map_file, "run": commands.run,
-            "setup": commands.setup_target}
+COMMANDS = {
+    "list": ("targets.commands:list_targets", "List the targets and what each computes."),
+    "check": ("targets.commands:check",
+              "Say all that keeps a NIR graph from running on a target; exit status 1 where an error is among it."),
+    "map": ("targets.commands:map_file", "Estimate how the layers of a NIR graph fill the cores of a chip."),
+    "run": ("targets.commands:run", "Run a NIR graph on a target and count its spikes."),
+    "bench": ("targets.commands:bench",
+              "Time a NIR graph on a target: latency of one sample, throughput of many in one run, memory."),
+    "setup": ("targets.commands:setup_target",
+              "Install what a target needs: `lava`, Intel's simulator, in a Python 3.10 environment of its own."),
+}
 
 if __name__ == "__main__":
-    sys.exit(run("targets", COMMANDS))
+    try:
+        from hardspike import run
+
+        status = run("targets", COMMANDS)
+    except KeyboardInterrupt:  # before `run` could take it over
+        status = 130
+    sys.exit(status)

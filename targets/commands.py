@@ -1,34 +1,25 @@
-"""What `python -m targets` does, as functions."""
+"""What `python -m targets` does, as functions. What they need is imported when they run: `--help` needs no torch."""
 
-import importlib
-from dataclasses import asdict
+from __future__ import annotations
+
 from json import dumps
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-from hardspike import HardspikeError, UsageError, atomic_path, nearest, print_table
-from targets import TARGETS
-from targets.graph import read
-from targets.inputs import load_spikes
-from targets.lava.setup import Environment, setup
-from targets.loihi.mapping import Mapping, map_graph
-from targets.loihi.picture import letter, svg, text, usage
-from targets.recording import Recording
-from targets.violation import Violation
+from hardspike import UsageError, atomic_path, print_table
 
+if TYPE_CHECKING:
+    import nir
+    from torch import Tensor
 
-def load_target(name: str) -> ModuleType:
-    """The module of a target.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    if name not in TARGETS:
-        raise UsageError(f"target '{name}' is not known{nearest(name, TARGETS)} (known: {', '.join(TARGETS)})")
-    return importlib.import_module(TARGETS[name])
+    from targets.bench import Bench
+    from targets.limits import Limits
+    from targets.loihi.mapping import Mapping
+    from targets.recording import Recording
+    from targets.target import Target
 
 
-def setup_target(name: str, python: Path | None = None) -> Environment:
+def setup_target(name: str, python: Path | None = None) -> None:
     """Install what a target needs: `lava`, Intel's simulator, in a Python 3.10 environment of its own.
 
     Found environments are kept, interrupted set-ups are made again. $HARDSPIKE_CACHE says where.
@@ -40,9 +31,12 @@ def setup_target(name: str, python: Path | None = None) -> Environment:
     Raises:
         UsageError: another target; the others need nothing.
     """
-    if name != "lava":
-        raise UsageError(f"target '{name}' needs no set-up; lava does")
-    return setup(python)
+    from targets.table import TARGETS, load_target
+    target = load_target(name)
+    if target.setup is None:
+        apart = [known.name for known in TARGETS.values() if known.setup]
+        raise UsageError(f"target '{name}' needs no set-up; {', '.join(apart)} does")
+    target.setup(python)
 
 
 def list_targets(json: Path | None = None) -> list[str]:
@@ -51,20 +45,10 @@ def list_targets(json: Path | None = None) -> list[str]:
     Args:
         json: file for the table
     """
-    print_table([{"target": name, "computes": load_target(name).DESCRIPTION} for name in TARGETS], json_file=json)
+    from targets.table import TARGETS
+    print_table([{"target": target.name, "computes": target.description} for target in TARGETS.values()],
+                json_file=json)
     return list(TARGETS)
-
-
-def _with(target: str, attribute: str, what: str) -> ModuleType:
-    """The module of a target that has `attribute`.
-
-    Raises:
-        UsageError: it has none.
-    """
-    module = load_target(target)
-    if not hasattr(module, attribute):
-        raise UsageError(f"target '{target}' has no {what} of its own; try --target loihi2")
-    return module
 
 
 def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Path | None = None) -> bool:
@@ -79,7 +63,10 @@ def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Pa
     Raises:
         HardspikeError: the file is missing or unusable.
     """
-    found: list[Violation] = _with(target, "check", "rules").check(read(graph), dt)
+    from dataclasses import asdict
+
+    from targets.table import load_target
+    found = load_target(target).check(_read(graph), dt)
     errors = sum(violation.severity == "error" for violation in found)
     for violation in found:
         print(violation)
@@ -105,7 +92,9 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
     Raises:
         HardspikeError: the file is missing or unusable, or a part of it is no layer of spiking neurons.
     """
-    mapping = map_graph(read(graph), _with(target, "LIMITS", "cores").LIMITS, dt)
+    from targets.loihi.mapping import map_graph
+    from targets.loihi.picture import letter, svg, text, usage
+    mapping = map_graph(_read(graph), _limits(target), dt)
     rows = []
     for index, (name, cores) in enumerate(mapping.cores.items()):
         fullest = {key: max(usage(core, mapping.limits).get(key, -1) for core in cores)
@@ -128,40 +117,122 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
 
 
 def run(graph: Path, target: str = "reference", input: Path | None = None, out: Path | None = None,
-        dt: float | None = None, json: Path | None = None) -> Recording:
+        dt: float | None = None, json: Path | None = None, stream: Path | None = None) -> Recording | int:
     """Run a NIR graph on a target and count its spikes.
 
+    With --stream, frames are taken as they come, one line of JSON each: all numbers of a frame, or
+    {"events": [[c, y, x], ...]}, or {"reset": true}. Each gives a line with the spikes of every layer and the output.
+
     Args:
-        graph: the .nir file; for the target lava the .net file of `python -m export lava`
+        graph: the .nir file, or a file of the target's own: .onnx for onnxruntime, .net for lava
         target: where it runs; `python -m targets list` names them
         input: .npz file with `spikes` (T, B, ...) and, for the accuracy, `labels` (B,)
         out: .npz file for the spikes of every layer and the output
         dt: seconds a step, where the graph does not say (default: 1e-4)
         json: file for the table
+        stream: file of frames, instead of `input`; - for standard input
+
+    Returns:
+        the recording; of a stream, how many frames there were.
 
     Raises:
         HardspikeError: a file is missing or unusable, or the target cannot run the graph.
     """
+    from targets.inputs import check_labels, load_spikes
+    from targets.table import load_target
+    runs_on = load_target(target)
+    if stream is not None:
+        from targets import stream as streams
+        if input or out or json:
+            raise UsageError("--stream prints lines as frames come; leave out --input, --out and --json")
+        return streams.stream(runs_on, _read(graph), stream, dt)
     if input is None:
         raise UsageError("--input FILE.npz is missing: the spikes (T, B, ...) to run on")
     spikes, labels = load_spikes(input)
-    if target == "lava":
-        recording = load_target(target).run(graph, spikes)
-    else:
-        recording = load_target(target).run(read(graph), spikes, dt=dt)
+    recording = _run(runs_on, graph, spikes, dt)
     if out:
         recording.save(out)
     samples = spikes.shape[1]
     rows = [{"layer": name, "neurons": fired[0, 0].numel(), "spikes a sample": fired.sum().item() / samples,
              "spikes a neuron a step": fired.sum().item() / fired.numel()} for name, fired in recording.spikes.items()]
     extra = {"target": target, "graph": str(graph), "samples": samples, "steps": len(spikes)}
-    if labels is not None:
-        if recording.output[0, 0].numel() <= int(labels.max()):
-            raise HardspikeError(f"{input}: label {int(labels.max())}, but the graph gives "
-                                 f"{recording.output[0, 0].numel()} outputs; are these the labels of this data?")
-        extra["accuracy"] = (recording.predictions() == labels).double().mean().item()
     title = f"{graph} on {target}: {samples} samples of {len(spikes)} steps"
-    if "accuracy" in extra:
+    if labels is not None:
+        check_labels(labels, recording.output[0, 0].numel(), input)
+        extra["accuracy"] = (recording.predictions() == labels).double().mean().item()
         title += f", accuracy {extra['accuracy']:.1%}"
     print_table(rows, title, json_file=json, extra=extra)
     return recording
+
+
+def bench(graph: Path, target: str = "loihi2", input: Path | None = None, samples: int = 64, steps: int = 32,
+          density: float = 0.05, runs: int = 100, dt: float | None = None, json: Path | None = None) -> Bench:
+    """Time a NIR graph on a target: latency of one sample, throughput of many in one run, memory.
+
+    Args:
+        graph: the .nir file
+        target: where it runs; `python -m targets list` names them
+        input: .npz file with `spikes` (T, B, ...); default: random events
+        samples: of random events
+        steps: of random events
+        density: share of places that have an event in a step
+        runs: of one sample, for the latency
+        dt: seconds a step, where the graph does not say
+        json: file for the table
+
+    Raises:
+        HardspikeError: a file is missing or unusable, or the target cannot run the graph.
+    """
+    from dataclasses import asdict
+
+    from targets import bench as benches
+    from targets.inputs import load_spikes
+    from targets.table import load_target
+    runs_on, network = load_target(target), _read(graph)
+    spikes = load_spikes(input)[0] if input else benches.random_input(network, dt, steps, samples, density)
+    found = benches.bench(runs_on, network, spikes, runs, dt)
+    given = f"{input}" if input else f"random events, {density:.1%} of places"
+    print_table([{"mean, ms": found.mean, "median, ms": found.median, "p99, ms": found.p99,
+                  "fastest, ms": found.fastest, "slowest, ms": found.slowest, "samples/s": found.throughput,
+                  "at most, MiB": found.memory}],
+                f"{graph} on {target}", json_file=json, extra={"target": target, "graph": str(graph), **asdict(found)})
+    print(f"latency: one sample of {found.steps} steps, {found.runs} runs; throughput: {found.samples} samples in a "
+          f"run, {found.threads} threads; {given}. What it costs in energy, `python -m eval energy` says by table")
+    return found
+
+
+def _run(target: Target, graph: Path, spikes: Tensor, dt: float | None) -> Recording:
+    """A graph, or a file of the target's own kind, on all samples."""
+    if target.files and graph.suffix == target.files.suffix:
+        if dt is not None:
+            raise UsageError(f"--dt {dt:g}: a {graph.suffix} file was written for its step; leave it out")
+        return target.files.run(graph, spikes)
+    return target.run(_read(graph), spikes, dt=dt)
+
+
+def _limits(target: str) -> Limits:
+    """What a target holds on its cores.
+
+    Raises:
+        UsageError: it has none.
+    """
+    from targets.table import TARGETS, load_target
+    found = load_target(target).integers
+    if found is None:
+        chips = [known.name for known in TARGETS.values() if known.integers]
+        raise UsageError(f"target '{target}' has no cores of its own; those that have: {', '.join(chips)}")
+    return found
+
+
+def _read(graph: Path) -> nir.NIRGraph:
+    """The graph of a file.
+
+    Raises:
+        UsageError: a checkpoint or a run's folder, of which there is no graph yet.
+        HardspikeError: the file is missing or unusable.
+    """
+    from targets.graph import read
+    if graph.is_dir() or graph.suffix == ".pt":
+        model = graph / "best.pt" if graph.is_dir() else graph
+        raise UsageError(f"{graph}: targets take graphs; `python -m export nir {model}` makes one of a checkpoint")
+    return read(graph)

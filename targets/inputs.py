@@ -30,17 +30,36 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
         raise HardspikeError(f"{path}: 'spikes' has shape {spikes.shape}; (T, B, ...) is needed")
     if labels is not None and labels.size and labels.min() < 0:
         raise HardspikeError(f"{path}: label {labels.min()}; classes count from 0")
+    if labels is not None and labels.size and labels.max() > np.iinfo(np.int64).max:
+        raise HardspikeError(f"{path}: label {labels.max()}; no network has so many outputs")
     # torch knows neither foreign byte orders nor extended precision
     spikes = spikes.astype(np.float64 if spikes.dtype.itemsize > 8 else spikes.dtype.newbyteorder("="))
-    return torch.from_numpy(spikes), None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    return computable(torch.from_numpy(spikes)), None if labels is None else torch.from_numpy(labels.astype(np.int64))
 
 
-def check_spikes(plan: Plan, spikes: Tensor) -> None:
-    """Refuse what the Input of `plan` does not take.
+def check_labels(labels: Tensor, outputs: int, source: object) -> None:
+    """Refuse classes that a model has no output for: they would count as answered wrongly.
+
+    Args:
+        labels: (B,), from 0.
+        outputs: values at the model's Output, one a class.
+        source: of the labels, named in the error.
 
     Raises:
-        HardspikeError: the shape is not (T, B, *Input), T or B is 0, or a value is not finite.
+        HardspikeError: a label is `outputs` or more.
     """
+    if labels.numel() and int(labels.max()) >= outputs:
+        raise HardspikeError(f"{source}: label {int(labels.max())}, but the model gives {outputs} outputs; are these "
+                             "the labels of the data that it was trained on?")
+
+
+def check_spikes(plan: Plan, spikes: Tensor) -> Tensor:
+    """`spikes` in a type that torch computes with, if the Input of `plan` takes them.
+
+    Raises:
+        HardspikeError: the shape is not (T, B, *Input), T or B is 0, or a value is complex or not finite.
+    """
+    spikes = computable(spikes)
     shape = plan.output_shape[plan.input]
     if spikes.ndim < 2 or tuple(spikes.shape[2:]) != shape:
         raise HardspikeError(f"spikes of shape {tuple(spikes.shape)} do not fit Input '{plan.input}', "
@@ -49,3 +68,22 @@ def check_spikes(plan: Plan, spikes: Tensor) -> None:
         raise HardspikeError(f"spikes of shape {tuple(spikes.shape)}: there is no time step or no sample in them")
     if spikes.is_floating_point() and not spikes.isfinite().all():
         raise HardspikeError("spikes hold NaN or infinity; clean the data first")
+    return spikes
+
+
+def computable(spikes: Tensor) -> Tensor:
+    """The same numbers in a type that torch computes with: uint16 to uint64 and floats of 8 bits it only converts.
+
+    uint64 beyond int64 becomes float64, the widest there is.
+
+    Raises:
+        HardspikeError: the numbers are complex.
+    """
+    if spikes.is_complex():
+        raise HardspikeError(f"spikes are complex ({spikes.dtype}); give real numbers")
+    if spikes.dtype == torch.uint64:
+        fits = spikes.numel() == 0 or int(spikes.view(torch.int64).min()) >= 0
+        return spikes.to(torch.int64 if fits else torch.float64)
+    if spikes.is_floating_point() and spikes.itemsize == 1:
+        return spikes.float()
+    return spikes.to({torch.uint16: torch.int32, torch.uint32: torch.int64}.get(spikes.dtype, spikes.dtype))

@@ -39,7 +39,8 @@ class Recording:
         for kind in ("spikes", "membrane"):
             arrays |= {f"{kind}/{name}": values.numpy() for name, values in getattr(self, kind).items()}
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
+            # numpy's stubs take any name for `allow_pickle`
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load(path: str | Path) -> Recording:

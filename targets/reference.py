@@ -3,6 +3,8 @@
 Outside loops a node runs over all time at once (a convolution sees T * B samples); only loops go step by step.
 """
 
+from collections.abc import Iterable
+
 import nir
 import torch
 from torch import Tensor
@@ -10,12 +12,10 @@ from torch import Tensor
 from targets.graph import SPIKING, Plan, plan
 from targets.inputs import check_spikes
 from targets.nodes import stateless as linear
-from targets.nodes.neurons import STEPS, coefficients, delay_steps
+from targets.nodes.neurons import STEPS, Coefficients, State, Step, coefficients, delay_steps
 from targets.recording import Recording, Transmit
+from targets.target import Target
 from targets.violation import Violation
-
-NAME = "reference"
-DESCRIPTION = "float64, forward Euler: what the graph says"
 
 
 def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
@@ -38,7 +38,7 @@ def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: 
         HardspikeError: the graph or the spikes are refused.
     """
     layout = plan(graph, dt)
-    check_spikes(layout, spikes)
+    spikes = check_spikes(layout, spikes)
     result = Recording({}, torch.empty(0))
     values = {layout.input: spikes.to(torch.float64)}
     for position, group in enumerate(layout.groups):
@@ -64,7 +64,7 @@ def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: 
 def run_node(layout: Plan, name: str, values: dict[str, Tensor], record: Recording | None = None) -> None:
     """One node outside any loop, over all time: from the `values` of its sources to its own; membranes to `record`."""
     node, shape = layout.nodes[name], layout.input_shape[name]
-    x = sum(values[edge.source] for edge in layout.sources(name))
+    x = _total(values[edge.source] for edge in layout.sources(name))
     if isinstance(node, nir.Output):
         values[name] = x
     elif isinstance(node, nir.Delay):
@@ -73,7 +73,9 @@ def run_node(layout: Plan, name: str, values: dict[str, Tensor], record: Recordi
             values[name][t] = _delayed(x, t, _delays(layout, name))
     elif type(node) in STEPS:
         values[name] = torch.empty_like(x)
-        membrane = record.membrane.setdefault(name, torch.empty_like(x)) if _records(record, node) else None
+        membrane = None
+        if record is not None and isinstance(node, SPIKING):
+            membrane = record.membrane[name] = torch.empty_like(x)
         step, c, state = _neuron(layout, name, x[0])
         for t in range(len(x)):
             values[name][t], v, state = step(x[t], state, c)
@@ -86,7 +88,9 @@ def run_node(layout: Plan, name: str, values: dict[str, Tensor], record: Recordi
 def _run_loop(layout: Plan, group: list[str], values: dict[str, Tensor], record: Recording | None) -> None:
     """The nodes of a loop, step by step; a delayed edge reads what its source gave in the step before."""
     steps, batch = next(iter(values.values())).shape[:2]
-    neurons, delays = {}, {}
+    neurons: dict[str, tuple[Step, Coefficients, State]] = {}
+    delays: dict[str, dict[int, Tensor]] = {}
+    membranes: dict[str, Tensor] = {}
     for name in group:
         values[name] = torch.zeros(steps, batch, *layout.output_shape[name], dtype=torch.float64)
         node = layout.nodes[name]
@@ -94,24 +98,24 @@ def _run_loop(layout: Plan, group: list[str], values: dict[str, Tensor], record:
             delays[name] = _delays(layout, name)
         elif type(node) in STEPS:
             neurons[name] = _neuron(layout, name, torch.zeros(batch, *layout.input_shape[name], dtype=torch.float64))
-            if _records(record, node):
-                record.membrane[name] = torch.empty_like(values[name])
+            if record is not None and isinstance(node, SPIKING):
+                membranes[name] = record.membrane[name] = torch.empty_like(values[name])
     before = before_start(layout)
     for t in range(steps):
         for name in group:
             node = layout.nodes[name]
             edges = layout.sources(name)
             if name in delays:
-                values[name][t] = sum(_delayed(values[edge.source], t, delays[name]) for edge in edges)
+                values[name][t] = _total(_delayed(values[edge.source], t, delays[name]) for edge in edges)
                 continue
-            x = sum(values[edge.source][t] if not edge.delayed else values[edge.source][t - 1] if t
-                    else before[edge.source] for edge in edges)
+            x = _total(values[edge.source][t] if not edge.delayed else values[edge.source][t - 1] if t
+                       else before[edge.source] for edge in edges)
             if name in neurons:
                 step, c, state = neurons[name]
                 values[name][t], v, state = step(x, state, c)
                 neurons[name] = step, c, state
-                if _records(record, node):
-                    record.membrane[name][t] = v
+                if name in membranes:
+                    membranes[name][t] = v
             else:
                 values[name][t] = linear.apply(name, node, x, layout.input_shape[name])
 
@@ -133,11 +137,14 @@ def before_start(layout: Plan) -> dict[str, Tensor]:
     return before
 
 
-def _records(record: Recording | None, node: nir.NIRNode) -> bool:
-    return record is not None and isinstance(node, SPIKING)
+def _total(values: Iterable[Tensor]) -> Tensor:
+    """What arrives over several edges; a tensor of its own also where it is one."""
+    total = sum(values)
+    assert isinstance(total, Tensor)  # `plan` refuses a node that nothing feeds
+    return total
 
 
-def _neuron(layout: Plan, name: str, like: Tensor) -> tuple:
+def _neuron(layout: Plan, name: str, like: Tensor) -> tuple[Step, Coefficients, State]:
     """Step function, coefficients and initial state of a neuron."""
     node = layout.nodes[name]
     step, states = STEPS[type(node)]
@@ -157,3 +164,6 @@ def _delayed(x: Tensor, t: int, delays: dict[int, Tensor]) -> Tensor:
         if t >= k:
             value[:, mask] = x[t - k][:, mask]
     return value
+
+
+REFERENCE = Target("reference", "float64, forward Euler: what the graph says", run, check, loses_spikes=True)

@@ -8,9 +8,10 @@ from trainer.checkpoint import Checkpoint, save
 from trainer.config import FitConfig
 from trainer.data import DataConfig
 from trainer.networks import Network, NetworkConfig, build
+from trainer.neurons.spikes import Surrogate
 
 SHAPE = (2, 34, 34)
-BUSY = {"layers": "6c5s2-ap2-8c3-32", "gain": 6.0}
+BUSY = {"layers": "6c5s2-ap2-8c3-32", "gain": 6.0, "batch_norm": False, "surrogate": Surrogate("arctan")}
 
 
 def busy_network(**options) -> Network:

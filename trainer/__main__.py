@@ -2,11 +2,18 @@
 
 import sys
 
-from hardspike import run
-from trainer.data.spikes_file import write_spikes
-from trainer.fit import fit
-
-COMMANDS = {"fit": fit, "data": write_spikes}
+COMMANDS = {
+    "fit": ("trainer.commands:fit",
+            "Train a network and keep the weights of its best epoch."),
+    "data": ("trainer.commands:data",
+             "Write the frames of one split to a `.npz` file, from which `python -m targets run` takes its input."),
+}
 
 if __name__ == "__main__":
-    sys.exit(run("trainer", COMMANDS))
+    try:
+        from hardspike import run
+
+        status = run("trainer", COMMANDS)
+    except KeyboardInterrupt:  # before `run` could take it over
+        status = 130
+    sys.exit(status)

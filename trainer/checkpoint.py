@@ -83,7 +83,8 @@ def load(path: str | Path) -> Checkpoint:
     try:
         config = from_dict(content["config"], str(path))
         shape = tuple(content["shape"])
-        network = build(config.network, shape, content["classes"])
+        with torch.random.fork_rng(devices=[]):  # its initial weights are drawn, and replaced
+            network = build(config.network, shape, content["classes"])
         network.load_state_dict(content["network"])
         network.set_mode(content["hard"], replace(config.network.surrogate, slope=content["slope"]))
         rest = {key: content[key] for key in ("classes", "epoch", "history", "diagnostics", "training")}

@@ -4,19 +4,16 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jsonargparse
-
-from hardspike import HardspikeError, UsageError, nearest
-from trainer.data import DataConfig
-from trainer.data.augment import AugmentConfig, check_augment
+from hardspike import UsageError, choice, from_values, to_values
+from trainer.data.config import AugmentConfig, DataConfig, check_augment
 from trainer.methods import METHODS
 from trainer.methods.a2sg import A2sgConfig
 from trainer.methods.sast import SastConfig
-from trainer.networks import NetworkConfig
-from trainer.neurons.spikes import Surrogate
+from trainer.networks.config import NetworkConfig
 
-DEVICES = (None, "cpu", "cuda")
+DEVICES = ("cpu", "cuda")
 PRECISIONS = ("float32", "bf16")
+KEEP = ("hard", "surrogate", "last")
 LARGEST = 3.4e38
 """Where float32 ends."""
 LARGEST_SEED = 2**39
@@ -40,6 +37,10 @@ class FitConfig:
             `network.surrogate.slope` (annealing towards the hard threshold); null keeps it
         average: decay per step of an exponential moving average of the weights, which is what is evaluated and kept;
             0 keeps the weights themselves
+        keep: which epoch's weights become best.pt: hard or surrogate (the latest within one standard error of the best
+            accuracy of that kind on the validation part) or last. Choosing by hard accuracy is a calibration: it is for
+            deployment, and it hides what the transfer gap is about. Where nothing is chosen, no recordings are needed
+            to choose by: with last, `data.validation` can be small
         seed: of the initial weights, the order of recordings and the augmentation
         device: cpu or cuda; null takes cuda where there is one
         precision: float32, or bf16 for convolutions and linear layers in training (neurons, normalisation statistics,
@@ -47,8 +48,8 @@ class FitConfig:
         channels_last: keep pictures with their channels innermost on a GPU, too, which is faster with bf16; training on
             the CPU always does; the same results to rounding
         threads: CPU threads; null leaves torch's own choice
-        diagnose: epochs between diagnostics of every layer (trainer.analysis.diagnostics), which go to the history and
-            to TensorBoard; 0 for none
+        diagnose: epochs between diagnostics of every layer (trainer.analysis.diagnostics) and of sharpness (contraction
+            q, SAM gap, secants; trainer.analysis.sharpness), which go to the history and to TensorBoard; 0 for none
         data: events and frames
         augment: augmentation of the training part
         network: layers and neurons
@@ -66,6 +67,7 @@ class FitConfig:
     rmp: float = 0.0
     slope_end: float | None = None
     average: float = 0.98
+    keep: str = "hard"
     seed: int = 0
     device: str | None = None
     precision: str = "float32"
@@ -73,22 +75,20 @@ class FitConfig:
     threads: int | None = None
     diagnose: int = 0
     data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(
-        shift=1.5, rotation=5, scale=0.05, shear=0.05, drop=0.1, jitter=0))
-    network: NetworkConfig = field(
-        default_factory=lambda: NetworkConfig(batch_norm=True, surrogate=Surrogate("sigmoid")))
+    # Each section has its own class's defaults: what a file leaves out is what a Python caller leaves out.
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    # One field for each of METHODS' options. They stand here by name, and are not made from the table, so that editors
+    # and type checkers know them; a method without options needs none.
     sast: SastConfig = field(default_factory=SastConfig)
     a2sg: A2sgConfig = field(default_factory=A2sgConfig)
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise UsageError(f"method '{self.method}' is unknown{nearest(self.method, METHODS)}; "
-                             f"known: {', '.join(METHODS)}")
-        for key, known in (("device", DEVICES), ("precision", PRECISIONS)):
-            value = getattr(self, key)
-            if value not in known:
-                raise UsageError(f"{key} '{value}' is unknown{nearest(value, filter(None, known))}; known: "
-                                 f"{', '.join(filter(None, known))}")
+        choice("method", self.method, METHODS)
+        choice("precision", self.precision, PRECISIONS)
+        choice("keep", self.keep, KEEP)
+        if self.device is not None:
+            choice("device", self.device, DEVICES)
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:
                 raise UsageError(f"{key} {getattr(self, key)}: must be 1 or more")
@@ -115,34 +115,28 @@ class FitConfig:
 
 def to_dict(config: FitConfig) -> dict:
     """Nested dict of plain values."""
-    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, Path) else value
+    return to_values(config)
 
 
 def from_dict(values: dict, source: str) -> FitConfig:
     """The configuration that `to_dict` gave; missing keys take their defaults.
 
     Raises:
-        HardspikeError: an unknown key or a value of the wrong type; `source` says where it came from.
+        HardspikeError: an unknown key or a value that does not fit; `source` says where it came from.
     """
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(FitConfig, None)
-    try:
-        parsed = parser.instantiate_classes(parser.parse_object(values))
-    except Exception as error:  # jsonargparse's own error types are many; all mean that the values do not fit
-        raise HardspikeError(f"{source}: {' '.join(str(error).split())}") from error
-    return FitConfig(**{f.name: parsed[f.name] for f in dataclasses.fields(FitConfig)})
+    return from_values(FitConfig, values, source)
+
+
+def changes(one: FitConfig, other: FitConfig) -> dict[str, tuple]:
+    """Key such as "network.beta" -> its two values, where they differ; where the results and the recordings lie is no
+    difference."""
+    a, b = _flat(to_dict(one)), _flat(to_dict(other))
+    return {key: (a[key], b[key]) for key in a if a[key] != b[key] and key not in ("out", "data.path")}
 
 
 def differences(one: FitConfig, other: FitConfig) -> list[str]:
-    """`key: a -> b` for every value that differs; where the results and the recordings lie is no difference."""
-    a, b = _flat(to_dict(one)), _flat(to_dict(other))
-    return [f"{key}: {a[key]} -> {b[key]}" for key in a if a[key] != b[key] and key not in ("out", "data.path")]
+    """`changes` in words, `key: a -> b` each."""
+    return [f"{key}: {a} -> {b}" for key, (a, b) in changes(one, other).items()]
 
 
 def _flat(values: dict, prefix: str = "") -> dict:

@@ -71,12 +71,31 @@ def shard(count: int) -> slice:
 
 @contextmanager
 def first_process_first() -> Iterator[None]:
-    """Process 0 runs the block before the others do: it makes the files that they read."""
-    if rank() > 0:
-        dist.barrier()
-    yield
-    if size() > 1 and rank() == 0:
-        dist.barrier()
+    """Process 0 runs the block before the others do: it makes the files that they read.
+
+    Raises:
+        HardspikeError: in the others, where the block failed in process 0, whose own error stands above.
+    """
+    if size() == 1:
+        yield
+    elif rank() == 0:
+        made = False
+        try:
+            yield
+            made = True
+        finally:
+            _say(made)
+    else:
+        if not _say(True):
+            raise HardspikeError(f"process {rank()} ends, since process 0 failed in what this one waits for")
+        yield
+
+
+def _say(made: bool) -> bool:
+    """What process 0 says, in every process."""
+    said = torch.tensor(int(made), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(said, 0)
+    return bool(said)
 
 
 def average(tensors: Sequence[Tensor]) -> None:

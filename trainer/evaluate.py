@@ -49,15 +49,13 @@ def one_standard_error_below(accuracy: float, samples: int) -> float:
 def evaluate(network: Network, data: Data, split: Split, hard: bool, batch_size: int = 128) -> Evaluation:
     """Run `split` through the network in evaluation mode, with hard or smooth spikes."""
     weight = next(network.parameters())
-    training, logits, counts = network.training, [], {}
-    network.eval()
-    with network.mode(hard):
+    logits, counts = [], {}
+    with network.evaluation(), network.mode(hard):
         for start in range(0, len(split.labels), batch_size):
             record: dict[str, Tensor] = {}
             frames = data.to_input(split.at(slice(start, start + batch_size))).to(weight)
             logits.append(network(frames, record))
             for name, spikes in record.items():
                 counts[name] = counts.get(name, 0.0) + spikes.sum(dtype=torch.float64).item()
-    network.train(training)
     return Evaluation(torch.cat(logits).cpu(), split.labels,
                       {name: count / len(split.labels) for name, count in counts.items()})

@@ -1,10 +1,11 @@
 """What a run is computed on: the device, mixed precision, memory, minibatches made ahead of the step."""
 
-import resource
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,6 +30,19 @@ def choose_device(name: str | None) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise HardspikeError("device cuda: this PyTorch sees no GPU; install a CUDA build of it, or take --device cpu")
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """So many threads of torch within the block, as many as before after it; None leaves them alone."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count:
+            torch.set_num_threads(before)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -75,10 +89,25 @@ def made_ahead(items: Iterator, depth: int = 2) -> Iterator:
             yield item
 
 
-def peak_memory(device: torch.device) -> str:
-    """Most memory that this process has held so far, mapped files included, and on a GPU that of its tensors."""
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    found = f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB"
+def peak_bytes(device: torch.device) -> int | None:
+    """Most bytes that this process has held so far: of tensors on a GPU, of its whole memory, mapped files included, on
+    the CPU. None where the system does not say."""
     if device.type == "cuda":
-        found += f", on the GPU {torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB"
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError, IndexError, ValueError):  # Linux; ru_maxrss begins there with what the parent held
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def peak_memory(device: torch.device) -> str:
+    """`peak_bytes` in words."""
+    host = peak_bytes(torch.device("cpu"))
+    found = "peak memory not known on this system" if host is None else f"peak memory {host / 1e9:.2f} GB"
+    if device.type == "cuda":
+        found += f", on the GPU {peak_bytes(device) / 1e9:.2f} GB"
     return found + (f" in process 0 of {distributed.size()}" if distributed.size() > 1 else "")

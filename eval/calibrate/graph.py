@@ -8,13 +8,13 @@ import numpy as np
 from export.passes.quantise import LOWEST_THRESHOLD
 from export.passes.rewrite import Edit, flatten
 from hardspike import HardspikeError
-from targets.graph import plan
+from targets.graph import Graph, plan
 from targets.graph.shapes import array
+from targets.limits import Limits
 from targets.loihi.layers import LINEAR, Layer, Network, split
-from targets.loihi.limits import Limits
 
 
-def spiking_layers(graph: nir.NIRGraph) -> dict[str, Layer]:
+def spiking_layers(graph: Graph) -> dict[str, Layer]:
     """The layers of a graph by name, in order, if the threshold of each is one that can be multiplied.
 
     These are LIF, IF and CubaLIF, a Threshold straight behind a linear node, and a Threshold whose only reset is one
@@ -39,8 +39,8 @@ def _known(network: Network, layer: Layer) -> bool:
     return all(isinstance(network.plan.nodes[edge.source], LINEAR) for edge in network.plan.sources(layer.name))
 
 
-def scaled_graph(graph: nir.NIRGraph, layers: dict[str, Layer], multipliers: dict[str, float],
-                 limits: Limits | None = None) -> nir.NIRGraph:
+def scaled_graph(graph: Graph, layers: dict[str, Layer], multipliers: dict[str, float],
+                 limits: Limits | None = None) -> Graph:
     """A flat copy of `graph` with the thresholds of `layers` (see `spiking_layers`) multiplied.
 
     Args:

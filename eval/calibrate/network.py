@@ -82,7 +82,8 @@ def _best(candidates: list[dict[str, float]], score: Callable[[dict[str, float]]
 def with_biases(stored: Checkpoint) -> Checkpoint:
     """A copy of a checkpoint in which every layer can take a bias: zero where there was none."""
     config = replace(stored.config, network=replace(stored.config.network, bias=True))
-    network = build(config.network, stored.shape, stored.classes)
+    with torch.random.fork_rng(devices=[]):  # its initial weights are drawn, and replaced
+        network = build(config.network, stored.shape, stored.classes)
     missing = network.load_state_dict(stored.network.state_dict(), strict=False).missing_keys
     with torch.no_grad():
         for name in missing:

@@ -4,10 +4,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from export.formats.integers import CHIPS
-from hardspike import HardspikeError, UsageError, nearest
+from hardspike import HardspikeError, UsageError, nearest, read_yaml, words
+from targets.chips import CHIPS
 
 FOLDER = Path(__file__).parent / "prices"
 TERMS = {
@@ -76,11 +74,7 @@ def load_table(name: str) -> PriceTable:
         known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
         raise UsageError(f"price table '{name}': no such table or file{nearest(name, known)}; known: "
                          f"{', '.join(known)}, or a .yaml file")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HardspikeError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
-    content = _mapping(path, "table", content, {"about", "chip", "int8", "prices", "excluded"})
+    content = _mapping(path, "table", read_yaml(path), {"about", "chip", "int8", "prices", "excluded"})
     chip = content.get("chip")
     if chip is not None and chip not in tuple(CHIPS):
         raise HardspikeError(f"{path}: chip '{chip}' is unknown; known: {', '.join(CHIPS)}")
@@ -96,6 +90,11 @@ def load_table(name: str) -> PriceTable:
         if not isinstance(reason, str) or not reason.strip():
             raise HardspikeError(f"{path}: {term}: is excluded without a reason; give one")
     return PriceTable(path.stem, " ".join(str(content.get("about", "")).split()), prices, excluded, chip, int8)
+
+
+def load_tables(names: str) -> list[PriceTable]:
+    """The tables of a comma-separated list, each once; see `load_table`."""
+    return [load_table(word) for word in words(names)]
 
 
 def _mapping(path: Path, label: str, value, known: set[str]) -> dict:

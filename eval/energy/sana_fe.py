@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from hardspike import HardspikeError, progress
-from targets import loihi1
-from targets.graph import plan
+from targets.chips import limits_of
+from targets.graph import Graph, plan
 from targets.graph.shapes import array
 from targets.loihi import rules
+from targets.loihi.chips import LOIHI1
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network, split
 from targets.loihi.mapping import map_graph
 from targets.nodes import stateless as linear
@@ -48,7 +49,7 @@ class Simulation:
     differing: int
 
 
-def simulate(graph: nir.NIRGraph, frames: Tensor) -> Simulation:
+def simulate(graph: Graph, frames: Tensor) -> Simulation:
     """Run a graph quantised for Loihi 1 on frames (T, B, *Input) of 0 and 1, sample by sample from state zero.
 
     Raises:
@@ -59,16 +60,17 @@ def simulate(graph: nir.NIRGraph, frames: Tensor) -> Simulation:
         import sanafe
     except ImportError as error:
         raise HardspikeError(f"SANA-FE is not installed ({error}); pip install 'hardspike[energy]'") from error
-    layout = plan(graph)
-    network, mapping = split(layout), map_graph(graph, loihi1.LIMITS)
-    rules.require(network, loihi1.LIMITS)
+    layout, limits = plan(graph), limits_of(LOIHI1)
+    network, mapping = split(layout), map_graph(graph, limits)
+    rules.require(network, limits)
     _check(network, frames)
     size = int(np.prod(layout.output_shape[layout.input]))
     cores = sum(len(found) for found in mapping.cores.values())
     inputs = -(-size // CORE_NEURONS)
-    if mapping.violations or cores + inputs > loihi1.LIMITS.cores.value:
+    available = limits.cores.value or 0
+    if mapping.violations or cores + inputs > available:
         raise HardspikeError(f"the graph takes {cores} cores and {inputs} for its input; Loihi 1 has "
-                             f"{loihi1.LIMITS.cores.value}: make it smaller"
+                             f"{available}: make it smaller"
                              + "".join(f"; {violation}" for violation in mapping.violations[:1]))
     architecture, net = sanafe.load_loihi(), sanafe.Network()
     places = [core for tile in architecture.tiles for core in tile.cores]
@@ -87,7 +89,7 @@ def simulate(graph: nir.NIRGraph, frames: Tensor) -> Simulation:
             _connect(groups[connection.source], groups[name], network, connection)
     chip = sanafe.SpikingChip(architecture)
     chip.load(net)
-    return _run(chip, network, frames, loihi1.run(graph, frames).spikes)
+    return _run(chip, network, frames, LOIHI1.run(graph, frames).spikes)
 
 
 def _check(network: Network, frames: Tensor) -> None:
@@ -135,7 +137,8 @@ def _run(chip, network: Network, frames: Tensor, expected: dict[str, Tensor]) ->
     """All samples; the biases of a layer wait for its first input, since they would move its membrane before."""
     steps, layers = len(frames), list(network.layers.values())
     biases = [np.broadcast_to(layer.bias, layer.shape).ravel() for layer in layers]
-    joules, seconds, hops, differing = {}, 0.0, 0, 0
+    joules: dict[str, float] = {}
+    seconds, hops, differing = 0.0, 0, 0
     for sample in progress(range(frames.shape[1]), "SANA-FE"):
         chip.reset()
         for neuron, spikes in zip(chip.mapped_neuron_groups[network.plan.input],
@@ -144,9 +147,9 @@ def _run(chip, network: Network, frames: Tensor, expected: dict[str, Tensor]) ->
         for layer, bias in zip(layers, biases, strict=True):
             _set_bias(chip, layer.name, 0 * bias)
         trace = []
-        for number, bias in enumerate([0, *biases]):
+        for number in range(len(biases) + 1):
             if number:
-                _set_bias(chip, layers[number - 1].name, bias)
+                _set_bias(chip, layers[number - 1].name, biases[number - 1])
             with _silent():
                 result = chip.sim(steps if number == len(layers) else 1, spike_trace=True, perf_trace=True)
             trace += result["spike_trace"]

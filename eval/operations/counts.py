@@ -150,7 +150,7 @@ def count_neurons(name: str, fired: Tensor, tally: Tally) -> NeuronCounts:
 
 def count_graph(layout: Plan, tally: Tally) -> Counts:
     """Counts of a graph's run. Its readout is computed at every step, as NIR says."""
-    layers = []
+    layers: list[NeuronCounts | SynapseCounts] = []
     for name, node in layout.nodes.items():
         size = int(np.prod(layout.output_shape[name]))
         if isinstance(node, SPIKING):
@@ -182,7 +182,7 @@ def layer_inputs(layout: Plan, frames: Tensor, spikes: dict[str, Tensor]) -> Ite
         except KeyError as error:
             raise HardspikeError(f"node '{name}': gets values of a loop without spikes (from {error}), which no "
                                  "recording holds; put a spiking neuron into the loop") from error
-        x = given[0] if len(given) == 1 else sum(value.to(torch.float64) for value in given)
+        x = given[0] if len(given) == 1 else torch.stack([value.to(torch.float64) for value in given]).sum(0)
         if isinstance(node, LINEAR):
             targets = layout.targets(name)
             yield name, _late(x) if targets and all(edge.delayed for edge in targets) else x

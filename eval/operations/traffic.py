@@ -6,13 +6,8 @@ import numpy as np
 
 from eval.operations.counts import Tally
 from targets.loihi.layers import Network
-from targets.loihi.limits import LOIHI1
 from targets.loihi.mapping import Core, Mapping
-
-TILE_CORES = 4
-COLUMN_TILES = 4
-"""Loihi 1's mesh: 32 tiles of 4 cores, in columns of 4 tiles (SANA-FE 2.2, `loihi.yaml` and `calculate_tile_
-coordinates`; Davies et al. 2018 give 128 cores and the mesh, not the numbering)."""
+from targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class Traffic:
     hops: tuple[int, int] | None
 
 
-def count_traffic(network: Network, mapping: Mapping, tally: Tally) -> tuple[Traffic, ...]:
+def count_traffic(network: Network, mapping: Mapping, chip: Target, tally: Tally) -> tuple[Traffic, ...]:
     """Messages and hops of a run, one entry a connection between layers.
 
     Cores are numbered in the order of the mapping, layer by layer; messages take the shortest way along rows and
@@ -39,7 +34,8 @@ def count_traffic(network: Network, mapping: Mapping, tally: Tally) -> tuple[Tra
     for name, cores in mapping.cores.items():
         place[name] = range(number, number + len(cores))
         number += len(cores)
-    planned = mapping.limits.chip == LOIHI1.chip and number <= LOIHI1.cores.value
+    available = mapping.limits.cores.value
+    floor_plan = chip.floor_plan if available is not None and number <= available else None
     found = []
     for name, layer in network.layers.items():
         for index, connection in enumerate(layer.connections):
@@ -47,24 +43,20 @@ def count_traffic(network: Network, mapping: Mapping, tally: Tally) -> tuple[Tra
             reached = [core.synapses[index] > 0 for core in mapping.cores[name]]
             from_host = connection.source not in mapping.cores
             hops = None
-            if planned and not from_host:
-                hops = _hops(fired, mapping.cores[connection.source], place[connection.source], reached, place[name])
+            if floor_plan and not from_host:
+                tiles = {one: [floor_plan.place(core) for core in place[one]] for one in (connection.source, name)}
+                hops = _hops(fired, mapping.cores[connection.source], tiles[connection.source], reached, tiles[name])
             found.append(Traffic(connection.linear, from_host, sum(int(fired[r].sum()) for r in reached), hops))
     return tuple(found)
 
 
-def _hops(fired: np.ndarray, cores: list[Core], places: range, reached: list[np.ndarray],
-          targets: range) -> tuple[int, int]:
-    """East-west and north-south hops of the spikes `fired` by the neurons in `cores`, to the cores that they reach."""
+def _hops(fired: np.ndarray, cores: list[Core], places: list[tuple[int, int]], reached: list[np.ndarray],
+          targets: list[tuple[int, int]]) -> tuple[int, int]:
+    """East-west and north-south hops of the spikes `fired` by the neurons in `cores`, to the cores that they reach;
+    `places` and `targets` are the columns and rows of their tiles."""
     east, north = 0, 0
-    for core, place in zip(cores, places, strict=True):
-        for reach, target in zip(reached, targets, strict=True):
+    for core, (x, y) in zip(cores, places, strict=True):
+        for reach, (to_x, to_y) in zip(reached, targets, strict=True):
             messages = int(fired[core.members & reach].sum())
-            (x, y), (to_x, to_y) = _tile(place), _tile(target)
             east, north = east + messages * abs(to_x - x), north + messages * abs(to_y - y)
     return east, north
-
-
-def _tile(core: int) -> tuple[int, int]:
-    """Column and row of a core's tile."""
-    return divmod(core // TILE_CORES, COLUMN_TILES)

@@ -1,15 +1,13 @@
-"""The plots of the report, each from the plain numbers that `eval.report.collect` gives."""
+"""The plots of the report, each from the plain numbers that `eval.report.plain` gives."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
+from eval.plots import DASHES, FAINT, INK, OFF, ON, SERIES, drawable, plot
 from eval.report.membranes import BINS, EDGE, ZONE
-from eval.report.svg import FAINT, INK, OFF, ON, SERIES, plot
-from eval.robustness.command import severity_key
-
-DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
+from eval.robustness.measure import severity_key
 
 
 def accuracy(models: list[dict]) -> str:
@@ -24,7 +22,8 @@ def accuracy(models: list[dict]) -> str:
             reach = [[row["accuracy %"] - row["low %"] for row in rows],
                      [row["high %"] - row["accuracy %"] for row in rows]]
             axes.errorbar(x, y, xerr=reach, fmt="o", color=SERIES[number], capsize=3, linewidth=1.4)
-        axes.set(yticks=range(len(modes)), yticklabels=modes, ylim=(len(modes) - 0.5, -0.5), xlabel="accuracy (%)")
+        axes.set(yticks=range(len(modes)), yticklabels=list(map(drawable, modes)), ylim=(len(modes) - 0.5, -0.5),
+                 xlabel="accuracy (%)")
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -64,7 +63,7 @@ def corruptions(models: list[dict]) -> list[str]:
     found = []
     severities = models[0]["corruptions"]["severities"]
     units = {name: unit for model in models for name, unit in model["corruptions"]["units"].items()}
-    for corruption, unit in units.items():
+    for place, (corruption, unit) in enumerate(units.items()):
         def draw(axes: Axes, corruption=corruption, unit=unit) -> None:
             for number, model in enumerate(models):
                 rows = [row for row in model["corruptions"]["rows"] if row["corruption"] == corruption]
@@ -74,16 +73,16 @@ def corruptions(models: list[dict]) -> list[str]:
                           number if len(models) > 1 else place, place, row["mode"])
             axes.set(xlabel=f"severity ({unit})", ylabel="accuracy (%)", ylim=(0, 103))
         title = corruption.replace("_", " ").capitalize()
-        found.append(plot(f"corruption-{corruption}", title, f"Accuracy over the severity of {title}", draw))
+        found.append(plot(f"corruption{place}", title, f"Accuracy over the severity of {title}", draw))
     return found
 
 
 def _line(axes: Axes, x: list, y: list, colour: int, dash: int, name: str) -> None:
     axes.plot(x, y, color=SERIES[colour % len(SERIES)], linestyle=DASHES[dash % len(DASHES)],
-              marker="o" if len(x) < 12 else None, markersize=3, label=name)
+              marker="o" if len(x) < 12 else None, markersize=3, label=drawable(name))
 
 
-def membranes(number: int, layer: dict) -> str:
+def membranes(number: int, place: int, layer: dict) -> str:
     """A layer's distances from the threshold, with the smooth function over the same axis."""
     edges = np.linspace(-EDGE, EDGE, BINS + 1)
 
@@ -103,7 +102,7 @@ def membranes(number: int, layer: dict) -> str:
             right.set_ylabel("φ (spikes)", color=SERIES[1])
             right.spines["right"].set_visible(True)
 
-    return plot(f"membranes{number}-{layer['layer']}".replace(".", "-"), layer["layer"],
+    return plot(f"membranes{number}-{place}", layer["layer"],
                 f"Distance of membranes from the threshold in layer {layer['layer']}", draw)
 
 
@@ -159,7 +158,7 @@ def bars(name: str, title: str, unit: str, rows: list[tuple[str, float]]) -> str
     """Horizontal bars of (label, value)."""
     def draw(axes: Axes) -> None:
         axes.barh(range(len(rows)), [value for _, value in rows], color=SERIES[0], height=0.6)
-        axes.set(yticks=range(len(rows)), yticklabels=[label for label, _ in rows], xlabel=unit,
+        axes.set(yticks=range(len(rows)), yticklabels=[drawable(label) for label, _ in rows], xlabel=unit,
                  ylim=(len(rows) - 0.4, -0.6))
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)

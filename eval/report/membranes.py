@@ -6,17 +6,18 @@ mean of that difference, taken over the membranes that it has in hard mode.
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from eval.cache import cached
-from eval.report.subject import Subject
+from eval.subject import Subject
 from hardspike import HardspikeError, progress
-from targets.commands import load_target
 from targets.graph import plan
 from targets.nodes.neurons import coefficients
-from trainer.checkpoint import Checkpoint
+from targets.reference import REFERENCE
 
 EDGE = 4.0
 """The histogram reaches so many thresholds to each side."""
@@ -28,18 +29,50 @@ NEAR = 0.1
 CHUNK = 32
 
 
-def membranes(subject: Subject, samples: int) -> list[dict]:
-    """Firing and membranes of every spiking layer, on `samples` of its recordings: one dict a layer.
+@dataclass(frozen=True)
+class LayerMembranes:
+    """Firing and membranes of one spiking layer with hard spikes; distances are z = (u - theta)/theta, u before the
+    reset. What needs a smooth function is None of a graph.
 
-    Distances are z = (u - theta)/theta, u before the reset. `rate` is spikes a neuron and step; `in zone %`, `|phi-H|`
-    and `phi at rest` need the smooth function of a checkpoint; `histogram` is the share of membranes in each of `BINS`
-    bins from -`EDGE` to `EDGE`, `beyond %` what lies outside, `phi` the smooth function at their centres.
+    Args:
+        layer: its name.
+        neurons, samples, steps: how many.
+        rate: spikes a neuron and step.
+        silent: share of the neurons that never fired.
+        near: share of the membranes within `NEAR` of the threshold.
+        beyond: share outside of +-`EDGE`.
+        histogram: share in each of `BINS` bins from -`EDGE` to `EDGE`.
+        rate_surrogate: `rate` of the smooth network.
+        in_zone: share whose phi lies in `ZONE`.
+        difference: mean |phi - H|.
+        phi_at_rest: phi(-theta).
+        phi: the smooth function at the bins' centres.
+    """
+
+    layer: str
+    neurons: int
+    samples: int
+    steps: int
+    rate: float
+    silent: float
+    near: float
+    beyond: float
+    histogram: list[float]
+    rate_surrogate: float | None = None
+    in_zone: float | None = None
+    difference: float | None = None
+    phi_at_rest: float | None = None
+    phi: list[float] | None = None
+
+
+def membranes(subject: Subject, samples: int) -> list[LayerMembranes]:
+    """Every spiking layer, on `samples` of the recordings.
 
     Raises:
         HardspikeError: a threshold is 0 or less, so that no distance can be given in thresholds.
     """
     key = {"command": "report membranes", **subject.key, "samples": samples}
-    return cached(key, lambda: _measure(subject, samples))
+    return [LayerMembranes(**row) for row in cached(key, lambda: _measure(subject, samples))]
 
 
 def _measure(subject: Subject, samples: int) -> list[dict]:
@@ -49,14 +82,17 @@ def _measure(subject: Subject, samples: int) -> list[dict]:
         for layer, observed in _observe(subject, part):
             before = sums.get(layer, {})
             sums[layer] = {key: before.get(key, 0) + value for key, value in observed.items()}
-    return [_row(subject, layer, sums[layer], frames.shape[1], len(frames)) for layer in sums]
+    return [asdict(_row(subject, layer, sums[layer], frames.shape[1], len(frames))) for layer in sums]
 
 
 def _observe(subject: Subject, frames: Tensor) -> Iterator[tuple[str, dict]]:
     """Sums over some recordings, layer by layer."""
-    if isinstance(subject.content, Checkpoint):
-        network = subject.content.network
-        record, seen, smooth = {}, {}, {}
+    model = subject.model
+    if model.checkpoint:
+        network = model.checkpoint.network
+        record: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {}
+        smooth: dict[str, Tensor] = {}
         with torch.inference_mode():
             with network.mode(hard=True):
                 network(frames, record, seen)
@@ -71,14 +107,13 @@ def _observe(subject: Subject, frames: Tensor) -> Iterator[tuple[str, dict]]:
                           "zone": int(((phi > ZONE[0]) & (phi < ZONE[1])).sum()),
                           "difference": (phi - (z > 0).to(phi)).abs().sum(dtype=torch.float64).item()}
         return
-    target = subject.chip or "reference"
-    recording = load_target(target).run(subject.graph, frames, membrane=True)
-    layout = plan(subject.graph)
+    recording = (model.chip or REFERENCE).run(model.graph, frames, membrane=True)
+    layout = plan(model.graph)
     for layer, values in recording.membrane.items():
         node = layout.nodes[layer]
         theta = coefficients(layer, node, layout.input_shape[layer], layout.dt)["threshold"]
-        if subject.chip:
-            theta = theta * 64  # its membranes are in the unit of Lava's `threshold << 6`
+        if model.chip:
+            theta = theta * model.chip.membrane_parts
         z = values.double() / _positive(layer, theta) - 1
         yield layer, _sums(recording.spikes[layer], z, theta)
 
@@ -96,17 +131,17 @@ def _sums(spikes: Tensor, z: Tensor, theta: Tensor) -> dict:
             "histogram": torch.histc(z.float(), BINS, -EDGE, EDGE).double()}
 
 
-def _row(subject: Subject, layer: str, sums: dict, samples: int, steps: int) -> dict:
+def _row(subject: Subject, layer: str, sums: dict, samples: int, steps: int) -> LayerMembranes:
     count = sums["count"]
-    row = {"layer": layer, "neurons": sums["fired"].numel(), "samples": samples, "steps": steps,
-           "rate": sums["spikes"] / count, "silent %": 100 * (sums["fired"] == 0).double().mean().item(),
-           "near %": 100 * sums["near"] / count, "beyond %": 100 * (1 - sums["histogram"].sum().item() / count)}
-    if isinstance(subject.content, Checkpoint):
-        neuron = subject.content.network.layers[layer]
+    smooth: dict[str, Any] = {}
+    if stored := subject.model.checkpoint:
+        neuron = stored.network.neurons()[layer]
         theta = neuron.threshold.detach().double().mean()
         centres = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (2 * EDGE / BINS) - EDGE
-        row |= {"rate surrogate": sums["surrogate"] / count, "in zone %": 100 * sums["zone"] / count,
-                "|phi-H|": sums["difference"] / count,
-                "phi at rest": neuron.surrogate(-theta, theta).item(),
-                "phi": neuron.surrogate(centres * theta, theta).tolist()}
-    return row | {"histogram": (sums["histogram"] / count).tolist()}
+        smooth = {"rate_surrogate": sums["surrogate"] / count, "in_zone": sums["zone"] / count,
+                  "difference": sums["difference"] / count, "phi_at_rest": neuron.surrogate(-theta, theta).item(),
+                  "phi": neuron.surrogate(centres * theta, theta).tolist()}
+    return LayerMembranes(
+        layer, sums["fired"].numel(), samples, steps, sums["spikes"] / count,
+        (sums["fired"] == 0).double().mean().item(), sums["near"] / count, 1 - sums["histogram"].sum().item() / count,
+        (sums["histogram"] / count).tolist(), **smooth)

@@ -2,26 +2,33 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.resources import files
 
 import jinja2
 import yaml
 from markupsafe import Markup, escape
 
+from eval.mode import words
+from eval.plots import SVG_DASHES
 from eval.report import figures
+from eval.report.finding import Finding
 from eval.report.membranes import EDGE, NEAR, ZONE
 from eval.report.tables import shown
 from eval.report.verdict import compare
-from eval.robustness.command import severity_key
+from eval.robustness.measure import severity_key
 
-DASHES = ("", "6 3", "2 3", "7 2 2 2")
-"""Of the legend's lines, as `eval.report.figures.DASHES` has them."""
 MOST_CLASSES = 25
 """A confusion matrix of more classes is a list of the most frequent errors."""
 
 
-def render(content: dict) -> str:
-    """The page of what `eval.report.command` collected: HTML that refers to nothing outside."""
+def render(content: dict, found: list[Finding]) -> str:
+    """The page of what `python -m eval report` found: HTML that refers to nothing outside.
+
+    Args:
+        content: what its .json file holds, with pictures.
+        found: the same as values.
+    """
     package = files("eval.report")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_words)
     template = environment.from_string((package / "page.html").read_text())
@@ -31,7 +38,8 @@ def render(content: dict) -> str:
              *(f"{model['file']}: {model['kind']}, {model['parameters']:,} parameters" for model in models)]
     return template.render(
         title=" and ".join(model["label"] for model in models), facts=facts, models=models,
-        style=Markup((package / "page.css").read_text()), sections=[s for s in _sections(content) if s["blocks"]],
+        style=Markup((package / "page.css").read_text()),
+        sections=[section for section in _sections(content, found) if section["blocks"]],
         footer=f"Made {content['made']} by `{content['command']}`. The same numbers: {content['json']}.")
 
 
@@ -43,9 +51,9 @@ def _words(value):
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped))
 
 
-def _sections(content: dict) -> Iterator[dict]:
+def _sections(content: dict, found: list[Finding]) -> Iterator[dict]:
     models = content["models"]
-    yield _section("accuracy", "Accuracy", _accuracy(models),
+    yield _section("accuracy", "Accuracy", _accuracy(models, found),
                    "Every mode on the same recordings. Intervals are exact binomial (Clopper-Pearson, 95 %). Change is "
                    "in points against the first row; lost and won are the recordings behind it, p the exact McNemar "
                    "test on them. Spikes are those of one recording.")
@@ -68,7 +76,8 @@ def _sections(content: dict) -> Iterator[dict]:
     yield _section("cores", "Cores", _split(models, "cores", _cores))
     yield _section("parity", "Parity of targets", _split(models, "runs", _parity),
                    "Spikes that differ between two runs, over all layers and recordings. Integers and floats differ "
-                   "rightly, since integers round leaks and weights; runs of one graph have to be equal.")
+                   "rightly, since integers round leaks and weights; runs of one integer graph have to be equal. A run "
+                   "in float32 may part from reference where a membrane lies within rounding of its threshold.")
     yield _section("training", "Training", _training(models))
     yield _section("reproduce", "To reproduce it", _reproduce(content))
     yield _section("missing", "Not in this report", _split(models, "missing", lambda number, missing: [
@@ -95,10 +104,13 @@ def _svg(picture: str) -> Markup:
     return Markup(picture.replace(' xmlns="http://www.w3.org/2000/svg"', ""))
 
 
-def _accuracy(models: list[dict]) -> list[dict]:
-    blocks = [{"figures": [_svg(figures.accuracy(models))], "layout": "wide", "legend": _models_legend(models)}]
+def _accuracy(models: list[dict], found: list[Finding]) -> list[dict]:
+    blocks: list[dict] = [{"figures": [_svg(figures.accuracy(models))], "layout": "wide",
+                           "legend": _models_legend(models)}]
     if len(models) == 2:
-        rows = compare(*models)
+        rows = [{"mode": words(mode), f"{found[0].label} %": 100 * one.accuracy,
+                 f"{found[1].label} %": 100 * other.accuracy, **asdict(change)}
+                for mode, one, other, change in compare(*found)]
         extra = {f"{model['label']} %": (f"{model['label']} %", "{:.1f}") for model in models}
         names = {"mode": ("mode", ""), **extra, "change": ("change", "{:+.1f}"), "lost": ("lost", "{}"),
                  "won": ("won", "{}"), "p": ("p", "{:.2g}")}
@@ -124,17 +136,19 @@ def _membranes(number: int, layers: list[dict]) -> list[dict]:
     if smooth:
         text += (f" Line: φ. Shaded, in between: {ZONE[0]:g} < φ < {ZONE[1]:g}. |φ − H|: what replacing φ by the hard "
                  "step changes in a neuron's output, on average: a layer's own part in the gap.")
-    return [{"text": text, "figures": [_svg(figures.membranes(number, layer)) for layer in layers]},
+    pictures = [_svg(figures.membranes(number, place, layer)) for place, layer in enumerate(layers)]
+    return [{"text": text, "figures": pictures},
             {"table": shown("membranes", layers)}]
 
 
 def _sample(number: int, sample: dict) -> list[dict]:
     right = "rightly" if sample["label"] == sample["prediction"] else "wrongly"
-    pictures = [figures.events(number, sample)]
+    pictures = [figures.events(number, sample)] if sample["events"] else []
     pictures += [figures.raster(number, place, layer, sample["steps"]) for place, layer in enumerate(sample["layers"])]
+    colours = "Orange is OFF, blue ON. " if sample["events"] else ""
     spikes = ", ".join(f"{layer['layer']} {layer['total']:,}" for layer in sample["layers"])
     return [{"text": f"Test recording {sample['id']} of class {sample['label']}, {right} taken for class "
-                     f"{sample['prediction']} ({sample['mode']}). Orange is OFF, blue ON. Spikes: {spikes}.",
+                     f"{sample['prediction']} ({sample['mode']}). {colours}Spikes: {spikes}.",
              "figures": [_svg(p) for p in [*pictures, figures.scores(number, sample)]], "layout": "narrow"}]
 
 
@@ -165,7 +179,7 @@ def _corruptions(models: list[dict]) -> list[dict]:
     for number, model in enumerate(with_curves):
         for place, mode in enumerate(model["corruptions"]["modes"]):
             two = len(with_curves) > 1
-            lines.append({"colour": 1 + (number if two else place % 6), "dash": DASHES[place % 4],
+            lines.append({"colour": 1 + (number if two else place % 6), "dash": SVG_DASHES[place % 4],
                           "name": f"{model['label']}, {mode}" if two else mode})
     blocks = [{"legend": lines, "figures": [_svg(figure) for figure in figures.corruptions(with_curves)]}]
 
@@ -196,10 +210,10 @@ def _operations(number: int, found: dict) -> list[dict]:
 def _energy(number: int, found: dict) -> list[dict]:
     totals = [row for row in found["rows"] if row["term"] == "total"]
     pictures = []
-    for table in found["about"]:
+    for place, table in enumerate(found["about"]):
         bars = [(row["run"], row["energy nJ"] / 1000) for row in totals
                 if row["prices"] == table and row["energy nJ"] is not None]
-        pictures.append(figures.bars(f"energy{number}-{table}", table, "energy of a recording (µJ)", bars))
+        pictures.append(figures.bars(f"energy{number}-{place}", table, "energy of a recording (µJ)", bars))
     return [{"figures": [_svg(picture) for picture in pictures], "text": f"Mean of {found['samples']} recordings."},
             {"table": shown("totals", totals)},
             {"points": [f"{name}: {about}" for name, about in found["about"].items()]},
@@ -223,12 +237,12 @@ def _parity(number: int, runs: list[dict]) -> list[dict]:
     runs = [run for run in runs if run["differs"]]
     if len(runs) < 2:
         return [{"text": "No two runs give spikes to compare."}]
-    rows = []
+    rows: list[dict] = []
     for run in runs:
         cells = []
         for other in runs:
             count = run["differs"][other["mode"]]
-            related = run["graph"] == other["graph"]
+            related = run["exact"] and run["graph"] == other["graph"]
             cells.append({"text": "" if run is other else "=" if not count else f"{count:,}", "share": None,
                           "kind": "none" if run is other else "same" if not count else "other" if related else ""})
         rows.append({"name": f"{len(rows) + 1}  {run['mode']}", "cells": cells})
@@ -249,15 +263,22 @@ def _reproduce(content: dict) -> list[dict]:
     columns = []
     for model in content["models"]:
         lines = [f"{model['file']}: SHA-256 {model['sha256']}"]
-        parts = [{"points": lines}]
+        parts: list[dict] = [{"points": lines}]
         if "config" in model:
-            theory = model["theory"]
-            lines.append(f"epoch {model['epoch']}; phi(-theta) {theory['phi(-theta)']:.3g}, contraction q "
-                         f"{theory['q_loose']:.3g} loose, {theory['q_tight']:.3g} tight; theory-aligned: "
-                         + ("yes" if theory["theory_aligned"] else f"no ({theory['why_not']})"))
+            lines.append(f"epoch {model['epoch']}" + _theory(model["theory"]))
             parts.append({"summary": "Configuration (python -m trainer fit --config FILE)",
                           "code": yaml.safe_dump(model["config"], sort_keys=False)})
         columns.append({"label": model["label"], "parts": parts})
     versions = "\n".join(f"{name} {version}" for name, version in content["versions"].items())
     common = {"label": "", "parts": [{"summary": "Versions", "code": versions, "open": True}]}
     return [{"split": columns}, {"split": [common]}]
+
+
+def _theory(theory: dict) -> str:
+    """What SAST's theory says of a run, where the run has noted it."""
+    try:
+        aligned = "yes" if theory["theory_aligned"] else f"no ({theory['why_not']})"
+        return (f"; phi(-theta) {theory['phi(-theta)']:.3g}, contraction q {theory['q_loose']:.3g} loose, "
+                f"{theory['q_tight']:.3g} tight; theory-aligned: {aligned}")
+    except (KeyError, TypeError, ValueError):
+        return ""

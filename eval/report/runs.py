@@ -1,27 +1,28 @@
 """One model on every target: predictions, spikes, and whose spikes equal whose, all from the same run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
-from eval.accuracy import interval
 from eval.cache import cached
-from eval.calibrate.command import choose
-from eval.models import calibrated, modes
-from eval.parity import lava
-from eval.report.subject import Subject
-from export.check.parity import CHUNK
-from export.formats.integers import CHIPS
-from hardspike import HardspikeError, UsageError, progress
-from targets.commands import load_target
+from eval.calibrate.measure import choose
+from eval.mode import Mode, words
+from eval.statistics import McNemar, interval, mcnemar
+from eval.subject import Run as Give
+from eval.subject import Subject, modes, runs
+from export.check.rounding import first_differences
+from export.model import Model, frozen
+from export.options import Quantisation
+from hardspike import HardspikeError, progress
+from targets.chips import CHIPS
+from targets.reference import REFERENCE
+from targets.target import CHUNK, Target
 from trainer.checkpoint import Checkpoint
 
 CALIBRATIONS = ("global", "bias")
 """Kinds of `eval calibrate` that cost seconds."""
-Give = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass
@@ -29,101 +30,137 @@ class Run:
     """What one model did in one mode on all recordings.
 
     Args:
-        mode: surrogate, hard, or the target, with the bits of a weight.
-        graph: which network ran: smooth, float, or bits and chip; runs of one graph have to give the same spikes.
+        mode: what ran where.
         predictions: class of each recording.
         spikes: layer -> spikes a recording.
-        differs: other mode -> spikes that differ, over all recordings.
+        differs: spikes that differ from each run of the list, in its order; None where smooth or calibrated.
+        beyond: of a run in float32 that differs from `reference`, first differences that rounding does not explain
+            (`export.check.rounding`); None where there was nothing to explain.
     """
 
-    mode: str
-    graph: str
+    mode: Mode
     predictions: list[int] = field(default_factory=list)
     spikes: dict[str, float] = field(default_factory=dict)
-    differs: dict[str, int] = field(default_factory=dict)
+    differs: list[int | None] = field(default_factory=list)
+    beyond: int | None = None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its spikes were held against others."""
+        return any(count is not None for count in self.differs)
 
 
-def check_targets(words: str) -> tuple[str, ...]:
-    """The names of targets in `words`, joined by commas.
+@dataclass(frozen=True)
+class Missing:
+    """What a report lacks.
 
-    Raises:
-        UsageError: one is not known, or there is none.
+    Args:
+        what: is missing.
+        reason: why, with a way out where there is one.
+        chip: whether it keeps the model from a chip.
     """
-    names = tuple(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
-    for name in names:
-        load_target(name)
-    if not names:
-        raise UsageError("targets are missing; name at least one, such as reference,loihi2")
-    return names
+
+    what: str
+    reason: str
+    chip: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
 
 
-def all_runs(subject: Subject, targets: tuple[str, ...], bits: tuple[int, ...]) -> tuple[list[Run], list[str]]:
+@dataclass(frozen=True)
+class Accuracy:
+    """A run's accuracy.
+
+    Args:
+        mode: what ran where.
+        accuracy: in [0, 1],
+        low, high: and where it truly lies (Clopper-Pearson, 95 %).
+        change: against the first run; None for that itself.
+        spikes: a recording.
+        epoch: after which the weights were kept; None for a graph.
+    """
+
+    mode: Mode
+    accuracy: float
+    low: float
+    high: float
+    change: McNemar | None
+    spikes: float
+    epoch: int | None = None
+
+
+def all_runs(subject: Subject, targets: list[Target], bits: list[int]) -> tuple[list[Run], list[Missing]]:
     """Every mode of a model on its recordings, and why a mode is missing.
 
     A checkpoint runs with surrogate and hard spikes, its graph on the float `targets`, in integers of each of `bits`
-    on the chips among them, and the integers of the first one on `onnxruntime` and `lava`, too.
+    on the chips among them, and the integers of the first one on the others that compute in integers, too.
     """
-    key = {"command": "report runs", **subject.key, "chosen on": subject.chosen_on, "targets": targets, "bits": bits}
+    key = {"command": "report runs", **subject.key, "chosen on": subject.chosen_on,
+           "targets": [target.name for target in targets], "bits": bits}
 
     def compute() -> list:
-        missing: list[str] = []
+        missing: list[Missing] = []
         found = list(_modes(subject, targets, bits, missing))
-        return [[asdict(run) for run in _measure(subject, found)], missing]
+        return [[asdict(run) for run in _measure(subject, found)], [asdict(one) for one in missing]]
 
-    runs, missing = cached(key, compute)
-    return [Run(**run) for run in runs], missing
+    stored, missing = cached(key, compute)
+    return [Run(**{**run, "mode": Mode(**run["mode"])}) for run in stored], [Missing(**one) for one in missing]
 
 
-def _modes(subject: Subject, targets: tuple[str, ...], bits: tuple[int, ...],
-           missing: list[str]) -> Iterator[tuple[str, str, Give]]:
-    """(mode, graph, what runs it); reasons for what cannot run go to `missing`."""
-    if isinstance(subject.content, Checkpoint):
-        for mode in modes(subject.path, subject.content):
-            yield mode.mode, "smooth" if mode.mode == "surrogate" else "float", mode.run
+def _modes(subject: Subject, targets: list[Target], bits: list[int],
+           missing: list[Missing]) -> Iterator[tuple[Mode, Give]]:
+    """Every mode and what runs it; reasons for what cannot run go to `missing`."""
+    model = subject.model
+    if model.checkpoint:
+        for mode in modes(model):
+            yield mode, runs(model, mode)
         yield from _calibrated(subject, missing)
-    if subject.graph is None:
-        missing.append(f"Targets: {subject.refused}")
+    if model.refused:
+        missing.append(Missing("Targets", model.refused, chip=True))
         return
-    floats = [target for target in targets if target not in CHIPS and target != "lava"]
-    if subject.chip:
-        chips, bits = [subject.chip], (0,)
-    else:
-        chips = [target for target in targets if target in CHIPS]
-        for target in floats:
-            yield target, "float", _on(target, subject.graph)
-    for chip in chips:
+    graph = Model(model.path, given=model.graph)
+    if model.chip:
+        yield from _integers(graph, model.chip, None, targets)
+        return
+    for mode in modes(graph, targets):
+        yield mode, runs(graph, mode)
+    for chip in (target for target in targets if target.name in CHIPS):
         for width in bits:
-            label = f"{width} bits" if width else "integers"
             try:
-                graph = subject.integer_graph(chip, width) if width else subject.graph
+                integer = subject.quantised(Quantisation(chip.name, width)).model
             except HardspikeError as error:
-                missing.append(f"{chip}, {label}: {error}")
+                missing.append(Missing(words(Mode(chip.name, chip=chip.name, bits=width)), str(error), chip=True))
                 break
-            name = f"{chip}, {label}"
-            yield name, name, _on(chip, graph)
-            if width == bits[0] and "onnxruntime" in targets:
-                yield f"onnxruntime of {name}", name, _on("onnxruntime", graph)
-            if width == bits[0] and "lava" in targets:
-                yield f"lava of {name}", name, lambda frames, graph=graph: _given(lava(graph, frames))
+            yield from _integers(integer, chip, width, targets if width == bits[0] else [])
 
 
-def _calibrated(subject: Subject, missing: list[str]) -> Iterator[tuple[str, str, Give]]:
+def _integers(model: Model, chip: Target, bits: int | None, targets: list[Target]) -> Iterator[tuple[Mode, Give]]:
+    """A graph in a chip's integers: in its arithmetic, and on those of `targets` that compute the same integers."""
+    # onnxruntime runs an integer graph in integers; reference takes its leaks for floats
+    others = [target for target in targets if target.setup or (target.integers is None and target is not REFERENCE)]
+    for target in (chip, *others):
+        mode = Mode(target.name, chip=chip.name, bits=bits, calibration=model.calibration)
+        yield mode, runs(model, mode)
+
+
+def _calibrated(subject: Subject, missing: list[Missing]) -> Iterator[tuple[Mode, Give]]:
     """The hard network after each of `CALIBRATIONS`, where it was trained with smooth spikes."""
-    stored = subject.content
-    if trained_hard(stored):
-        missing.append("Calibration: the network was trained with hard spikes already")
+    model = subject.model
+    if trained_hard(model.trained):
+        missing.append(Missing("Calibration", "the network was trained with hard spikes already"))
         return
-    if done := calibrated(stored):
-        missing.append(f"Calibration: the checkpoint is{done.removeprefix(',')} already")
+    if model.calibration:
+        missing.append(Missing("Calibration", f"the checkpoint is calibrated ({model.calibration}) already"))
         return
     for kind in progress(CALIBRATIONS, "calibrations"):
         try:
-            found = choose(stored, kind, subject.data).model
+            found = choose(subject, kind).model
         except HardspikeError as error:
-            missing.append(f"Calibration ({kind}): {error}")
+            missing.append(Missing(f"Calibration ({kind})", str(error)))
             continue
-        name = f"calibrated ({kind})"
-        yield name, name, modes(subject.path, found)[-1].run
+        mode = modes(found)[-1]
+        yield mode, runs(found, mode)
 
 
 def trained_hard(stored: Checkpoint) -> bool:
@@ -131,71 +168,67 @@ def trained_hard(stored: Checkpoint) -> bool:
     return next(iter(stored.network.neurons().values())).hard
 
 
-def _on(target: str, graph) -> Give:
-    module = load_target(target)
-    return lambda frames: _given(module.run(graph, frames))
+# ----------------------------------------------------------------------------------------------- measuring
 
 
-def _given(recording) -> tuple[Tensor, dict[str, Tensor]]:
-    return recording.output.sum(0).flatten(1), recording.spikes
-
-
-def _measure(subject: Subject, found: list[tuple[str, str, Give]]) -> list[Run]:
+def _measure(subject: Subject, found: list[tuple[Mode, Give]]) -> list[Run]:
     """All modes side by side, some recordings at a time."""
-    runs = {mode: Run(mode, graph) for mode, graph, _ in found}
+    result = [Run(mode, differs=[None] * len(found)) for mode, _ in found]
     count = len(subject.part)
     for frames in progress(subject.frames.split(CHUNK, 1), "targets"):
-        recorded = {}
-        for mode, _, give in progress(found, "modes"):
+        recorded: dict[int, dict[str, Tensor]] = {}
+        for index, (mode, give) in enumerate(progress(found, "modes")):
             logits, spikes = give(frames)
-            runs[mode].predictions += logits.argmax(1).tolist()
+            run = result[index]
+            run.predictions += logits.argmax(1).tolist()
             for layer, values in spikes.items():
-                runs[mode].spikes[layer] = runs[mode].spikes.get(layer, 0) + values.sum(
-                    dtype=torch.float64).item() / count
-            if mode != "surrogate" and not mode.startswith("calibrated"):
-                recorded[mode] = {layer: values.to(torch.uint8) for layer, values in spikes.items()}
-        for mode, spikes in recorded.items():
-            for other, others in recorded.items():
-                before = runs[mode].differs.get(other, 0)
-                runs[mode].differs[other] = before + sum(
-                    int((values != others[layer].reshape(values.shape)).sum()) for layer, values in spikes.items())
-    return list(runs.values())
+                run.spikes[layer] = run.spikes.get(layer, 0) + values.sum(dtype=torch.float64).item() / count
+            if not mode.smooth and mode.calibration == subject.model.calibration:
+                recorded[index] = {layer: values.to(torch.uint8) for layer, values in spikes.items()}
+        for index, spikes in recorded.items():
+            for other, theirs in recorded.items():
+                result[index].differs[other] = (result[index].differs[other] or 0) + _differing(spikes, theirs)
+        _explain(subject, result, recorded, frames)
+    return result
 
 
-def accuracy_rows(subject: Subject, runs: list[Run]) -> list[dict]:
-    """Accuracy with its 95 % interval (Clopper-Pearson), one row a run.
+def _differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> int:
+    return sum(int((values != other[layer].reshape(values.shape)).sum()) for layer, values in one.items())
 
-    `change` is points against the first run; `lost` and `won` are the recordings behind it, `p` the exact McNemar
-    test on them.
-    """
-    labels = subject.part.labels.tolist()
+
+def _explain(subject: Subject, result: list[Run], recorded: dict[int, dict[str, Tensor]], frames: Tensor) -> None:
+    """Whether rounding explains where runs of the float network part from `reference`, on some recordings."""
+    floats = {index: spikes for index, spikes in recorded.items() if result[index].mode.chip is None}
+    exact = next((index for index in floats if result[index].mode.target == REFERENCE.name), None)
+    if exact is None:
+        return
+    differing = {index: spikes for index, spikes in floats.items() if _differing(floats[exact], spikes)}
+    if not differing:
+        return
+    membranes = REFERENCE.run(subject.model.graph, frames, membrane=True)
+    for index, spikes in differing.items():
+        network = result[index].mode.target is None  # which rounds before BatchNorm is folded
+        graph = frozen(subject.model.trained, fold=False) if network else subject.model.graph
+        beyond = first_differences(graph, frames, membranes, spikes).beyond
+        result[index].beyond = (result[index].beyond or 0) + beyond
+
+
+def accuracies(subject: Subject, found: list[Run]) -> list[Accuracy]:
+    """Each run's accuracy, and against the first run on the same recordings."""
+    labels = subject.labels.tolist()
     rows = []
-    for run in runs:
-        right = [guess == label for guess, label in zip(run.predictions, labels, strict=True)]
-        low, high = interval(sum(right), len(right))
-        row = {"mode": run.mode, "accuracy %": 100 * sum(right) / len(right), "low %": 100 * low, "high %": 100 * high}
-        against = dict.fromkeys(("change", "lost", "won", "p")) if run is runs[0] else paired(
-            runs[0].predictions, run.predictions, labels)
-        rows.append(row | against | {"spikes": sum(run.spikes.values())})
+    for run in found:
+        right = sum(guess == label for guess, label in zip(run.predictions, labels, strict=True))
+        change = None if run is found[0] else mcnemar(found[0].predictions, run.predictions, labels)
+        rows.append(Accuracy(run.mode, right / len(labels), *interval(right, len(labels)), change,
+                             sum(run.spikes.values()), subject.epoch))
     return rows
-
-
-def paired(one: list[int], other: list[int], labels: list[int]) -> dict[str, float]:
-    """The predictions `other` against `one` of the same recordings.
-
-    Returns:
-        `change` in points, recordings `lost` and `won`, and `p` of the exact McNemar test on those.
-    """
-    pairs = [(a == label, b == label) for a, b, label in zip(one, other, labels, strict=True)]
-    lost, won = pairs.count((True, False)), pairs.count((False, True))
-    return {"change": 100 * (won - lost) / len(pairs), "lost": lost, "won": won,
-            "p": float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0}
 
 
 def confusion(subject: Subject, run: Run) -> list[list[int]]:
     """Recordings by class (row) and prediction (column)."""
-    classes = max(subject.data.classes, 1 + max(run.predictions))
+    classes = 1 + max(subject.data.classes - 1, *run.predictions, *subject.labels.tolist())
     matrix = [[0] * classes for _ in range(classes)]
-    for label, guess in zip(subject.part.labels.tolist(), run.predictions, strict=True):
+    for label, guess in zip(subject.labels.tolist(), run.predictions, strict=True):
         matrix[label][guess] += 1
     return matrix

@@ -1,9 +1,8 @@
 """Rows of numbers as the report shows them, and as CSV."""
 
-import csv
 from pathlib import Path
 
-from hardspike import atomic_path
+from hardspike import tables as table
 
 NONE = "–"
 
@@ -11,7 +10,7 @@ POINTS, COUNT, SMALL = "{:+.1f}", "{:,.0f}", "{:.3g}"
 COLUMNS = {
     "accuracy": {"mode": ("mode", ""), "accuracy %": ("accuracy %", "{:.1f}"), "low %": ("from", "{:.1f}"),
                  "high %": ("to", "{:.1f}"), "change": ("change", POINTS), "lost": ("lost", "{}"), "won": ("won", "{}"),
-                 "p": ("p", "{:.2g}"), "spikes": ("spikes", COUNT)},
+                 "p": ("p", "{:.2g}"), "spikes": ("spikes", COUNT), "epoch": ("epoch", "{}")},
     "membranes": {"layer": ("layer", ""), "neurons": ("neurons", COUNT), "rate surrogate": ("rate, smooth", SMALL),
                   "rate": ("rate, hard", SMALL), "silent %": ("silent %", "{:.1f}"), "near %": ("near %", "{:.1f}"),
                   "beyond %": ("beyond %", "{:.1f}"),
@@ -74,8 +73,5 @@ def write_csv(folder: Path, models: list[dict]) -> None:
         rows = [{"model": model["label"], **row} for model in models if name in model or name == "parity"
                 for row in place(model)]
         if rows:
-            keys = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list)))
-            with atomic_path(folder / f"{name}.csv") as temporary, open(temporary, "w", newline="") as file:
-                writer = csv.DictWriter(file, keys, extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(rows)
+            table.write_csv(folder / f"{name}.csv", [
+                {key: value for key, value in row.items() if not isinstance(value, list)} for row in rows])

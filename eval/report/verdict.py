@@ -1,10 +1,21 @@
-"""What the numbers of a report say, in words, by rules that stand here."""
+"""What the numbers of a report say, in words, by rules that stand here.
+
+Whether a model is ready for a chip rests on its integer graph alone: its accuracy there, whether all runs of that graph
+in integer arithmetic give the same spikes, and whether the chip holds it. What floats do is said beside it.
+"""
 
 from collections.abc import Iterator
+from itertools import combinations
 
-from eval.accuracy import interval
-from eval.report.runs import paired
-from export.formats.integers import CHIPS
+from eval.energy.measure import TOTAL, Energy
+from eval.mode import Mode, words
+from eval.report.finding import Finding, Verdict
+from eval.report.runs import Accuracy, Run
+from eval.robustness.curves import unit
+from eval.robustness.measure import severity_key
+from eval.statistics import McNemar, interval, mcnemar
+from targets.chips import CHIPS, limits_of
+from targets.reference import REFERENCE
 
 LOSS = 1.0
 """Points of accuracy that may be lost between training and chip."""
@@ -15,182 +26,236 @@ FRAGILE = 10.0
 SEVERITY = 0.1
 """At which severity corruptions are compared."""
 
+Points = Iterator[tuple[str, str]]
+"""(good, bad or note, sentence) each."""
 
-def judge(model: dict) -> dict:
-    """Headline and points: `state` is ready, not ready or open; each point is (good, bad or note, sentence).
+
+def judge(found: Finding) -> Verdict:
+    """Headline and points.
 
     Ready: on its chip, in integers, the model loses at most `LOSS` points against the mode it was trained in, all
-    runs of one graph give the same spikes, the chip holds it, and it is better than guessing.
+    runs of that integer graph give the same spikes, the chip holds it, and it is better than guessing.
     """
-    rows = {row["mode"]: row for row in model["accuracy"]}
-    graphs = {run["mode"]: run["graph"] for run in model["runs"]}
-    chips = [mode for mode, graph in graphs.items() if mode == graph and mode.split(",")[0] in CHIPS]
-    chip = chips[0] if chips else None
-    trained = "hard" if model.get("trained_hard") and "hard" in rows else next(iter(rows))
-    points = [*_accuracy(model, rows, chip), *_gap(model, rows), *_calibrated(rows), *_bits(rows, graphs, chips)]
-    unequal = list(_unequal(model["runs"]))
-    points += _parity(model["runs"], unequal) + list(_cores(model)) + list(_corruptions(model)) + list(_energy(model))
+    chip = next((row for row in found.accuracy if row.mode.on_chip), None)
+    points = [*_accuracy(found, chip), *_gap(found), *_calibrated(found), *_bits(found), *_integers(found.runs),
+              *_floats(found.runs), *_same(found.runs), *_cores(found), *_corruptions(found), *_energy(found)]
     if chip is None:
-        refused = [line.split(": ", 1)[1] for line in model["missing"] if line.split(",")[0].split(":")[0] in
-                   (*CHIPS, "Targets")]
+        refused = [one.reason for one in found.missing if one.chip]
         if refused:
-            return {"state": "not ready", "headline": f"Not ready for a chip: {refused[0]}", "points": points}
-        return {"state": "open", "headline": "Not judged: no chip among the targets", "points": points}
-    name = CHIPS[chip.split(",")[0]].LIMITS.chip
-    lost = rows[trained]["accuracy %"] - rows[chip]["accuracy %"]
-    faults = []
-    if lost > LOSS:
-        faults.append(f"{lost:.1f} points are lost between training and chip, more than {LOSS:g}")
-    if unequal:
-        faults.append("runs of one graph differ")
-    if model.get("cores", {}).get("violations"):
-        faults.append("the chip cannot hold it")
-    if rows[chip]["low %"] <= 100 / model["classes"]:
-        faults.append(f"not clearly better than guessing among {model['classes']} classes")
-    width = chip.split(", ")[1]
-    weights = "as it is" if width == "integers" else f"with weights of {width}"
+            return Verdict("not ready", f"Not ready for a chip: {refused[0]}", points)
+        return Verdict("open", "Not judged: no chip among the targets", points)
+    faults = list(_faults(found, chip))
+    name = limits_of(CHIPS[f"{chip.mode.chip}"]).chip
+    weights = f"with weights of {chip.mode.bits} bits" if chip.mode.bits else "as it is"
     headline = f"Ready for {name} {weights}" if not faults else f"Not ready for {name}: {'; '.join(faults)}"
-    return {"state": "not ready" if faults else "ready", "headline": headline, "points": points}
+    return Verdict("not ready" if faults else "ready", headline, points)
 
 
-def _accuracy(model: dict, rows: dict[str, dict], chip: str | None) -> Iterator[tuple[str, str]]:
-    mode = chip or next((mode for mode in rows if mode.startswith("hard")), next(iter(rows)))
-    row = rows[mode]
-    yield "note", (f"{mode}: {row['accuracy %']:.1f} % of {model['samples']} test recordings are classified rightly "
-                   f"(95 %: {row['low %']:.1f} to {row['high %']:.1f}).")
+def _faults(found: Finding, chip: Accuracy) -> Iterator[str]:
+    """What keeps a model from a chip."""
+    lost = 100 * (_trained(found).accuracy - chip.accuracy)
+    if lost > LOSS:
+        yield f"{lost:.1f} points are lost between training and chip, more than {LOSS:g}"
+    if any(one.mode.same_network(chip.mode) for one, *_ in _unequal(found.runs)):
+        yield "runs of its integer graph differ"
+    if found.cores and found.cores.violations:
+        yield "the chip cannot hold it"
+    if chip.low <= 1 / max(1, found.classes):
+        yield f"not clearly better than guessing among {found.classes} classes"
 
 
-def _gap(model: dict, rows: dict[str, dict]) -> Iterator[tuple[str, str]]:
-    if "hard" not in rows or "surrogate" not in rows:
+def _trained(found: Finding) -> Accuracy:
+    """The mode that the model was trained in, or the first one."""
+    hard = _hard(found)
+    return hard if hard and found.training and found.training.hard else found.accuracy[0]
+
+
+def _hard(found: Finding) -> Accuracy | None:
+    """The hard network as it is."""
+    return next((row for row in found.accuracy if row.mode.target is None and not row.mode.smooth), None)
+
+
+def _accuracy(found: Finding, chip: Accuracy | None) -> Points:
+    row = chip or _hard(found) or found.accuracy[0]
+    yield "note", (f"{words(row.mode)}: {100 * row.accuracy:.1f} % of {found.samples} test recordings are classified "
+                   f"rightly (95 %: {100 * row.low:.1f} to {100 * row.high:.1f}).")
+
+
+def _gap(found: Finding) -> Points:
+    row = _hard(found)
+    if row is None or row.change is None:
         return
-    row = rows["hard"]
-    gap = -row["change"]
-    test = f"{row['lost']} recordings lost, {row['won']} won, p = {row['p']:.2g}"
-    if model.get("trained_hard"):
+    gap, change = -row.change.change, row.change
+    test = f"{change.lost} recordings lost, {change.won} won, p = {change.p:.2g}"
+    if found.training and found.training.hard:
         yield "note", (f"It was trained with hard spikes; the smooth network, which nobody trained, is {abs(gap):.1f} "
                        f"points {'better' if gap > 0 else 'worse'}.")
     elif gap > LOSS:
-        certain = "" if row["p"] < CLEAR else ", which chance can give too"
+        certain = "" if change.p < CLEAR else ", which chance can give too"
         yield "bad", f"Hard thresholds cost {gap:.1f} points against the smooth network ({test}{certain})."
-        layers = model.get("membranes", [])
-        if layers:
-            worst = max(layers, key=lambda layer: layer["|phi-H|"])
-            yield "note", (f"Most of it arises in {worst['layer']}: {worst['in zone %']:.0f} % of its membranes lie "
-                           "where a smooth neuron is neither on nor off, and at rest it gives "
-                           f"{worst['phi at rest']:.2g} spikes a step.")
+        if found.membranes:
+            worst = max(found.membranes, key=lambda layer: layer.difference or 0.0)
+            yield "note", (f"Most of it arises in {worst.layer}: {100 * (worst.in_zone or 0.0):.0f} % of its membranes "
+                           "lie where a smooth neuron is neither on nor off, and at rest it gives "
+                           f"{worst.phi_at_rest:.2g} spikes a step.")
     else:
-        words = f"cost {gap:.1f} points" if gap > 0 else f"win {-gap:.1f} points" if gap < 0 else "cost nothing"
-        yield "good", f"Hard thresholds {words} against the smooth network ({test})."
+        what = f"cost {gap:.1f} points" if gap > 0 else f"win {-gap:.1f} points" if gap < 0 else "cost nothing"
+        yield "good", f"Hard thresholds {what} against the smooth network ({test})."
 
 
-def _calibrated(rows: dict[str, dict]) -> Iterator[tuple[str, str]]:
-    found = {mode: row["accuracy %"] for mode, row in rows.items() if mode.startswith("calibrated")}
-    if found:
-        best = max(found, key=found.get)
-        change = _change(found[best] - rows["hard"]["accuracy %"])
+def _calibrated(found: Finding) -> Points:
+    """The best of the calibrations that the report tried; not of a model that was calibrated before."""
+    hard = _hard(found)
+    if hard is None:
+        return
+    rows = [row for row in found.accuracy if row.mode.target is None and not row.mode.smooth
+            and row.mode.calibration != hard.mode.calibration]
+    if rows:
+        best = max(rows, key=lambda row: row.accuracy)
+        change = _change(100 * (best.accuracy - hard.accuracy))
         yield "note", (f"Calibration after training, chosen on validation recordings: at best {change} against the "
-                       f"hard network ({best}: {found[best]:.1f} %).")
+                       f"hard network ({best.mode.calibration}: {100 * best.accuracy:.1f} %).")
 
 
-def _bits(rows: dict[str, dict], graphs: dict[str, str], chips: list[str]) -> Iterator[tuple[str, str]]:
+def _bits(found: Finding) -> Points:
     """Each bit width on its chip against the same network in floats."""
-    base = next((rows[mode]["accuracy %"] for mode, graph in graphs.items() if graph == "float"), None)
-    for mode in chips if base is not None else ():
-        change = rows[mode]["accuracy %"] - base
-        kind = "good" if -change <= LOSS else "bad" if mode == chips[0] else "note"
-        yield kind, f"Weights of {mode.split(', ')[1]} on {mode.split(', ')[0]}: {_change(change)} against floats."
+    base = next((row for row in found.accuracy if row.mode.chip is None and not row.mode.smooth), None)
+    chips = [row for row in found.accuracy if row.mode.on_chip]
+    if base is None:
+        return
+    for row in chips:
+        change = 100 * (row.accuracy - base.accuracy)
+        kind = "good" if -change <= LOSS else "bad" if row is chips[0] else "note"
+        yield kind, f"Weights of {row.mode.bits} bits on {row.mode.target}: {_change(change)} against floats."
 
 
 def _change(points: float) -> str:
     return f"{abs(points):.1f} points {'won' if points > 0 else 'lost'}" if points else "no change"
 
 
-def _unequal(runs: list[dict]) -> Iterator[tuple[str, str, int]]:
-    """Runs of one graph whose spikes differ."""
-    for index, one in enumerate(runs):
-        for other in runs[:index]:
-            if one["graph"] == other["graph"] and one["differs"].get(other["mode"]):
-                yield other["mode"], one["mode"], one["differs"][other["mode"]]
+# --------------------------------------------------------------------------------------------- equal spikes
 
 
-def _parity(runs: list[dict], unequal: list[tuple[str, str, int]]) -> list[tuple[str, str]]:
-    if unequal:
-        return [("bad", f"{one} and {other} run the same graph, and {count} of their spikes differ.")
-                for one, other, count in unequal]
-    groups: dict[str, list[str]] = {}
+def _unequal(runs: list[Run]) -> Iterator[tuple[Run, Run, int]]:
+    """Runs of one integer graph, which integer arithmetic leaves no room to differ, that do."""
+    for (first, one), (second, other) in combinations(enumerate(runs), 2):
+        if one.mode.chip and one.mode.same_network(other.mode) and (count := one.differs[second]):
+            assert other.differs[first] == count
+            yield one, other, count
+
+
+def _integers(runs: list[Run]) -> Points:
+    for one, other, count in _unequal(runs):
+        yield "bad", (f"{words(one.mode)} and {words(other.mode)} run the same integer graph, and {count} of their "
+                      "spikes differ.")
+
+
+def _floats(runs: list[Run]) -> Points:
+    """Runs of the float network in float32 against float64."""
+    place = next((index for index, run in enumerate(runs) if _is_exact(run.mode)), None)
+    if place is None:
+        return
     for run in runs:
-        groups.setdefault(run["graph"], []).append(run["mode"])
-    same = [modes for modes in groups.values() if len(modes) > 1]
-    if not same:
-        return []
-    return [("good", "Spike for spike the same on every recording: "
-             + "; ".join(" = ".join(modes) for modes in same) + ".")]
+        if run.mode.chip is not None or not run.differs[place]:
+            continue
+        said = f"{words(run.mode)} computes in float32, and {run.differs[place]} of its spikes differ from reference's"
+        if run.beyond:
+            yield "bad", f"{said}; {run.beyond} times it parts from them where rounding does not explain it."
+        else:
+            yield "note", f"{said}: wherever it parts from them, a membrane lies within rounding of its threshold."
 
 
-def _cores(model: dict) -> Iterator[tuple[str, str]]:
-    if "cores" not in model:
+def _is_exact(mode: Mode) -> bool:
+    return mode.target == REFERENCE.name and mode.chip is None
+
+
+def _same(runs: list[Run]) -> Points:
+    """Groups of runs of one network that give the same spikes."""
+    groups: list[list[int]] = []
+    for index, run in enumerate(runs):
+        group = next((group for group in groups if run.comparable and run.mode.same_network(runs[group[0]].mode)
+                      and run.differs[group[0]] == 0), None)
+        if group:
+            group.append(index)
+        elif run.comparable:
+            groups.append([index])
+    same = [" = ".join(words(runs[index].mode) for index in group) for group in groups if len(group) > 1]
+    if same:
+        yield "good", f"Spike for spike the same on every recording: {'; '.join(same)}."
+
+
+# ---------------------------------------------------------------------------------------- what else is known
+
+
+def _cores(found: Finding) -> Points:
+    cores = found.cores
+    if cores is None:
         return
-    cores = model["cores"]
-    for violation in cores["violations"]:
-        yield "bad", f"{cores['chip']} cannot hold it: {violation.removeprefix('error: ')}."
-    if not cores["violations"]:
-        yield "good", f"It takes about {cores['cores']} of {cores['available']} cores of {cores['chip']} (an estimate)."
+    for violation in cores.violations:
+        yield "bad", f"{cores.chip} cannot hold it: {violation.removeprefix('error: ')}."
+    if not cores.violations:
+        yield "good", f"It takes about {cores.cores} of {cores.available} cores of {cores.chip} (an estimate)."
 
 
-def _corruptions(model: dict) -> Iterator[tuple[str, str]]:
+def _corruptions(found: Finding) -> Points:
     """What hurts most at `SEVERITY`, in the last mode: the one that is deployed."""
-    if "corruptions" not in model:
+    curves = found.corruptions
+    if curves is None or not {0.0, SEVERITY} <= set(curves.severities):
         return
-    found, key = model["corruptions"], f"{SEVERITY:g}"
-    rows = [row for row in found["rows"] if row["mode"] == found["modes"][-1] and key in row and "0" in row]
-    if not rows:
-        return
-    clean = rows[0]["0"] / 100
-    if interval(round(clean * found["samples"]), found["samples"])[0] <= 1 / model["classes"]:
+    clean, dirty = curves.severities.index(0.0), curves.severities.index(SEVERITY)
+    deployed = list(dict.fromkeys(row.mode for row in curves.rows))[-1]
+    rows = [row for row in curves.rows if row.mode == deployed]
+    right = round(rows[0].accuracy[clean] / 100 * curves.samples)
+    if interval(right, curves.samples)[0] <= 1 / max(1, found.classes):
         return  # guesses cannot be spoilt
-    worst = max(rows, key=lambda row: row["0"] - row[key])
-    lost = worst["0"] - worst[key]
-    name = worst["corruption"].replace("_", " ")
-    if lost > FRAGILE:
-        yield "bad", (f"Fragile: {name} at severity {key} ({found['units'][worst['corruption']]}) takes it from "
-                      f"{worst['0']:.0f} to {worst[key]:.0f} % ({found['samples']} recordings).")
+    worst = max(rows, key=lambda row: row.accuracy[clean] - row.accuracy[dirty])
+    before, after = worst.accuracy[clean], worst.accuracy[dirty]
+    name, key = worst.corruption.replace("_", " "), severity_key(SEVERITY)
+    if before - after > FRAGILE:
+        yield "bad", (f"Fragile: {name} at severity {key} ({unit(worst.corruption)}) takes it from "
+                      f"{before:.0f} to {after:.0f} % ({curves.samples} recordings).")
     else:
         yield "good", (f"Robust: no corruption of severity {key} costs more than {FRAGILE:g} points; the worst is "
-                       f"{name} with {lost:.1f} ({found['samples']} recordings).")
+                       f"{name} with {before - after:.1f} ({curves.samples} recordings).")
 
 
-def _energy(model: dict) -> Iterator[tuple[str, str]]:
+def _energy(found: Finding) -> Points:
     """The network against the ANN of its layers, by every table that prices both: arithmetic alone says half of it.
 
     Of the last run, the one that is deployed: integers against integers, where there are any.
     """
-    if "energy" not in model:
-        return
-    rows, shares = model["energy"]["rows"], {}
-    totals = [row for row in rows if row["term"] == "total" and row["energy nJ"]]
-    deployed = next((row["run"] for row in reversed(totals) if row["run"].startswith("SNN")), None)
-    for ann in (row for row in totals if row["run"].startswith("ANN")):
-        table = ann["prices"]
-        row = next((row for row in totals if row["prices"] == table and row["run"] == deployed), None)
-        if row and table not in shares:
-            moved = any(each["term"] == "reads" and each["prices"] == table and each["energy nJ"] for each in rows)
-            shares[table] = row["energy nJ"] / ann["energy nJ"], (
-                f"{row['energy nJ'] / 1000:.3g} µJ a recording {'with data movement' if moved else 'of arithmetic'} "
-                f"({row['evidence']}, {table}), {row['energy nJ'] / ann['energy nJ']:.2g} of the ANN's")
-    if not shares:
+    rows = found.energy.rows if found.energy else []
+    totals = [row for row in rows if row.term == TOTAL and row.nanojoules]
+    deployed = next((row.mode for row in reversed(totals) if row.mode), None)
+    shares: dict[str, tuple[float, str]] = {}
+    for ann in (row for row in totals if row.mode is None):
+        own = next((row for row in totals if row.table == ann.table and row.mode == deployed), None)
+        if own and own.nanojoules and ann.nanojoules and ann.table not in shares:
+            ratio = own.nanojoules / ann.nanojoules
+            shares[ann.table] = ratio, _priced(own, own.nanojoules / 1000, ratio, rows)
+    if not shares or deployed is None:
         return
     ratios = [ratio for ratio, _ in shares.values()]
     end = (" So it saves energy by either count." if max(ratios) < 1 and len(ratios) > 1 else
            " So it saves energy by no count." if min(ratios) >= 1 else
            " So whether it saves energy hangs on what is counted." if max(ratios) >= 1 else "")
-    yield "note", (f"Energy of {deployed.removeprefix('SNN, ')} against an ANN of the same layers, passed once: "
+    yield "note", (f"Energy of {words(deployed)} against an ANN of the same layers, passed once: "
                    f"{'; '.join(text for _, text in shares.values())}.{end}")
 
 
-def compare(one: dict, other: dict) -> list[dict]:
-    """The second model against the first, recording by recording, in every mode that both have: see `paired`."""
-    theirs = {run["mode"]: run["predictions"] for run in other["runs"]}
-    rows = {model["label"]: {row["mode"]: row["accuracy %"] for row in model["accuracy"]} for model in (one, other)}
-    return [{"mode": run["mode"], **{f"{label} %": found[run["mode"]] for label, found in rows.items()},
-             **paired(run["predictions"], theirs[run["mode"]], one["labels"])}
-            for run in one["runs"] if run["mode"] in theirs]
+def _priced(own: Energy, microjoules: float, ratio: float, rows: list[Energy]) -> str:
+    moved = any(row.term == "reads" and row.table == own.table and row.nanojoules for row in rows)
+    return (f"{microjoules:.3g} µJ a recording {'with data movement' if moved else 'of arithmetic'} "
+            f"({own.evidence}, {own.table}), {ratio:.2g} of the ANN's")
+
+
+def compare(one: Finding, other: Finding) -> list[tuple[Mode, Accuracy, Accuracy, McNemar]]:
+    """The second model against the first, recording by recording, in every mode that both have.
+
+    Returns:
+        (mode, accuracy of each, `statistics.McNemar` between them).
+    """
+    theirs = {run.mode: run.predictions for run in other.runs}
+    first, second = ({row.mode: row for row in model.accuracy} for model in (one, other))
+    return [(run.mode, first[run.mode], second[run.mode], mcnemar(run.predictions, theirs[run.mode], one.labels))
+            for run in one.runs if run.mode in theirs]

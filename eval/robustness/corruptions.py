@@ -1,8 +1,9 @@
 """Corruptions of the input, the same for every model: events lost, moved and added, and pixels that fail.
 
-Each is a function of one recording: counts (T, C, H, W) int32 (C: OFF, ON), a severity in [0, 1] and a source of
-draws give new counts; severity 0 changes nothing. What exceeds the encoding's largest count is clipped afterwards, as
-binning does. To add one: write the function, name it in `CORRUPTIONS`.
+Each is a function of one recording: counts (T, C, H, W) int32 (C: OFF, ON), or (T, ...) where it has nothing to do
+with pixels, a severity in [0, 1] and a source of draws give new counts; severity 0 changes nothing. What exceeds the
+encoding's largest count is clipped afterwards, as binning does. To add one: write the function, name it in
+`CORRUPTIONS`.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hardspike import UsageError
+from hardspike import HardspikeError, UsageError
 
 
 def event_drop(frames: Tensor, severity: float, generator: torch.Generator) -> Tensor:
@@ -37,7 +38,7 @@ def time_jitter(frames: Tensor, severity: float, generator: torch.Generator) -> 
 
 def bin_drop(frames: Tensor, severity: float, generator: torch.Generator) -> Tensor:
     """Every time bin loses all its events with probability `severity` (SAST, appendix)."""
-    return frames * (torch.rand(len(frames), 1, 1, 1, generator=generator) >= severity)
+    return frames * (torch.rand(len(frames), *(1,) * (frames.ndim - 1), generator=generator) >= severity)
 
 
 def background_noise(frames: Tensor, severity: float, generator: torch.Generator) -> Tensor:
@@ -86,10 +87,11 @@ def choose(count: int, share: float, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Corruption:
-    """`apply` (frames, severity, generator) -> frames; `unit` says what severity counts."""
+    """`apply` (frames, severity, generator) -> frames; `unit` of severity; `pixels`: of pictures (2, H, W) alone."""
 
     apply: Callable[[Tensor, float, torch.Generator], Tensor]
     unit: str
+    pixels: bool = False
 
 
 CORRUPTIONS = {
@@ -97,9 +99,9 @@ CORRUPTIONS = {
     "time_jitter": Corruption(time_jitter, "std. dev., parts of T"),
     "bin_drop": Corruption(bin_drop, "probability of a time bin"),
     "background_noise": Corruption(background_noise, "noise events per event"),
-    "dead_pixels": Corruption(dead_pixels, "share of pixels"),
-    "stuck_pixels": Corruption(stuck_pixels, "share of pixels"),
-    "hot_pixels": Corruption(hot_pixels, "share of pixels"),
+    "dead_pixels": Corruption(dead_pixels, "share of pixels", pixels=True),
+    "stuck_pixels": Corruption(stuck_pixels, "share of pixels", pixels=True),
+    "hot_pixels": Corruption(hot_pixels, "share of pixels", pixels=True),
 }
 
 
@@ -110,7 +112,7 @@ def corrupt(frames: Tensor, ids: list[str], name: str, severity: float, largest:
     recordings beside it. Each recording meets a sensor of its own, so that an accuracy is a mean over sensors.
 
     Args:
-        frames: (N, T, C, H, W) uint8, as a `Split` has them.
+        frames: (N, T, C, H, W) uint8, as a `Split` has them, or (N, T, ...) whole numbers.
         ids: names of the N recordings.
         name: one of `CORRUPTIONS`.
         severity: in [0, 1]; 0 gives the frames back, bit for bit.
@@ -125,6 +127,22 @@ def corrupt(frames: Tensor, ids: list[str], name: str, severity: float, largest:
         counts = CORRUPTIONS[name].apply(frames[index].int(), severity, draws(seed, name, severity, sample))
         result[index] = counts.clamp(max=largest)
     return result
+
+
+def check_frames(frames: Tensor, name: str) -> None:
+    """Refuse recordings that a corruption says nothing about.
+
+    Args:
+        frames: (N, T, ...).
+
+    Raises:
+        HardspikeError: they are no pictures of OFF and ON events, for a corruption of pixels, or hold no counts.
+    """
+    if CORRUPTIONS[name].pixels and (frames.ndim != 5 or frames.shape[2] != 2):
+        raise HardspikeError(f"recordings of shape {tuple(frames.shape[2:])} are no pictures (2, H, W) of OFF and ON "
+                             "events, whose pixels could fail")
+    if frames.is_floating_point() and (frames != frames.round()).any():
+        raise HardspikeError("the recordings hold no whole numbers of events, which could be lost or moved")
 
 
 def draws(seed: int, name: str, severity: float, *where: int | str) -> torch.Generator:

@@ -6,27 +6,25 @@ faults: a checkpoint, the graph exported from it and that graph quantised.
 """
 
 import copy
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import networkx as nx
-import nir
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eval.models import integer_grid, modes
+from eval.mode import Mode
 from eval.robustness.corruptions import check_severity, choose, draws
-from export.formats.integers import chip_of
+from eval.subject import integer_grid, runs
+from export.model import Model
 from export.passes.rewrite import Edit, flatten
 from hardspike import HardspikeError
-from targets.commands import load_target
-from targets.graph import plan
+from targets.graph import Graph, plan
 from targets.graph.shapes import array
 from targets.loihi.layers import LINEAR, split
-from trainer.checkpoint import Checkpoint
+from targets.table import TARGETS
+from targets.target import Target
 from trainer.networks import Network
 
 Classify = Callable[[Tensor, list[str]], Tensor]
@@ -73,40 +71,39 @@ FAULTS = {
 }
 
 
-def inject(content: Checkpoint | nir.NIRGraph, mode: str, name: str, severity: float, seed: int = 0) -> Classify:
-    """A model in one of its modes (surrogate, hard, a target) with a fault.
+def inject(model: Model, mode: Mode, name: str, severity: float, seed: int = 0) -> Classify:
+    """A model in one of its modes with a fault.
 
     Raises:
-        UsageError: severity is not in [0, 1].
+        UsageError: severity is not in [0, 1], or the target cannot lose spikes.
         HardspikeError: this fault cannot be put into this model.
     """
     check_severity(severity)
     fault = FAULTS[name].apply
     if FAULTS[name].weights:
-        def change(weight: Tensor, layer: str) -> Tensor:
+        def reweigh(weight: Tensor, layer: str) -> Tensor:
             return fault(weight, layer, severity, seed)
 
-        run = _run(_reweighted(content, change), mode)
+        run = runs(_reweighted(model, reweigh), mode)
         return lambda frames, ids: run(frames)[0]
 
     def change(spikes: Tensor, layer: str, ids: list[str]) -> Tensor:
         return fault(spikes, layer, ids, severity, seed)
 
-    return (_hooked if isinstance(content, Checkpoint) else _transmitted)(content, mode, change)
-
-
-def _run(content: Checkpoint | nir.NIRGraph, mode: str) -> Callable:
-    return next(found.run for found in modes(Path(), content, (mode,)) if found.mode == mode)
+    if mode.target is None:
+        return _hooked(model, mode, change)
+    return _transmitted(model.graph, TARGETS[mode.target], change)
 
 
 # ---------------------------------------------------------------------------------------------- spikes
 
 
-def _hooked(stored: Checkpoint, mode: str, change: Callable) -> Classify:
-    hidden = stored.network.neurons()
-    if stored.network.readout == "spikes":  # the last ones are the output
+def _hooked(model: Model, mode: Mode, change: Callable) -> Classify:
+    network = model.trained.network
+    hidden = network.neurons()
+    if network.readout == "spikes":  # the last ones are the output
         hidden.popitem()
-    run = _run(stored, mode)
+    run = runs(model, mode)
 
     def faulty(frames: Tensor, ids: list[str]) -> Tensor:
         hooks = [neuron.register_forward_hook(lambda _module, _input, given, name=name:
@@ -120,21 +117,21 @@ def _hooked(stored: Checkpoint, mode: str, change: Callable) -> Classify:
     return faulty
 
 
-def _transmitted(graph: nir.NIRGraph, target: str, change: Callable) -> Classify:
-    run = load_target(target).run
-    if "transmit" not in inspect.signature(run).parameters:
-        raise HardspikeError(f"target '{target}' cannot lose spikes between layers; reference, loihi1 and loihi2 can")
+def _transmitted(graph: Graph, target: Target, change: Callable) -> Classify:
+    if not target.loses_spikes:
+        able = ", ".join(name for name, other in TARGETS.items() if other.loses_spikes)
+        raise HardspikeError(f"target '{target.name}' cannot lose spikes between layers; {able} can")
     hidden = _hidden(graph)
 
     def faulty(frames: Tensor, ids: list[str]) -> Tensor:
         def transmit(layer: str, spikes: Tensor, samples: slice) -> Tensor:
             return change(spikes, layer, ids[samples]) if layer in hidden else spikes
 
-        return run(graph, frames, transmit=transmit).output.sum(0).flatten(1)
+        return target.run(graph, frames, transmit=transmit).output.sum(0).flatten(1)
     return faulty
 
 
-def _hidden(graph: nir.NIRGraph) -> list[str]:
+def _hidden(graph: Graph) -> list[str]:
     """The layers of neurons that a linear layer follows.
 
     Raises:
@@ -155,13 +152,13 @@ def _hidden(graph: nir.NIRGraph) -> list[str]:
 # --------------------------------------------------------------------------------------------- weights
 
 
-def _reweighted(content: Checkpoint | nir.NIRGraph, change: Callable) -> Checkpoint | nir.NIRGraph:
-    if isinstance(content, Checkpoint):
-        return replace(content, network=_reweighted_network(content.network, change))
-    edit = Edit(flatten(content))
+def _reweighted(model: Model, change: Callable) -> Model:
+    if stored := model.checkpoint:
+        return replace(model, checkpoint=replace(stored, network=_reweighted_network(stored.network, change)))
+    edit = Edit(flatten(model.graph))
     weights = {name: array(node.weight).astype(np.float64) for name, node in edit.nodes.items()
                if isinstance(node, LINEAR)}
-    integer = [name for name, weight in weights.items() if chip_of(content) and np.array_equal(weight, weight.round())]
+    integer = [name for name, weight in weights.items() if model.chip and np.array_equal(weight, weight.round())]
     rounded = _grid([weights[name] for name in integer])
     for name, weight in weights.items():
         node = copy.copy(edit.nodes[name])
@@ -169,7 +166,7 @@ def _reweighted(content: Checkpoint | nir.NIRGraph, change: Callable) -> Checkpo
         if name in integer:
             node.weight = rounded(node.weight)
         edit.nodes[name] = node
-    return edit.graph()
+    return replace(model, given=edit.graph())
 
 
 def _reweighted_network(network: Network, change: Callable) -> Network:
@@ -178,10 +175,11 @@ def _reweighted_network(network: Network, change: Callable) -> Network:
     names = list(network.layers)
     linear = [name for name in names if isinstance(network.layers[name], nn.Conv2d | nn.Linear)]
     for name in linear:
-        weight = network.layers[name].weight
+        weight: Tensor = network.layers[name].weight  # type: ignore[assignment]
         following = network.layers[names[names.index(name) + 1]] if name != names[-1] else None
         factor = torch.ones(len(weight), dtype=torch.float64)
         if isinstance(following, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert following.running_var is not None
             factor = following.weight.double() / (following.running_var.double() + following.eps).sqrt()
         if not factor.all():
             raise HardspikeError(f"layer '{name}': BatchNorm multiplies a channel by 0, which hides its weights")

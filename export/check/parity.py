@@ -1,24 +1,21 @@
 """The check that ends every export: the written file, run on its target, against what it came from, spike for spike."""
 
 import copy
-import hashlib
-import json
+import functools
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nir
 import torch
 from torch import Tensor
 
 from export.check.rounding import FirstDifferences, first_differences
-from hardspike import HardspikeError, atomic_path, print_table, versions
+from hardspike import HardspikeError
 from targets import reference
-from targets.graph import parameters
+from targets.target import CHUNK
 from trainer.networks import Network
-
-CHUNK = 64
-"""Samples run at once: float64 spikes and membranes of all layers fit in memory."""
 
 
 @dataclass
@@ -52,11 +49,6 @@ class Parity:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def silent(self) -> list[str]:
-        """Layers that never fired, of which equal spikes say little."""
-        return [layer.layer for layer in self.layers if not layer.spikes]
-
-    @property
     def mismatches(self) -> int:
         """Spikes that differ, over all layers."""
         return sum(layer.mismatches for layer in self.layers)
@@ -66,11 +58,19 @@ class Parity:
         """Places (neuron, step, sample) compared."""
         return sum(layer.compared for layer in self.layers)
 
+    @property
+    def silent(self) -> list[str]:
+        """Layers in which nothing fired, on either side: their comparison says nothing."""
+        return [layer.layer for layer in self.layers if not layer.spikes and not layer.spikes_other]
+
     def verdict(self) -> str:
         """One line in words."""
+        spiking = sum(layer.spikes for layer in self.layers)
         text = (f"{self.target} against {self.source}: {self.mismatches} mismatching spikes of "
-                f"{sum(layer.spikes for layer in self.layers)} ({self.samples} samples, {len(self.layers)} layers, "
+                f"{spiking} ({self.samples} samples, {len(self.layers)} layers, "
                 f"{self.compared} places compared)")
+        if self.silent:
+            text += f"; silent, so that nothing is known of them: {', '.join(self.silent)}"
         if self.float32:
             f = self.float32
             text += (f"; float32 parts from float64 in {f.differing} samples ({f.spikes} spikes), "
@@ -79,27 +79,31 @@ class Parity:
                         else f"{f.beyond} first differences beyond rounding" if f.differing else "nothing to explain"))
             if f.outputs_beyond:
                 text += f"; {f.outputs_beyond} values of the output are off by more than rounding"
-        if self.silent and any(layer.spikes for layer in self.layers):
-            text += f"; silent on these samples, so hardly checked: {', '.join(self.silent)}"
         return "; ".join([text, *self.notes])
 
 
 def merge(parts: list[Parity]) -> Parity:
     """Sum of the chunks of one check."""
-    first, *rest = parts
-    total = copy.deepcopy(first)
-    for part in rest:
-        total.samples += part.samples
-        total.notes = list(dict.fromkeys([*total.notes, *part.notes]))
-        for mine, other in zip(total.layers, part.layers, strict=True):
-            for key in ("compared", "spikes", "spikes_other", "mismatches"):
-                setattr(mine, key, getattr(mine, key) + getattr(other, key))
-        if total.float32:
-            for key in ("samples", "differing", "spikes", "beyond", "outputs_beyond"):
-                setattr(total.float32, key, getattr(total.float32, key) + getattr(part.float32, key))
-            for key in ("worst", "largest_bound"):
-                setattr(total.float32, key, max(getattr(total.float32, key), getattr(part.float32, key)))
-    return total
+    return functools.reduce(_merged, parts)
+
+
+def _merged(one: Any, other: Any) -> Any:
+    """Field by field: counts add up, measures (float) keep the larger, lists go item by item, words stay.
+
+    Of lists of words each word stays once.
+    """
+    def both(mine: Any, theirs: Any) -> Any:
+        if isinstance(mine, list) and not any(map(is_dataclass, (*mine, *theirs))):
+            return list(dict.fromkeys([*mine, *theirs]))
+        if isinstance(mine, list):
+            return [_merged(a, b) for a, b in zip(mine, theirs, strict=True)]
+        if isinstance(mine, float):
+            return max(mine, theirs)
+        if isinstance(mine, int):
+            return mine + theirs
+        return _merged(mine, theirs) if is_dataclass(mine) else mine
+
+    return replace(one, **{f.name: both(getattr(one, f.name), getattr(other, f.name)) for f in fields(one)})
 
 
 def compare(source: str, target: str, spikes: dict[str, Tensor], other: dict[str, Tensor]) -> Parity:
@@ -198,45 +202,3 @@ def require_same_output(out: Path, one: Tensor, other: Tensor, tolerance: float)
     if not difference <= tolerance * max(1.0, one.abs().max().item()):
         raise HardspikeError(f"{out}: not written: all spikes agree or not, the output differs by {difference:.3g}; "
                              "please report this network")
-
-
-def weights_hash(graph: nir.NIRGraph) -> str:
-    """sha256 over every node's name and parameters, in float64; nodes of subgraphs as `subgraph.node`."""
-    digest = hashlib.sha256()
-
-    def update(part: nir.NIRGraph, prefix: str) -> None:
-        for name, node in sorted(part.nodes.items()):
-            if isinstance(node, nir.NIRGraph):
-                update(node, f"{prefix}{name}.")
-                continue
-            for key, value in sorted(parameters(node)):
-                digest.update(f"{prefix}{name}.{key}{value.shape}".encode())
-                digest.update(value.astype("<f8").tobytes())
-
-    update(graph, "")
-    return digest.hexdigest()
-
-
-def announce(out: Path, report: Path, parity: Parity | None, json_file: Path | None) -> None:
-    """Print what a check saw, layer by layer, or that there was none; `report` is what `write_report` wrote."""
-    if parity is None:
-        print(f"{out}: written, NOT checked ({report} says so)")
-        return
-    print_table([asdict(layer) for layer in parity.layers], f"{out}", json_file, json.loads(report.read_text()))
-    print(parity.verdict())
-
-
-def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None, packages: tuple[str, ...] = ()) -> Path:
-    """`MODEL.parity.json` beside the model: what was checked, or that nothing was (`parity` None).
-
-    `packages`: libraries whose versions matter besides the usual ones.
-    """
-    path = model.with_name(model.name + ".parity.json") if model.suffix != ".nir" else model.with_suffix(".parity.json")
-    content = {"checked": parity is not None, "model": model.name,
-               "file_sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "weights_sha256": weights_hash(graph),
-               "versions": versions("hardspike", "torch", "snntorch", "nir", "numpy", *packages)}
-    if parity:
-        content |= {"mismatches": parity.mismatches, "compared": parity.compared, **asdict(parity)}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2))
-    return path

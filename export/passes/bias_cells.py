@@ -9,8 +9,8 @@ import copy
 import nir
 import numpy as np
 
-from export.passes.fold_gain import LINEAR
 from export.passes.rewrite import Edit
+from targets.graph import LINEAR
 from targets.graph.shapes import array, output_shape
 
 

@@ -7,8 +7,9 @@ other tools. With conv(x) = W*x + b and norm(y) = f*y + o, both are one layer (f
 import nir
 import numpy as np
 
-from export.passes.fold_gain import LINEAR, scaled
+from export.passes.fold_gain import scaled
 from export.passes.rewrite import Edit
+from targets.graph import LINEAR
 
 
 def fold_batchnorm(graph: nir.NIRGraph) -> nir.NIRGraph:

@@ -11,12 +11,9 @@ import numpy as np
 
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
-from targets.graph import Plan, plan
+from targets.graph import LINEAR, NEURONS, Plan, plan
 from targets.graph.shapes import array, expand
 from targets.nodes.neurons import coefficients
-
-LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
-NEURONS = (nir.LIF, nir.IF, nir.LI, nir.I, nir.CubaLIF, nir.CubaLI)
 
 
 def fold_gain(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
@@ -32,7 +29,7 @@ def fold_gain(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
         if isinstance(node, nir.Scale) and not _is_reset(edit, name):
             _fold_scale(edit, layout, name)
     for name, node in list(edit.nodes.items()):
-        if isinstance(node, NEURONS):
+        if isinstance(node, NEURONS) and not isinstance(node, nir.Threshold):  # which has no gain
             _fold_neuron(edit, layout, name)
     edit.metadata["dt"] = layout.dt
     return edit.graph()

@@ -58,8 +58,8 @@ def _into_dense(label: str, pool: nir.NIRNode, dense: nir.NIRNode, before: tuple
     # The adjoint of a linear map is its backward pass
     x = torch.zeros(len(weight), *before, dtype=torch.float64, requires_grad=True)
     pooled = functional.avg_pool2d(x, kernel, stride, padding, divisor_override=divisor)
-    rows, = torch.autograd.grad(pooled, x, weight.view(-1, *after))
-    rows = rows.flatten(1).numpy()
+    gradient, = torch.autograd.grad(pooled, x, weight.view(-1, *after))
+    rows = gradient.flatten(1).numpy()
     return nir.Linear(rows) if isinstance(dense, nir.Linear) else nir.Affine(rows, dense.bias)
 
 

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from export.passes.fold_gain import LINEAR
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
-from targets.graph import Plan, plan
+from targets.graph import LINEAR, Plan, plan
 from targets.graph.shapes import array, conv_arguments
 from targets.nodes import stateless
 

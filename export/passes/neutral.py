@@ -10,10 +10,10 @@ import copy
 import nir
 import numpy as np
 
-from export.passes.fold_gain import LINEAR, scaled
+from export.passes.fold_gain import scaled
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
-from targets.graph import SPIKING, plan
+from targets.graph import LINEAR, SPIKING, plan
 from targets.graph.shapes import array, expand
 
 _TRICK = 2.0**60

@@ -11,9 +11,9 @@ float network: what a layer hands on is what counts, not the weights' error.
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import networkx as nx
 import nir
@@ -24,12 +24,14 @@ from torch import Tensor
 from export.passes.rewrite import Edit
 from export.passes.straighten import drop
 from hardspike import HardspikeError, UsageError, nearest, progress
-from targets import reference
-from targets.graph import plan
+from targets import metadata, reference
+from targets.chips import limits_of
+from targets.graph import LINEAR, plan
 from targets.graph.shapes import array
-from targets.loihi import fixed_point
-from targets.loihi.layers import DECAY_UNIT, LINEAR, Layer, Network, split
-from targets.loihi.limits import Limits
+from targets.limits import Limits
+from targets.loihi.layers import DECAY_UNIT, Layer, Network, split
+from targets.metadata import Quantised
+from targets.target import Target
 
 SCALES = ("searched", "max_abs")
 LOWEST_THRESHOLD = 1
@@ -75,14 +77,30 @@ class QuantisedLayer:
     mismatches: int
 
 
-def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
+@dataclass(frozen=True)
+class _Task:
+    """What the layers of one graph share: it in floats, and that it spikes as `wanted` on `spikes` (T, B, ...)."""
+
+    graph: nir.NIRGraph
+    spikes: Tensor
+    wanted: dict[str, Tensor]
+    chip: Target
+    bits: int
+
+    @property
+    def limits(self) -> Limits:
+        """Of the chip."""
+        return limits_of(self.chip)
+
+
+def quantise(graph: nir.NIRGraph, spikes: Tensor, chip: Target, bits: int = 8,
              scale: str = "searched") -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
-    """An integer graph for a target, and what changed.
+    """An integer graph for a chip, and what changed.
 
     Args:
         graph: folded (no BatchNorm, no pooling, gains 1).
         spikes: real samples (T, B, ...) to choose scales on; training ones.
-        limits: of the target.
+        chip: whose limits hold, and whose own arithmetic the candidates run in.
         bits: of a weight, 2 to 8.
         scale: searched or max_abs.
 
@@ -91,13 +109,13 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
 
     Raises:
         UsageError: bits or scale out of range.
-        HardspikeError: a layer that no scale fits into the target's limits, or a graph that is no layers of neurons.
+        HardspikeError: a layer that no scale fits into the chip's limits, or a graph that is no layers of neurons.
     """
     if not 2 <= bits <= 8:
         raise UsageError(f"bits {bits}: a weight has 2 to 8 bits")
     if scale not in SCALES:
         raise UsageError(f"scale '{scale}' is unknown{nearest(scale, SCALES)}; known: {', '.join(SCALES)}")
-    network = split(plan(graph))
+    network, limits = split(plan(graph)), limits_of(chip)
     if network.problems:
         problem = str(network.problems[0]).removeprefix("error: ")
         raise HardspikeError(f"{limits.chip} cannot hold this graph: {problem}")
@@ -105,31 +123,30 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, bits: int = 8,
         if layer.threshold.min() <= 0:
             raise HardspikeError(f"layer '{name}': threshold {layer.threshold.min():g}; {limits.chip} compares with "
                                  f"{LOWEST_THRESHOLD} or more: train with positive thresholds")
-    wanted = reference.run(graph, spikes).spikes
+    task = _Task(graph, spikes, reference.run(graph, spikes).spikes, chip, bits)
     current, rows, clips = _round_leaks(graph, network), [], {}
     for name, layer in network.layers.items():  # all at once first: in a loop, each is another's input
-        current, clips[name] = _fitted(current, graph, layer, bits, limits)
+        current, clips[name] = _fitted(task, current, layer)
     for name, layer in progress(network.layers.items(), f"quantise to {bits} bits"):
-        current, row = _searched(current, graph, layer, spikes, wanted[name], limits, bits,
-                                 clips[name], *((_clips(graph, layer), _TRIMS) if scale == "searched" else ((), ())))
+        current, row = _searched(task, current, layer, clips[name],
+                                 *((_clips(graph, layer), _TRIMS) if scale == "searched" else ((), ())))
         rows.append(row)
     current = _quantise_readout(current, network, bits, limits)
-    current.metadata["quantised"] = json.dumps({"target": limits.chip, "bits": bits, "scale": scale,
-                                                "scales": {row.layer: row.scale for row in rows}})
-    return current, rows
+    mark = Quantised(limits.chip, bits, scale, {row.layer: row.scale for row in rows})
+    return metadata.mark_quantised(current, mark), rows
 
 
-def _fitted(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, bits: int,
-            limits: Limits) -> tuple[nir.NIRGraph, float]:
+def _fitted(task: _Task, current: nir.NIRGraph, layer: Layer) -> tuple[nir.NIRGraph, float]:
     """`current` with one layer scaled by its largest weight, or by less where its threshold or bias then fits."""
     for factor in (1 / 1.25, 1.25):  # down until threshold and bias are small enough, else up until large enough
         clip = 1.0
         while 1e-3 < clip < 1e5:
-            candidate = _apply(current, graph, layer, bits, clip, 1.0, limits)
+            candidate = _apply(task, current, layer, clip, 1.0)
             if candidate is not None:
                 return candidate, clip
             clip *= factor
-    largest, bias = _largest(graph, layer), np.abs(layer.bias).max(initial=0)
+    limits = task.limits
+    largest, bias = _largest(task.graph, layer), np.abs(layer.bias).max(initial=0)
     low, high = layer.threshold.min(), layer.threshold.max()
     if high / low > limits.threshold.value:
         advice = "train with thresholds that are closer to one another"
@@ -150,33 +167,34 @@ def _clips(graph: nir.NIRGraph, layer: Layer) -> np.ndarray:
     return np.concatenate([_CLIPS, np.geomspace(_CLIPS[-1], 1.5 * ratio, 16)[1:]]) if ratio > _CLIPS[-1] else _CLIPS
 
 
-def _searched(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, spikes: Tensor, wanted: Tensor, limits: Limits,
-              bits: int, clip: float, clips: Sequence[float],
+def _searched(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, clips: Sequence[float],
               trims: Sequence[float]) -> tuple[nir.NIRGraph, QuantisedLayer]:
     """The best of `clip` and `clips` with the threshold as it is, then of `trims` of the threshold; and the report."""
-    best = None
+    best: tuple[int, float, float, nir.NIRGraph] | None = None
+    wanted = task.wanted[layer.name]
 
     def consider(clip: float, trim: float) -> None:
         nonlocal best
-        candidate = _apply(current, graph, layer, bits, clip, trim, limits)
+        candidate = _apply(task, current, layer, clip, trim)
         if candidate is not None:
-            got = fixed_point.run(_ancestors(candidate, layer.name), spikes, limits).spikes[layer.name]
+            got = task.chip.run(_ancestors(candidate, layer.name), task.spikes).spikes[layer.name]
             mismatches = int((got != wanted).sum())
             if best is None or mismatches < best[0]:
                 best = mismatches, clip, trim, candidate
 
     for candidate in (clip, *clips):
         consider(candidate, 1.0)
+    assert best is not None  # `_fitted` found a scale
     for trim in trims:
         consider(best[1], trim)
     mismatches, clip, trim, chosen = best
     done = split(plan(chosen)).layers[layer.name]
-    step, levels = _grid(bits, limits)
-    scale = clip * levels * step / _largest(graph, layer)
-    weights = np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in _linear(layer)])
+    step, levels = _grid(task.bits, task.limits)
+    scale = clip * levels * step / _largest(task.graph, layer)
+    weights = np.concatenate([np.abs(array(task.graph.nodes[name].weight)).ravel() for name in _linear(layer)])
     leak, moved = 1 - done.v_decay / DECAY_UNIT, np.abs(done.v_decay - layer.v_decay) / DECAY_UNIT
     return chosen, QuantisedLayer(
-        layer.name, bits, step, float(scale), int(done.threshold.max()), float(trim - 1),
+        layer.name, task.bits, step, float(scale), int(done.threshold.max()), float(trim - 1),
         int(np.abs(done.bias).max(initial=0)), float(leak.max()), float(moved.max()),
         float((weights * scale > (levels + 0.5) * step).mean()), int(wanted.sum(dtype=torch.int64)), mismatches)
 
@@ -202,20 +220,19 @@ def _grid(bits: int, limits: Limits) -> tuple[int, int]:
     """(2^e, largest m): weights are m * 2^e, filling the target's range."""
     levels = 2 ** (bits - 1) - 1
     step = 1
-    while 2 * step * levels <= limits.weight_max.value:
+    while 2 * step * levels <= limits.weight_max.known:
         step *= 2
     return step, levels
 
 
-def _apply(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, bits: int, clip: float, trim: float,
-           limits: Limits) -> nir.NIRGraph | None:
+def _apply(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, trim: float) -> nir.NIRGraph | None:
     """`current` with one layer in integers; None where its threshold or bias leave their range."""
-    step, levels = _grid(bits, limits)
-    scale = clip * levels * step / _largest(graph, layer)
+    step, levels = _grid(task.bits, task.limits)
+    scale = clip * levels * step / _largest(task.graph, layer)
     edit = Edit(current)
-    _put_back(edit, graph, layer)
+    _put_back(edit, task.graph, layer)
     for name in _linear(layer):
-        node = copy.copy(graph.nodes[name])
+        node = copy.copy(task.graph.nodes[name])
         node.weight = _rounded(array(node.weight), scale, step, levels)
         if hasattr(node, "bias"):
             node.bias = np.round(array(node.bias) * scale)
@@ -224,7 +241,8 @@ def _apply(current: nir.NIRGraph, graph: nir.NIRGraph, layer: Layer, bits: int, 
     threshold = np.round(layer.threshold * scale * trim)
     if threshold.min() < LOWEST_THRESHOLD:
         return None
-    if threshold.max() > limits.threshold.value or np.abs(layer.bias * scale).max(initial=0) + 1 > limits.bias.value:
+    if (threshold.max() > task.limits.threshold.known
+            or np.abs(layer.bias * scale).max(initial=0) + 1 > task.limits.bias.known):
         return None
     fire = copy.copy(edit.nodes[layer.name])
     threshold = np.broadcast_to(threshold, layer.shape).copy()
@@ -310,14 +328,18 @@ def _quantise_readout(graph: nir.NIRGraph, network: Network, bits: int, limits: 
         node = edit.nodes[name]
         weight = array(node.weight).astype(np.float64)
         full = levels * step / max(np.abs(weight).max(), 1e-30)
-        scale = min((full * clip for clip in _CLIPS),
-                    key=lambda s, w=weight: float(np.square(_rounded(w, s, step, levels) / s - w).sum()))
+        scale = min((full * clip for clip in _CLIPS), key=partial(_error, weight, step, levels))
         node = copy.copy(node)
         node.weight = _rounded(weight, scale, step, levels)
         if hasattr(node, "bias"):
             node.bias = np.round(array(node.bias) * scale)
         edit.nodes[name] = node
     return edit.graph()
+
+
+def _error(weight: np.ndarray, step: int, levels: int, scale: float) -> float:
+    """Sum of squares that rounding at `scale` changes."""
+    return float(np.square(_rounded(weight, scale, step, levels) / scale - weight).sum())
 
 
 def _rounded(weight: np.ndarray, scale: float, step: int, levels: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 import nir
 
 from targets.graph import plan
-from targets.loihi.layers import LINEAR
 
 
 def flatten(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
@@ -15,15 +14,6 @@ def flatten(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
     layout = plan(graph, dt)
     edges = [(edge.source, edge.target) for edge in layout.edges]
     return nir.NIRGraph(dict(layout.nodes), edges, metadata={**graph.metadata, "dt": layout.dt}, type_check=False)
-
-
-def separate(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """The same graph with a copy of its own for each node that a linear node feeds: a scale belongs to one layer."""
-    edit = Edit(graph)
-    for name, node in graph.nodes.items():
-        if isinstance(node, LINEAR):
-            edit.split(name)
-    return edit.graph()
 
 
 class Edit:

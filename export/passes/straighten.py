@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from export.passes.fold_gain import LINEAR
 from export.passes.rewrite import Edit
 from export.passes.weigh import weightless
 from hardspike import HardspikeError
-from targets.graph import NEURONS, SPIKING, Plan, plan
+from targets.graph import LINEAR, NEURONS, SPIKING, Plan, plan
 from targets.graph.shapes import array, conv_arguments, expand, pool_arguments
 
 _POOLS = (nir.AvgPool2d, nir.SumPool2d)

@@ -9,8 +9,7 @@ import numpy as np
 
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
-from targets.graph import NEURONS, SPIKING, plan
-from targets.loihi.layers import LINEAR
+from targets.graph import LINEAR, NEURONS, SPIKING, plan
 
 LARGEST = 16384
 """An identity matrix of so many rows takes 2 GB."""

@@ -1,6 +1,8 @@
 """A NIR graph as the targets use it: read from a file whoever wrote it, checked, flattened, ordered."""
 
-from targets.graph.files import read, write
-from targets.graph.plan import NEURONS, SPIKING, STATELESS, Plan, parameters, plan
+from nir import NIRGraph as Graph
 
-__all__ = ["NEURONS", "SPIKING", "STATELESS", "Plan", "parameters", "plan", "read", "write"]
+from targets.graph.files import read, write
+from targets.graph.plan import LINEAR, NEURONS, SPIKING, STATELESS, Plan, parameters, plan
+
+__all__ = ["LINEAR", "NEURONS", "SPIKING", "STATELESS", "Graph", "Plan", "parameters", "plan", "read", "write"]

@@ -46,7 +46,8 @@ def schedule(nodes: dict[str, nir.NIRNode],
     # A Delay of a step or more reads the past by itself: a loop through it is already cut there.
     waiting = {name for name, node in nodes.items() if isinstance(node, nir.Delay) and (array(node.delay) > 0).all()}
     components = [set(component) for component in nx.strongly_connected_components(graph)]
-    delayed, inside = set(), []
+    delayed: set[tuple[str, str]] = set()
+    inside: list[list[str]] = []
     for component in components:
         loop = graph.subgraph(component).copy()
         loop.remove_edges_from([edge for edge in loop.edges if edge[1] in waiting])
@@ -62,7 +63,7 @@ def schedule(nodes: dict[str, nir.NIRNode],
 
 def _cut(loop: nx.DiGraph, graph: nx.DiGraph) -> frozenset[tuple[str, str]]:
     """The edges to delay so that `loop`, a part of `graph`, has no cycle left."""
-    cut = frozenset()
+    cut: frozenset[tuple[str, str]] = frozenset()
     for component in nx.strongly_connected_components(loop):
         inner = loop.subgraph(component)
         if nx.is_directed_acyclic_graph(inner):

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import nir
 import numpy as np
 
-from hardspike import HardspikeError, one_line
+from hardspike import HardspikeError
+from targets import metadata
 from targets.graph.order import Edge, schedule
 from targets.graph.shapes import array, infer_shapes, input_shape
 
-STATELESS = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d, nir.Scale, nir.SumPool2d, nir.AvgPool2d, nir.Flatten)
+LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
+STATELESS = (*LINEAR, nir.Scale, nir.SumPool2d, nir.AvgPool2d, nir.Flatten)
 SPIKING = (nir.IF, nir.LIF, nir.CubaLIF, nir.Threshold)
 NEURONS = (*SPIKING, nir.LI, nir.CubaLI, nir.I)
 SUPPORTED = (nir.Input, nir.Output, nir.NIRGraph, nir.Delay, *STATELESS, *NEURONS)
@@ -57,8 +59,6 @@ class Plan:
         return [name for name, node in self.nodes.items() if isinstance(node, SPIKING)]
 
 
-
-
 def plan(graph: nir.NIRGraph, dt: float | None = None) -> Plan:
     """Check `graph`, resolve its subgraphs, infer every shape and put the nodes in order.
 
@@ -71,18 +71,18 @@ def plan(graph: nir.NIRGraph, dt: float | None = None) -> Plan:
         HardspikeError: what the targets cannot run, by the node's name.
     """
     structure = _structure(graph)
-    return Plan(**structure, dt=_resolve_dt(graph.metadata.get("dt"), dt, structure["nodes"]))
+    return Plan(**structure, dt=_resolve_dt(metadata.dt(graph), dt, structure["nodes"]))
 
 
 def _structure(graph: nir.NIRGraph) -> dict:
     """All of `plan` that does not depend on dt."""
-    nodes, edges = _flatten(graph, "")
-    _check_ends(nodes, edges)
+    nodes, pairs = _flatten(graph, "")
+    _check_ends(nodes, pairs)
     for name, node in nodes.items():
         _check_parameters(name, node)
     source = next(name for name, node in nodes.items() if isinstance(node, nir.Input))
     sink = next(name for name, node in nodes.items() if isinstance(node, nir.Output))
-    ordered, edges, groups = schedule(nodes, edges)
+    ordered, edges, groups = schedule(nodes, pairs)
     nodes = {name: nodes[name] for name in ordered}
     taken, given = infer_shapes(nodes, edges, {source: input_shape(source, nodes, edges)})
     return {"nodes": nodes, "edges": edges, "groups": groups, "input_shape": taken, "output_shape": given,
@@ -91,8 +91,10 @@ def _structure(graph: nir.NIRGraph) -> dict:
 
 def _flatten(graph: nir.NIRGraph, prefix: str) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
     """All nodes under dotted names and all edges; an edge that comes out twice (beside and through a subgraph) sums."""
-    nodes, edges = {}, []
-    inlet, outlet = {}, {}  # a subgraph's name -> the name of its Input, Output
+    nodes: dict[str, nir.NIRNode] = {}
+    edges: list[tuple[str, str]] = []
+    inlet: dict[str, str] = {}  # a subgraph's name -> the name of its Input
+    outlet: dict[str, str] = {}
     _check_edges(graph, prefix)
     for key, node in graph.nodes.items():
         name = prefix + key
@@ -175,22 +177,16 @@ def _check_parameters(name: str, node: nir.NIRNode) -> None:
             raise HardspikeError(f"{label} is {values.min():g}; a delay has to be 0 or more")
 
 
-def _resolve_dt(stored, asked: float | None, nodes: dict[str, nir.NIRNode]) -> float:
+def _resolve_dt(stored: float | None, asked: float | None, nodes: dict[str, nir.NIRNode]) -> float:
     """The step in seconds. NIR stores none, so a guess is only made where there is one reading, and else refused.
 
     A graph of IF alone with r = 1 counts time in steps (sinabs, norse and the NIR paper's CNN: v' = v + I), so dt = 1.
     Otherwise `DEFAULT_DT`, unless a layer then integrates next to nothing: such a graph counts time in steps as well
     (sinabs: tau = 20 steps), or was written for another step, and its user has to say so.
     """
-    if stored is not None:
-        try:
-            stored = float(array(stored).item())
-        except (TypeError, ValueError) as error:
-            raise HardspikeError(f"metadata dt: {one_line(error)}; it has to be one number of "
-                                 "seconds") from error
-        if asked is not None and not np.isclose(stored, asked, rtol=1e-6, atol=0):
-            raise HardspikeError(f"dt: the graph was written for {stored:g} s, asked is {asked:g} s; "
-                                 "leave the argument out, or write the graph anew for that step")
+    if stored is not None and asked is not None and not np.isclose(stored, asked, rtol=1e-6, atol=0):
+        raise HardspikeError(f"dt: the graph was written for {stored:g} s, asked is {asked:g} s; leave the argument "
+                             "out, or write the graph anew for that step")
     dt = stored if stored is not None else asked
     if dt is not None:
         if not (np.isfinite(dt) and dt > 0):

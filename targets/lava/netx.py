@@ -12,10 +12,11 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError, atomic_path
-from targets import loihi2
+from targets.chips import limits_of
 from targets.graph import Plan, plan
 from targets.graph.shapes import array, conv_arguments
 from targets.loihi import rules
+from targets.loihi.chips import LOIHI2
 from targets.loihi.layers import Layer, Network, split
 
 SUBTRACT = b"CUBA_SUBTRACT"  # as in targets/lava/softlif, which needs Lava to be imported
@@ -34,7 +35,7 @@ def write_net(graph: nir.NIRGraph, path: Path, dt: float | None = None) -> list[
     """
     layout = plan(graph, dt)
     network = split(layout)
-    rules.require(network, loihi2.LIMITS)
+    rules.require(network, limits_of(LOIHI2))
     layers = _chain(network)
     readout = _readout(network)
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
@@ -114,7 +115,7 @@ def _write_layer(group: h5py.Group, layout: Plan, layer: Layer) -> None:
     if isinstance(node, nir.Conv1d):
         raise HardspikeError(f"{label}: netx has convolutions over (C, H, W) only; write it as Conv2d of height 1")
     conv = isinstance(node, nir.Conv2d)
-    datasets = _conv(label, node, weight) if conv else _dense(label, weight)
+    datasets = conv_datasets(label, node, weight) if conv else dense_datasets(label, weight)
     group["type"], group["shape"], group["name"] = b"conv" if conv else b"dense", np.array(shape), layer.name
     if layer.bias.any():
         bias = np.broadcast_to(layer.bias, layer.shape).reshape(shape)  # of Conv2d or Affine: one value a channel
@@ -130,8 +131,14 @@ def _write_layer(group: h5py.Group, layout: Plan, layer: Layer) -> None:
         group[f"neuron/{key}"] = int(different[0])
 
 
-def _dense(label: str, weight: np.ndarray) -> dict:
-    """netx shifts weights up to 8 bits; where none is positive, -2^n becomes -256, which Lava clips to -255."""
+def dense_datasets(label: str, weight: np.ndarray) -> dict:
+    """What Lava is told of a matrix.
+
+    netx shifts weights up to 8 bits; where none is positive, -2^n becomes -256, which Lava clips to -255.
+
+    Raises:
+        HardspikeError: Lava would compute something else.
+    """
     low = int(weight.min())
     if weight.max() <= 0 and (-low).bit_count() == 1:
         raise HardspikeError(f"{label}: no weight is positive and the lowest is {low}, a power of two, which Lava's "
@@ -139,7 +146,12 @@ def _dense(label: str, weight: np.ndarray) -> dict:
     return {"weight": weight}
 
 
-def _conv(label: str, node: nir.Conv2d, weight: np.ndarray) -> dict:
+def conv_datasets(label: str, node: nir.Conv2d, weight: np.ndarray) -> dict:
+    """What Lava is told of a convolution.
+
+    Raises:
+        HardspikeError: Lava would compute something else.
+    """
     arguments = conv_arguments(label, node)
     kernel = np.array(weight.shape[2:])
     if arguments["padding"] == "same":

@@ -19,11 +19,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hardspike import HardspikeError, progress
-from targets.lava.setup import WORKER, default_folder, find
+from targets.inputs import check_spikes, computable
+from targets.lava.processes import describe
+from targets.lava.setup import WORKER, required
+from targets.loihi.layers import Network
+from targets.loihi.readout import read_out
 from targets.recording import Recording
-
-NAME = "lava"
-DESCRIPTION = "a .net file in Intel's Lava simulator, in an interpreter of its own (`python -m targets setup lava`)"
 
 
 @dataclass(frozen=True)
@@ -53,32 +54,59 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
             takes too long.
     """
     net = Path(net)
-    environment = find(folder)
-    if environment is None:
-        raise HardspikeError(f"no Lava environment in {folder or default_folder()}; make it with "
-                             "`python -m targets setup lava`")
-    network = read_net(net)
+    required(folder)
+    network, spikes = read_net(net), computable(spikes)
     _check(net, network, spikes)
-    steps, samples = spikes.shape[:2]
-    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
-        source, result, log = (Path(scratch) / name for name in ("spikes.npy", "layers.npz", "log"))
-        np.save(source, spikes.cpu().numpy().astype(np.uint8))
-        command = [str(environment.python), str(WORKER), "run", str(net.absolute()), str(source), str(result)]
-        total = steps * samples + len(network.layers)
-        with open(log, "w+") as file:
-            bar = progress((), f"Lava {net.name}", total=total, unit="step")
-            status = _work(command, scratch, file, timeout, bar)
-            file.seek(0)
-            if status != 0:
-                raise HardspikeError(f"{net}: {_cause(status, file.read(), timeout)}")
-        recorded = np.load(result)
-        found = {name: torch.from_numpy(recorded[str(i)]).reshape(steps, samples, *shape)
-                 for i, (name, shape) in enumerate(network.layers.items(), start=1)}
+    found = _simulate("run", net, network.layers, spikes, timeout, folder)
     last = found[list(network.layers)[-1]].double()
     if network.readout is None:
         return Recording(found, last)
     weight, bias = (torch.from_numpy(values) for values in network.readout)
     return Recording(found, last.flatten(2) @ weight.T + bias)
+
+
+def run_processes(network: Network, spikes: Tensor, timeout: float = 3600, folder: Path | None = None) -> Recording:
+    """Run any integer network on `spikes` (T, B, *Input) of 0 and 1, as `run`, built of Lava's processes.
+
+    Args:
+        timeout: seconds after which the simulator is ended.
+        folder: of the Lava environment, where it is not the default one.
+
+    Raises:
+        HardspikeError: there is no Lava environment, Lava does not compute the network or the spikes exactly, the
+            simulator fails or takes too long.
+    """
+    required(folder)
+    spikes = check_spikes(network.plan, computable(spikes))
+    _require_events(spikes)
+    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
+        path = Path(scratch) / "graph.npz"
+        layers = describe(network, len(spikes), path)
+        shapes = {name: layer.shape for name, layer in layers.items()}
+        found = _simulate("processes", path, shapes, spikes, timeout, folder)
+    result = Recording(found, torch.empty(0))
+    result.output = read_out(network, spikes, result)
+    return result
+
+
+def _simulate(command: str, path: Path, shapes: dict[str, tuple[int, ...]], spikes: Tensor, timeout: float,
+              folder: Path | None) -> dict[str, Tensor]:
+    """Start the worker on a file; spikes of every layer (T, B, *shape)."""
+    steps, samples = spikes.shape[:2]
+    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
+        source, result, log = (Path(scratch) / name for name in ("spikes.npy", "layers.npz", "log"))
+        np.save(source, spikes.cpu().numpy().astype(np.uint8))
+        words = [str(required(folder).python), str(WORKER), command, str(path.absolute()), str(source), str(result)]
+        total = steps * samples + len(shapes)
+        with open(log, "w+") as file:
+            bar = progress((), f"Lava {path.name}", total=total, unit="step")
+            status = _work(words, scratch, file, timeout, bar)
+            file.seek(0)
+            if status != 0:
+                raise HardspikeError(f"{path}: {_cause(status, file.read(), timeout)}")
+        recorded = np.load(result)
+        return {name: torch.from_numpy(recorded[str(i)]).reshape(steps, samples, *shape)
+                for i, (name, shape) in enumerate(shapes.items(), start=1)}
 
 
 def read_net(path: Path) -> NetFile:
@@ -113,6 +141,10 @@ def _check(net: Path, network: NetFile, spikes: Tensor) -> None:
     if len(shape) < 2 or 0 in shape or math.prod(shape[2:]) != math.prod(network.input_shape):
         raise HardspikeError(f"spikes of shape {shape} do not fit {net}, which takes "
                              f"(T, B, {', '.join(map(str, network.input_shape))})")
+    _require_events(spikes)
+
+
+def _require_events(spikes: Tensor) -> None:
     if ((spikes != 0) & (spikes != 1)).any():
         raise HardspikeError(f"spikes go up to {spikes.max().item():g}, down to {spikes.min().item():g}; Lava takes an "
                              "event as 1 and loses how many there were: clip them to 0 and 1")

@@ -55,6 +55,19 @@ def find(folder: Path | None = None) -> Environment | None:
     return Environment(env / "bin" / "python", stamp["base"], stamp["versions"], stamp["patched"])
 
 
+def required(folder: Path | None = None) -> Environment:
+    """The environment.
+
+    Raises:
+        HardspikeError: there is none; says how to make it.
+    """
+    environment = find(folder)
+    if environment is None:
+        raise HardspikeError(f"no Lava environment in {folder or default_folder()}; make it with "
+                             "`python -m targets setup lava`")
+    return environment
+
+
 def setup(python: Path | None = None, folder: Path | None = None) -> Environment:
     """Make the environment, or return at once where it exists and works. Progress goes to standard error.
 
@@ -73,7 +86,7 @@ def setup(python: Path | None = None, folder: Path | None = None) -> Environment
         found = find(folder)
         if not found or (python and found.base != str(python)) or not _check(found.python)[0]:
             _build(folder / _NAME, python, folder / "setup.log")
-            found = find(folder)
+            found = required(folder)
     how = "patched to run there, against lava-nc's own limit" if found.patched else "as lava-nc wants it"
     _say(f"{found.python.parents[1]} is ready: Python {found.versions['python']}, {how}")
     return found
@@ -128,7 +141,7 @@ def _create(env: Path, python: Path | None, log: Path) -> tuple[str, tuple[int, 
             why = _call([candidate, "-m", "venv", str(env)], log)
             if why is None:
                 return candidate, version
-        failures.append(f"{candidate}: {why or 'is Python ' + '.'.join(map(str, version))}")
+        failures.append(f"{candidate}: {why or 'is Python ' + '.'.join(map(str, version or ()))}")
     if python:
         raise HardspikeError(f"--python {failures[0]}; Lava needs Python 3.10 (3.11 to 3.13 work patched)")
     why = _download(env, log)

@@ -2,6 +2,7 @@
 
     python worker.py check                 prints the versions of what it needs, as JSON
     python worker.py run NET SPIKES OUT    SPIKES: .npy (T, S, *input) of 0 and 1; OUT: .npz, spikes of each layer
+    python worker.py processes DESCRIPTION SPIKES OUT    the same for any graph, as `processes.describe` writes it
 
 Prints a line `step N` now and then. An error is one line of JSON on standard error, `{"error": ...}`, and exit
 status 1. All samples go through in one run, state and buffers of every layer reset between them. It imports nothing
@@ -31,8 +32,7 @@ def main(arguments):
         print(json.dumps({"python": platform.python_version(), **versions}))
     else:
         command, net, spikes, out = arguments
-        assert command == "run", command
-        simulate(net, np.load(spikes, mmap_mode="r"), out)
+        {"run": simulate, "processes": simulate_processes}[command](net, np.load(spikes, mmap_mode="r"), out)
 
 
 def allow_unhashable_defaults():
@@ -43,7 +43,7 @@ def allow_unhashable_defaults():
     """
     if sys.version_info < (3, 11):  # noqa: UP036
         return
-    process = dataclasses._process_class
+    process = dataclasses._process_class  # type: ignore[attr-defined]  # private: typeshed leaves it out
 
     def with_hash(cls, *options):
         made = process(cls, *options)
@@ -51,7 +51,7 @@ def allow_unhashable_defaults():
             made.__hash__ = object.__hash__
         return made
 
-    dataclasses._process_class = with_hash
+    dataclasses._process_class = with_hash  # type: ignore[attr-defined]  # as above
 
 
 def import_netx():
@@ -66,7 +66,7 @@ def import_netx():
         module = types.ModuleType(f"lava.lib.dl.{name}")
         module.__file__, module.__path__ = str(file), []
         sys.modules[module.__name__] = module
-    sys.modules["lava.lib.dl.slayer.neuron.rf"].neuron_params = None
+    vars(sys.modules["lava.lib.dl.slayer.neuron.rf"])["neuron_params"] = None
     import lava.lib.dl.netx.hdf5  # noqa: F401
 
 
@@ -77,45 +77,107 @@ def simulate(net, spikes, out):
     step i + 1, i + 1 + T, ... (counted from 1), and its steps i ... i + S * T (counted from 0) are what it gives
     without latency.
     """
+    from lava.proc.io.injector import Injector
+    from softlif import network
+
+    net = network(net, reset_interval=len(spikes), reset_offset=1)
+    inlet = Injector(shape=net.inp.shape, buffer_size=CHUNK)
+    inlet.out_port.connect(net.inp)
+    record(inlet, net.inp.shape, [(layer.out, late) for late, layer in enumerate(net.layers, start=1)], spikes, out)
+
+
+def simulate_processes(description, spikes, out):
+    """As `simulate`, for the layers and connections of a description, built of Lava's own processes and of wires."""
+    from lava.lib.dl.netx.utils import optimize_weight_bits
+    from lava.proc.conv.process import Conv
+    from lava.proc.dense.process import Dense
+    from lava.proc.io.injector import Injector
+    from lava.proc.lif.process import LIFReset
+    from softlif import SoftLIF
+    from wire import Wire
+
+    arrays = np.load(opened(description), allow_pickle=False)
+    net = json.loads(bytes(arrays["network"]).decode())
+    interval, shape = net["interval"], tuple(net["input"])
+    inlet = Injector(shape=shape, buffer_size=CHUNK)
+    neurons = []
+    for number, layer in enumerate(net["layers"]):
+        kind = SoftLIF if layer["subtracts"] else LIFReset
+        neurons.append(kind(shape=tuple(layer["shape"]), du=layer["iDecay"] - 1, dv=layer["vDecay"],
+                            vth=layer["vThMant"], bias_mant=arrays[f"bias/{number}"], bias_exp=6,
+                            reset_interval=interval, reset_offset=layer["late"] + 1))
+    for number, c in enumerate(net["connections"]):
+        port, late, given = inlet.out_port, 0, shape
+        if c["source"] >= 0:
+            port, late = neurons[c["source"]].s_out, net["layers"][c["source"]]["late"]
+            given = tuple(net["layers"][c["source"]]["shape"])
+        if c["late"] or c["delay"]:
+            wire = Wire(shape=given, late=c["late"], source=late, delay=c["delay"], interval=interval)
+            port.connect(wire.s_in)
+            port = wire.s_out
+        weight, target = arrays[f"weight/{number}"], neurons[c["target"]]
+        if c["type"] == "conv":
+            conv = Conv(weight=weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1), input_shape=tuple(c["from"]),
+                        groups=c["groups"], **{key: c[key][::-1] for key in ("stride", "padding", "dilation")})
+            reshaped(port, conv.s_in).connect(conv.s_in)
+            reshaped(conv.a_out, target.a_in).connect(target.a_in)
+        else:
+            weight, bits, exponent, _ = optimize_weight_bits(weight)  # its sign modes are not numbered as Lava counts
+            dense = Dense(weights=weight, num_weight_bits=bits, weight_exp=exponent)
+            reshaped(port, dense.s_in).connect(dense.s_in)
+            reshaped(dense.a_out, target.a_in).connect(target.a_in)
+    record(inlet, shape, [(neuron.s_out, layer["late"]) for neuron, layer in zip(neurons, net["layers"], strict=True)],
+           spikes, out)
+
+
+def reshaped(port, to):
+    """`port` in the shape of the port `to`."""
+    return port if port.shape == to.shape else port.reshape(to.shape)
+
+
+def opened(path):
+    """A description stays open while its arrays are read."""
+    return open(path, "rb")
+
+
+def record(inlet, shape, outlets, spikes, out):
+    """Run what hangs on `inlet` and write the spikes of every (port, steps late) of `outlets`, without latency."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.io.extractor import Extractor, PyLoihiExtractorModel
     from lava.proc.io.injector import Injector, PyLoihiInjectorModel
-    from softlif import network
 
     steps, samples = spikes.shape[:2]
-    net = network(net, reset_interval=steps, reset_offset=1)
-    total = steps * samples + len(net.layers)
-    inlet = Injector(shape=net.inp.shape, buffer_size=CHUNK)
-    inlet.out_port.connect(net.inp)
-    outlets = [Extractor(shape=layer.out.shape, buffer_size=CHUNK) for layer in net.layers]
-    for layer, outlet in zip(net.layers, outlets, strict=True):
-        layer.out.connect(outlet.in_port)
+    ports, lates = zip(*outlets, strict=True)
+    total = steps * samples + max(lates)
+    extractors = [Extractor(shape=port.shape, buffer_size=CHUNK) for port in ports]
+    for port, extractor in zip(ports, extractors, strict=True):
+        port.connect(extractor.in_port)
     inlet.create_runtime(Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map={
         Injector: PyLoihiInjectorModel, Extractor: PyLoihiExtractorModel}))
-    recorded = [np.zeros((total, *layer.out.shape), np.uint8) for layer in net.layers]
-    silence = np.zeros(net.inp.shape)
+    recorded = [np.zeros((total, *port.shape), np.uint8) for port in ports]
+    silence = np.zeros(shape)
     for start in range(0, total, CHUNK):
         chunk = range(start, min(start + CHUNK, total))
         for t in chunk:
             sample, step = divmod(t, steps)
-            inlet.send(to_lava(spikes[step, sample], net.inp.shape) if sample < samples else silence)
+            inlet.send(to_lava(spikes[step, sample], shape) if sample < samples else silence)
         run(inlet, RunSteps(num_steps=len(chunk)))
-        for record, outlet in zip(recorded, outlets, strict=True):
+        for found, extractor in zip(recorded, extractors, strict=True):
             for t in chunk:
-                record[t] = outlet.receive()
+                found[t] = extractor.receive()
         print(f"step {chunk.stop}", flush=True)
     inlet.stop()
     arrays = {}
-    for late, record in enumerate(recorded, start=1):
-        record = record[late:late + steps * samples].reshape(samples, steps, *record.shape[1:])
-        arrays[str(late)] = np.swapaxes(record, 0, 1).transpose(0, 1, *range(record.ndim - 1, 1, -1))
-    np.savez(out, **arrays)
+    for number, (late, found) in enumerate(zip(lates, recorded, strict=True), start=1):
+        found = found[late:late + steps * samples].reshape(samples, steps, *found.shape[1:])
+        arrays[str(number)] = np.swapaxes(found, 0, 1).transpose(0, 1, *range(found.ndim - 1, 1, -1))
+    np.savez(out, **arrays)  # type: ignore[arg-type]  # numpy's stubs take any name for `allow_pickle`
 
 
 def to_lava(frame, shape):
     """(C, H, W) as Lava's (W, H, C), or flat where the first layer is dense."""
-    return (frame.reshape(shape) if len(shape) == 1 else frame.transpose(2, 1, 0)).astype(float)
+    return (frame.reshape(shape) if len(shape) == 1 else frame.reshape(shape[::-1]).transpose(2, 1, 0)).astype(float)
 
 
 def run(process, condition):

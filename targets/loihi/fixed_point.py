@@ -9,15 +9,18 @@ One step of a neuron (lava-nc 0.10, `AbstractPyLifModelFixed`; all in integers, 
 
 The integers are held in floats: float32 holds every integer up to 2^24 and float64 up to 2^53, and a sum of integers
 is exact in any order while no partial sum leaves that range. Which one is enough is proven from the weights and the
-input for every layer (`_bounds`), as is whether anything can wrap or saturate at all; a layer for which nothing can be
-proven is refused. Layers run one after the other over all time, so a convolution sees T * B images at once; only the
-layers of a recurrent loop go step by step together.
+input for every layer (`targets.loihi.bounds`), as is whether anything can wrap or saturate at all; a layer for which
+nothing can be proven is refused. Layers run one after the other over all time, so a convolution sees T * B images at
+once; only the layers of a recurrent loop go step by step together.
+
+Where it pays, compiled code computes the same (`targets.loihi.compiled`).
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -28,18 +31,16 @@ from torch import Tensor
 
 from hardspike import HardspikeError
 from targets.graph import plan
-from targets.graph.shapes import array
 from targets.inputs import check_spikes
-from targets.loihi import rules
+from targets.limits import Limits
+from targets.loihi import compiled, rules
+from targets.loihi.bounds import SHIFT, STATE, largest_sum, prove
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network, split
-from targets.loihi.limits import Limits
+from targets.loihi.readout import read_out
 from targets.nodes import stateless as linear
 from targets.recording import Recording, Transmit
-from targets.reference import run_node
 
-SHIFT = 64
-"""Lava's `<< 6` of input, bias and threshold."""
-STATE = 1 << 23
+__all__ = ["SHIFT", "STATE", "largest_sum", "run"]
 CHUNK_NEURONS = 1 << 16
 """Neurons of a layer that run at a time: their state stays in the core's own cache, and calls into torch stay few."""
 MALLOC_MAX = (1 << 25) - (1 << 16)
@@ -82,10 +83,31 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     layout = plan(graph, dt)
     network = split(layout)
     rules.require(network, limits)
+    spikes = check_spikes(layout, spikes)
+    largest, signed = _largest(spikes, limits)
+    small = {name: proof.small for name, proof in prove(network, len(spikes), largest).items()}
+    chosen, result = compiled.choose(network, spikes, largest, signed), None
+    if chosen.simulator:
+        with suppress(compiled.NotSpikesError):
+            result = chosen.simulator.run(spikes, torch.get_num_threads(), _part(network), membrane, transmit)
+    if result is None:
+        began = time.perf_counter()
+        result = _run_in_torch(network, spikes, small, membrane, transmit)
+        chosen.waited(time.perf_counter() - began)
+    result.output = read_out(network, spikes, result)
+    return result
+
+
+def _part(network: Network) -> int:
+    """Samples that the torch code runs at a time."""
+    return max(1, CHUNK_NEURONS // max((math.prod(layer.shape) for layer in network.layers.values()), default=1))
+
+
+def _run_in_torch(network: Network, spikes: Tensor, small: dict[str, bool], membrane: bool,
+                  transmit: Transmit | None) -> Recording:
+    layout = network.plan
+    steps, batch = spikes.shape[:2]
     with _exact_float32() as threads, ThreadPoolExecutor(threads) as pool:
-        largest = _largest(network, spikes, limits)
-        steps, batch = spikes.shape[:2]
-        small = _prove(network, steps, largest)
         result = Recording({}, torch.empty(0))
         for name, layer in network.layers.items():
             result.spikes[name] = torch.empty(steps, batch, *layer.shape, dtype=torch.uint8)
@@ -93,23 +115,20 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
                 result.membrane[name] = torch.empty(steps, batch, *layer.shape, dtype=torch.int32)
         weights = {name: linear.prepare(name, layout.nodes[name], torch.float32, layout.input_shape[name], bias=False)
                    for layer in network.layers.values() for c in layer.connections for name in c.nodes}
-        widest = max((math.prod(layer.shape) for layer in network.layers.values()), default=1)
-        size = max(1, CHUNK_NEURONS // widest)
         # malloc gives back what a part frees until a larger block was freed; new pages cost as much as convolutions
         torch.empty(MALLOC_MAX, dtype=torch.uint8)
+        size = _part(network)
         parts = [slice(start, start + size) for start in range(0, batch, size)]
         list(pool.map(lambda part: _run_part(network, weights, spikes, part, small, result, transmit), parts))
-        result.output = _read_out(network, spikes, result)
     return result
 
 
-def _largest(network: Network, spikes: Tensor, limits: Limits) -> int:
-    """The largest absolute value of the input.
+def _largest(spikes: Tensor, limits: Limits) -> tuple[int, bool]:
+    """The largest absolute value of the input, and whether it goes below zero.
 
     Raises:
-        HardspikeError: the input does not fit the graph, is not made of integers, or is more than the chip takes.
+        HardspikeError: the input is not made of integers, or is more than the chip takes.
     """
-    check_spikes(network.plan, spikes)
     if spikes.is_floating_point() and not torch.equal(spikes, spikes.round()):
         raise HardspikeError(f"{limits.chip} takes whole spikes, the input holds fractions; "
                              "bin the events into counts, or run on 'reference'")
@@ -117,7 +136,7 @@ def _largest(network: Network, spikes: Tensor, limits: Limits) -> int:
     if not limits.graded and (low < 0 or high > 1):
         raise HardspikeError(f"{limits.chip} takes spikes of 0 and 1, the input goes from {low} to {high}; "
                              "clip the counts when binning")
-    return max(-low, high)
+    return max(-low, high), low < 0
 
 
 @torch.inference_mode()
@@ -149,19 +168,26 @@ def _run_part(network: Network, weights: Weights, spikes: Tensor, part: slice, s
 def _exact_float32() -> Iterator[int]:
     """Float32 that rounds no integer, whatever the caller set; gives the number of threads to run parts on.
 
-    NNPACK convolves by Winograd and FFT, a lower "matmul precision" multiplies in bfloat16: both round. A part is
-    a thread's work: inside one operation there is too little to share, and torch's own threads wait for the next one
-    in a busy loop, on the core of a part.
+    NNPACK convolves by Winograd and FFT, a lower precision of oneDNN multiplies in bfloat16: both round. (It is set by
+    operation: `torch.set_float32_matmul_precision` knows nothing of convolutions, and cannot be undone, since it fixes
+    what was left open before.) A part is a thread's work: inside one operation there is too little to share, and
+    torch's own threads wait for the next one in a busy loop, on the core of a part.
     """
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("highest")
+    threads, onednn = torch.get_num_threads(), torch.backends.mkldnn
+    operations = onednn.matmul, onednn.conv  # type: ignore[attr-defined]  # of a class that stands in for the module
+    precisions = [operation.fp32_precision for operation in operations]
     try:
+        torch.set_num_threads(1)
+        for operation in operations:
+            operation.fp32_precision = "ieee"
         with torch.backends.nnpack.flags(enabled=False):
             yield threads
     finally:
         torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
+        for operation, precision in zip(operations, precisions, strict=True):
+            operation.fp32_precision = "none"  # as the backend's, which may be what it was
+            if operation.fp32_precision != precision:
+                operation.fp32_precision = precision
 
 
 def _step(cells: Cells, current: Tensor, spikes: Tensor, membrane: Tensor | None) -> None:
@@ -241,45 +267,3 @@ def _weigh(weights: Weights, connection: Connection, x: Tensor) -> Tensor:
     for name in connection.nodes:
         x = weights[name](x)
     return x
-
-
-def _prove(network: Network, steps: int, largest: int) -> dict[str, bool]:
-    """For each layer: whether nothing in it can wrap, saturate or outgrow float32 within `steps`.
-
-    Raises:
-        HardspikeError: sums may leave the 24 bits in which synaptic input arrives, so that nothing is proven.
-    """
-    small = {}
-    for name, layer in network.layers.items():
-        arriving = sum(largest_sum(network, c) * (largest if c.source == network.plan.input else 1)
-                       for c in layer.connections)
-        u = SHIFT * arriving * _steps_kept(layer.i_decay, steps)
-        v = (u + SHIFT * (np.abs(layer.bias).max() + layer.subtracts * layer.threshold.max())) \
-            * _steps_kept(layer.v_decay, steps)
-        small[name] = bool(u < STATE and v < STATE - 1)
-        if arriving >= STATE or u >= 1 << 31:
-            raise HardspikeError(f"layer '{name}': input may sum to {arriving:g} a step, where 24 bits hold "
-                                 f"{STATE - 1}; use smaller weights or spike counts")
-    return small
-
-
-def largest_sum(network: Network, connection: Connection) -> float:
-    """Most that one neuron can get over `connection` in a step, when every source gives 1."""
-    return float(np.abs(array(network.plan.nodes[connection.linear].weight)).reshape(
-        len(array(network.plan.nodes[connection.linear].weight)), -1).sum(1).max())
-
-
-def _steps_kept(decay: np.ndarray, steps: int) -> float:
-    """Sum of the powers of a leak over `steps`: how many steps of full input a state can hold."""
-    slowest = decay.min() / DECAY_UNIT
-    return min(steps, 1 / slowest) if slowest > 0 else steps
-
-
-def _read_out(network: Network, spikes: Tensor, result: Recording) -> Tensor:
-    """The host's part: what lies between the last spikes and the Output, in float64."""
-    layout = network.plan
-    values = {edge.source: result.spikes.get(edge.source, spikes).double()
-              for name in network.readout for edge in layout.sources(name) if edge.source not in network.readout}
-    for name in network.readout:
-        run_node(layout, name, values)
-    return values[layout.output]

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 import nir
 import numpy as np
 
-from targets.graph import NEURONS, SPIKING, Plan
+from targets.graph import LINEAR, NEURONS, SPIKING, Plan
 from targets.graph.shapes import Shape, array, expand
 from targets.nodes.neurons import delay_steps
 from targets.violation import Violation
 
-LINEAR = (nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d)
 DECAY_UNIT = 4096
 """Lava counts a decay in 4096ths: leak = (4096 - decay) / 4096."""
 GAIN_TOLERANCE = 1e-5  # r and tau in float32 divide to 1 within 1e-7
@@ -115,7 +114,8 @@ def _layer(network: Network, name: str, group: int) -> Layer:
         if len(plan.targets(synapse)) > 1:
             _problem(network, synapse, "gives its current to more than its neuron", "use the spikes instead")
     threshold = node.threshold if isinstance(node, nir.Threshold) else node.v_threshold
-    connections, bias = [], np.zeros(shape)
+    connections: list[Connection] = []
+    bias = np.zeros(shape)
     for edge in plan.sources(synapse or cell):
         if edge.source not in members:
             bias = bias + _trace(network, name, edge.source, (), int(edge.delayed), connections)
@@ -181,7 +181,7 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
     """Follow the edges back from layer `name` to the spikes that feed it; gives the bias that lies on the way."""
     plan, node = network.plan, network.plan.nodes[at]
     linear = [step for step in path if isinstance(plan.nodes[step], LINEAR)]
-    bias = 0.0
+    bias: np.ndarray | float = 0.0
     if at in path:
         _problem(network, at, "is in a loop without a neuron", "put a neuron into the loop")
         return bias
@@ -200,9 +200,10 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
         if isinstance(node, nir.Affine | nir.Conv1d | nir.Conv2d):
             values = array(node.bias).astype(np.float64)
             extra = len(plan.output_shape[at]) - 1
-            bias = np.broadcast_to(values.reshape(-1, *(1,) * extra), plan.output_shape[at])
+            whole = np.broadcast_to(values.reshape(-1, *(1,) * extra), plan.output_shape[at])
             for step in path:  # Flatten or Delay
-                bias = bias.reshape(plan.output_shape[step])
+                whole = whole.reshape(plan.output_shape[step])
+            bias = whole
     elif isinstance(node, nir.Delay):
         steps = delay_steps(at, node, plan.input_shape[at], plan.dt)
         if np.ptp(steps) > 0:

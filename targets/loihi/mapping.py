@@ -22,13 +22,16 @@ import numpy as np
 from hardspike import HardspikeError
 from targets.graph import plan
 from targets.graph.shapes import array, conv_arguments
+from targets.limits import Limit, Limits
 from targets.loihi.layers import Connection, Layer, Network, split
-from targets.loihi.limits import Limit, Limits
 from targets.violation import Violation
 
 WEIGHT_BITS = 8
 HEADER_BITS = 10
 BLOCK = 64
+"""weights"""
+WORD = 64
+"""bits"""
 
 
 @dataclass
@@ -74,7 +77,8 @@ def map_graph(graph: nir.NIRGraph, limits: Limits, dt: float | None = None) -> M
     """
     network = split(plan(graph, dt))
     if network.problems:
-        raise HardspikeError(f"{limits.chip} cannot hold this graph: {network.problems[0]}")
+        problem = str(network.problems[0]).removeprefix("error: ")
+        raise HardspikeError(f"{limits.chip} cannot hold this graph: {problem}")
     return place(network, limits)
 
 
@@ -95,7 +99,7 @@ def place(network: Network, limits: Limits) -> Mapping:
                  "feed fewer or smaller layers from it")
     sizes = {name: len(cores) for name, cores in mapping.cores.items()}
     if sizes:
-        largest = max(sizes, key=sizes.get)
+        largest = max(sizes, key=sizes.__getitem__)
         _compare(mapping, largest, f"cores of the network, {sizes[largest]} of them here", sum(sizes.values()),
                  limits.cores, "make this layer smaller (stride, fewer channels)")
         synapses = sum(core.synapse_count for cores in mapping.cores.values() for core in cores)
@@ -137,6 +141,7 @@ def _fill(network: Network, layer: Layer, mapping: Mapping) -> list[Core]:
                     cores.append(empty())
                     continue
                 if not count:  # even alone it does not fit: name it, and place it to go on
+                    assert excess is not None  # it halved the count to nothing
                     if not complained:
                         rule, value, limit = excess
                         _compare(mapping, layer.name, f"{rule} for one neuron", value, limit,
@@ -171,12 +176,12 @@ def _bits(synapses: list[np.ndarray], index_bits: list[int]) -> int:
         blocks, rest = np.divmod(counts, BLOCK)
         bits = WEIGHT_BITS + index
         for number, size in ((blocks.sum(), np.array(BLOCK)), (1, rest[rest > 0])):
-            total += int(number * (-(-(size * bits + HEADER_BITS) // 64) * 64).sum())
+            total += int(number * (-(-(size * bits + HEADER_BITS) // WORD) * WORD).sum())
     return total
 
 
 def _index_bits(limits: Limits) -> int:
-    return max(6, math.ceil(math.log2(limits.neurons.value)))
+    return max(6, math.ceil(math.log2(limits.neurons.known)))
 
 
 def _fan_in(network: Network, connection: Connection) -> Callable[[int], np.ndarray]:
@@ -214,6 +219,7 @@ def _count_output_axons(network: Network, mapping: Mapping) -> None:
         for index, connection in enumerate(layer.connections):
             if connection.source not in mapping.cores:
                 continue
-            reached = sum((core.synapses[index] > 0).astype(np.int64) for core in mapping.cores[name])
+            reached = sum(((core.synapses[index] > 0).astype(np.int64) for core in mapping.cores[name]),
+                          np.zeros((), np.int64))
             for core in mapping.cores[connection.source]:
                 core.output_axons += int(reached[core.members].sum())

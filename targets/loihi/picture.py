@@ -3,7 +3,7 @@
 from html import escape
 from string import ascii_letters
 
-from targets.loihi.limits import Limits
+from targets.limits import Limits
 from targets.loihi.mapping import Core, Mapping
 
 COLUMNS = 16
@@ -23,7 +23,7 @@ def text(mapping: Mapping) -> str:
     """For a terminal: a letter and a level for each core, chips under each other, then the letters' layers."""
     marks = [letter(index) + _level(max(usage(core, mapping.limits).values()))
              for index, cores in enumerate(mapping.cores.values()) for core in cores]
-    size = mapping.limits.cores.value
+    size = mapping.limits.cores.known
     marks += ["· "] * (-len(marks) % size)
     rows = []
     for start in range(0, len(marks), COLUMNS):
@@ -35,7 +35,7 @@ def text(mapping: Mapping) -> str:
 
 def svg(mapping: Mapping) -> str:
     """For a page: a square of 24 units for each core, the numbers as a tooltip."""
-    size, cell = mapping.limits.cores.value, 24
+    size, cell = mapping.limits.cores.known, 24
     places = [(index, name, core) for index, (name, cores) in enumerate(mapping.cores.items()) for core in cores]
     count = -(-max(len(places), 1) // size) * size
     parts = []

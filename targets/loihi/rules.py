@@ -9,11 +9,11 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError
-from targets.graph import plan
+from targets.graph import LINEAR, plan
 from targets.graph.shapes import array
+from targets.limits import NOT_PUBLIC, Limit, Limits
 from targets.loihi import mapping
-from targets.loihi.layers import DECAY_UNIT, LINEAR, Network, split
-from targets.loihi.limits import NOT_PUBLIC, Limit, Limits
+from targets.loihi.layers import DECAY_UNIT, Network, split
 from targets.violation import Violation
 
 GRID_TOLERANCE = 1e-3  # of a 4096th: dt/tau in float32 is off by at most 2.5e-4 of it
@@ -82,7 +82,7 @@ def threshold_range(network: Network, limits: Limits) -> Iterator[Violation]:
 def decay_grid(network: Network, limits: Limits) -> Iterator[Violation]:
     """Leaks are whole 4096ths."""
     for layer in network.layers.values():
-        for key, values, highest in (("leak", layer.v_decay, limits.decay.value),
+        for key, values, highest in (("leak", layer.v_decay, limits.decay.known),
                                      ("synaptic leak", layer.i_decay, DECAY_UNIT)):
             off = np.abs(values - np.round(values))
             decay = values.flat[off.argmax()]
@@ -119,7 +119,7 @@ def delays(network: Network, limits: Limits) -> Iterator[Violation]:
     """Delays of an axon, in steps; the step of a recurrent connection is free."""
     for layer in network.layers.values():
         for connection in layer.connections:
-            if connection.delay > limits.delay.value:
+            if connection.delay > limits.delay.known:
                 yield Violation(connection.linear, "delay", f"{connection.delay} steps",
                                 f"at most {limits.delay.value} ({limits.delay.source})", "shorten it")
 

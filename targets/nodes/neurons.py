@@ -100,7 +100,7 @@ def coefficients(name: str, node: nir.NIRNode, shape: Shape, dt: float) -> Coeff
          for key, value in vars(node).items() if key not in ("input_type", "output_type", "metadata")}
     c = {}
     if "tau" in p or "tau_mem" in p:
-        steps = p.get("tau", p.get("tau_mem")) / dt
+        steps = p["tau" if "tau" in p else "tau_mem"] / dt
         c = {"leak": 1 - 1 / steps, "gain": p["r"] / steps, "rest": p["v_leak"] / steps}
     elif "r" in p:
         c = {"gain": p["r"] * dt}

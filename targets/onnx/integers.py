@@ -18,7 +18,7 @@ import onnx
 from hardspike import HardspikeError
 from targets.loihi.fixed_point import SHIFT, STATE, largest_sum
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network
-from targets.onnx.nodes import STATELESS, Emitter, Outputs, emit_nodes, late, remember
+from targets.onnx.nodes import OPERATORS, Emitter, Outputs, emit_nodes, late, remember
 
 EXACT = 1 << 24
 """Float32 holds every integer up to here."""
@@ -58,9 +58,9 @@ def emit_integers(e: Emitter, x: str, network: Network, wrapping: set[str], memb
         for c in layer.connections:
             longest[c.source] = max(longest[c.source], c.delay)
     for layer in layers.values():
-        current = [_weighed(e, network, c, values, longest) for c in layer.connections]
+        weighed = [_weighed(e, network, c, values, longest) for c in layer.connections]
         e.scope = layer.name
-        current = e.op("Mul", e.total(current), e.constant("shift", np.array(SHIFT)))
+        current = e.op("Mul", e.total(weighed), e.constant("shift", np.array(SHIFT)))
         before = late(e, layer.shape, longest[layer.name], 1) if layer.subtracts else None
         values[layer.name], compared = _neuron(e, layer, current, before, layer.name in wrapping)
         results[f"{layer.name}.spikes"] = values[layer.name], layer.shape
@@ -86,7 +86,7 @@ def _weighed(e: Emitter, network: Network, connection: Connection, values: dict[
         elif hasattr(node, "bias"):
             node = copy.copy(node)
             node.bias = np.zeros(1)
-        x = STATELESS[type(node)](e, x, node, plan.input_shape[name])
+        x = OPERATORS[type(node)](e, x, node, plan.input_shape[name])
     return x
 
 
@@ -118,11 +118,11 @@ def _decay(e: Emitter, key: str, x: str, keep: np.ndarray) -> str:
     """D(x), `keep` = k / 4096."""
     if (keep == 1).all():
         return x
-    keep, size = e.coefficient(key, keep), e.op("Abs", x)
+    kept, size = e.coefficient(key, keep), e.op("Abs", x)
     high = e.op("Mul", size, e.constant("shift_down", np.array(1 / DECAY_UNIT)))
     high = e.op("Mul", e.op("Floor", high), e.constant("shift_up", np.array(DECAY_UNIT)))
-    low = e.op("Floor", e.op("Mul", e.op("Sub", size, high), keep))
-    return e.op("Mul", e.op("Sign", x), e.op("Add", e.op("Mul", high, keep), low))
+    low = e.op("Floor", e.op("Mul", e.op("Sub", size, high), kept))
+    return e.op("Mul", e.op("Sign", x), e.op("Add", e.op("Mul", high, kept), low))
 
 
 def _wrapped_sum(e: Emitter, current: str, decayed: str) -> str:

@@ -19,7 +19,6 @@ A sequence is the step written `steps` times over, with no state outside: Scan a
 for accelerators and browsers leave control flow out, and the step itself serves whoever wants a loop.
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -27,18 +26,18 @@ import nir
 import onnx
 from onnx import helper
 
-from hardspike import HardspikeError, versions
+from hardspike import HardspikeError, one_line, versions
+from targets import metadata
+from targets.chips import chip_of, limits_of
 from targets.graph import Plan, plan
 from targets.graph.shapes import Shape
 from targets.loihi import rules
 from targets.loihi.layers import split
-from targets.loihi.limits import LOIHI1, LOIHI2
 from targets.onnx.integers import bounds, emit_integers
 from targets.onnx.nodes import Emitter, Outputs, emit_nodes
 
 OPSET = 18
 """Of early 2023: all that is needed is in it, so that older runtimes read the files as well."""
-CHIPS = {limits.chip: limits for limits in (LOIHI1, LOIHI2)}
 
 Emit = Callable[[Emitter, str], Outputs]
 """Emits one step of a graph for an input's tensor."""
@@ -59,13 +58,16 @@ def to_onnx(graph: nir.NIRGraph, steps: int | None = None, dt: float | None = No
         HardspikeError: the graph is refused (by `plan`, or by its chip), a number is beyond float32, or the model is
             over 2 GB.
     """
-    layout, chip = plan(graph, dt), quantised_for(graph)
-    properties = {key: _text(value) for key, value in graph.metadata.items()} | {"dt": repr(layout.dt)}
+    layout, chip = plan(graph, dt), chip_of(graph)
+    properties = {key: metadata.text(value) for key, value in graph.metadata.items()} | {"dt": repr(layout.dt)}
     if chip:
+        if not chip.like_lava:
+            raise HardspikeError(f"{limits_of(chip).chip} has an arithmetic of its own, which ONNX models do not hold; "
+                                 "export the float graph")
         network = split(layout)
-        rules.require(network, CHIPS[chip])
+        rules.require(network, limits_of(chip))
         largest, wrapping = bounds(network)
-        properties |= {"arithmetic": chip, "largest_input": str(largest)}
+        properties |= {"arithmetic": limits_of(chip).chip, "largest_input": str(largest)}
         emit = partial(emit_integers, network=network, wrapping=wrapping, membrane=membrane)
     else:
         properties["arithmetic"] = "float32"
@@ -78,30 +80,8 @@ def to_onnx(graph: nir.NIRGraph, steps: int | None = None, dt: float | None = No
     try:
         onnx.checker.check_model(model, full_check=True)
     except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise HardspikeError(f"the ONNX model does not pass onnx.checker: {' '.join(str(error).split())}") from error
+        raise HardspikeError(f"the ONNX model does not pass onnx.checker: {one_line(error)}") from error
     return model
-
-
-def quantised_for(graph: nir.NIRGraph) -> str | None:
-    """The chip whose integer arithmetic a quantised graph was made for, None for a float graph.
-
-    Raises:
-        HardspikeError: the metadata name no known chip.
-    """
-    if "quantised" not in graph.metadata:
-        return None
-    try:
-        chip = json.loads(_text(graph.metadata["quantised"]))["target"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise HardspikeError("metadata quantised: it has to be JSON with a 'target', as `python -m export quantise` "
-                             "writes it") from error
-    if chip not in CHIPS:
-        raise HardspikeError(f"metadata quantised: target '{chip}' is not known; known are {', '.join(CHIPS)}")
-    return chip
-
-
-def _text(value) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _emit_floats(plan: Plan, e: Emitter, x: str, membrane: bool) -> Outputs:

@@ -158,11 +158,15 @@ def delay(e: Emitter, x: str | None, steps: np.ndarray) -> str:
     """A nir.Delay of `steps` (*shape) whole steps; `x` is None in a loop, where it is not computed yet."""
     value = None
     for k in np.unique(steps):
-        if k == 0 and x is None:
+        if k:
+            part = late(e, steps.shape, int(steps.max()), int(k))
+        elif x is not None:
+            part = x
+        else:
             raise HardspikeError(f"node '{e.scope}' (Delay): a delay of less than half a step, in a loop; "
                                  "make it 0 or at least one step")
-        part = late(e, steps.shape, int(steps.max()), int(k)) if k else x
         value = part if value is None else e.op("Where", e.constant(f"late_{k}", steps == k), part, value)
+    assert value is not None  # no layer is empty
     return value
 
 
@@ -209,7 +213,7 @@ def _flatten(e: Emitter, x: str, node: nir.Flatten, shape: Shape) -> str:
     return e.op("Reshape", x, e.index("shape", [0, *output_shape(e.scope, node, shape)]))  # 0: as it is
 
 
-STATELESS: dict[type[nir.NIRNode], Callable[[Emitter, str, nir.NIRNode, Shape], str]] = {
+OPERATORS: dict[type[nir.NIRNode], Callable[[Emitter, str, nir.NIRNode, Shape], str]] = {
     nir.Linear: _dense, nir.Affine: _dense, nir.Conv1d: _conv, nir.Conv2d: _conv, nir.Scale: _scale,
     nir.SumPool2d: _sum_pool, nir.AvgPool2d: _average_pool, nir.Flatten: _flatten}
 """(emitter, input, node, the input's shape without batch) -> output."""
@@ -221,16 +225,17 @@ STATELESS: dict[type[nir.NIRNode], Callable[[Emitter, str, nir.NIRNode, Shape], 
 def emit_nodes(e: Emitter, plan: Plan, names: list[str], values: dict[str, str],
                membrane: bool) -> Outputs:
     """`names`, in order of execution, the Output among them; `values`: what their sources give."""
-    results, delays = {}, {}
+    results: Outputs = {}
+    delays: dict[str, np.ndarray] = {}
     looped = {edge.source for edge in plan.edges if edge.delayed and edge.target in names}
     before = before_start(plan) if looped else {}
     for name in names:
         node, edges, shape = plan.nodes[name], plan.sources(name), plan.input_shape[name]
         if isinstance(node, nir.Delay):
             delays[name] = delay_steps(name, node, shape, plan.dt)
-            parts = [values.get(edge.source) for edge in edges]
             e.scope = f"{name}.input"
-            values[name] = delay(e, None if None in parts else e.total(parts), delays[name])
+            known = all(edge.source in values for edge in edges)
+            values[name] = delay(e, e.total([values[edge.source] for edge in edges]) if known else None, delays[name])
             continue
         parts = [_previous(e, edge.source, before[edge.source][0].numpy()) if edge.delayed else values[edge.source]
                  for edge in edges]
@@ -243,7 +248,7 @@ def emit_nodes(e: Emitter, plan: Plan, names: list[str], values: dict[str, str],
                 if membrane:
                     results[f"{name}.membrane"] = compared, shape
         else:
-            values[name] = total if isinstance(node, nir.Output) else STATELESS[type(node)](e, total, node, shape)
+            values[name] = total if isinstance(node, nir.Output) else OPERATORS[type(node)](e, total, node, shape)
     for name, steps in delays.items():
         e.scope = f"{name}.input"
         remember(e, e.total([values[edge.source] for edge in plan.sources(name)]), int(steps.max()))

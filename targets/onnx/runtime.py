@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from hardspike import HardspikeError
+from targets.inputs import computable
 from targets.onnx.model import to_onnx
 from targets.recording import Recording
 from targets.violation import Violation
-
-NAME = "onnxruntime"
-DESCRIPTION = "the ONNX model of the graph in onnxruntime, float32"
 
 
 def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
@@ -62,7 +60,7 @@ def _session(model: str | bytes, label: str) -> onnxruntime.InferenceSession:
 
 def _run(session: onnxruntime.InferenceSession, spikes: Tensor) -> Recording:
     """All steps of `spikes`; they are checked against what the model takes."""
-    metadata = session.get_modelmeta().custom_metadata_map
+    metadata, spikes = session.get_modelmeta().custom_metadata_map, computable(spikes)
     _check_input(session, spikes, metadata)
     frames, batch = spikes.float().numpy(), spikes.shape[1]
     names = [value.name for value in session.get_outputs()]
@@ -71,7 +69,7 @@ def _run(session: onnxruntime.InferenceSession, spikes: Tensor) -> Recording:
     else:
         states = {value.name: np.zeros((batch, *value.shape[1:]), np.float32)
                   for value in session.get_inputs() if value.name != "input"}
-        kept = {name: [] for name in names if not name.endswith(".next")}
+        kept: dict[str, list[np.ndarray]] = {name: [] for name in names if not name.endswith(".next")}
         for frame in frames:
             step = dict(zip(names, session.run(None, {"input": frame, **states}), strict=True))
             states = {name: step[f"{name}.next"] for name in states}

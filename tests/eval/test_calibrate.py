@@ -6,20 +6,24 @@ from dataclasses import replace
 import pytest
 import torch
 
+from eval import rows as tables
 from eval.__main__ import COMMANDS
-from eval.accuracy import accuracy
-from eval.calibrate import command as module
+from eval.accuracy import measure as accuracy
+from eval.calibrate import measure as module
 from eval.calibrate import network as calibration
-from eval.calibrate.command import Calibration, best_of, calibrate, choose
 from eval.calibrate.graph import scaled_graph, spiking_layers
+from eval.calibrate.measure import Calibration, best_of, choose
 from eval.calibrate.network import biased, mean_drive, scaled, search_global, search_layers, with_biases
-from export.formats import nir as nir_file
-from export.formats.integers import quantise
+from eval.commands.calibrate import calibrate
+from eval.mode import words as in_words
+from export.commands import nir, quantise
 from export.freeze.freeze import freeze
+from export.options import Output, Quantisation
 from hardspike import HardspikeError, run
 from targets import loihi2, reference
 from targets.graph import read
-from tests.networks import SHAPE, busy_network, frames
+from tests.eval.opened import subjects
+from tests.networks import BUSY, SHAPE, busy_network, frames
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, Split, load
@@ -62,12 +66,12 @@ def tiny_data(bits: torch.Tensor) -> Data:
 
 
 def test_calibration_recovers_the_gap_and_leaves_the_plain_rows_alone(trained, table):
-    rows = {row["mode"]: row for row in table[0]}
-    smooth, hard = accuracy(trained)
-    assert rows["surrogate"]["test %"] == smooth["accuracy %"] and rows["hard"]["test %"] == hard["accuracy %"]
-    assert rows["hard"]["gap"] == pytest.approx(hard["gap"])
+    rows = {row["mode"]: row for row in tables.calibration(table[0])}
+    smooth, hard = accuracy(subjects(trained))
+    assert rows["surrogate"]["test %"] == 100 * smooth.accuracy and rows["hard"]["test %"] == 100 * hard.accuracy
+    assert rows["hard"]["gap"] == pytest.approx(100 * hard.gap)
     # exact shares depend on the machine's arithmetic, which training amplifies
-    assert hard["gap"] > 5 and rows["calibrated (bias)"]["recovered %"] > 50
+    assert hard.gap > 0.05 and rows["calibrated (bias)"]["recovered %"] > 50
     assert [rows[f"calibrated ({kind})"]["values"] for kind in module.KINDS] == [1, 3, 98, 101]
     assert rows["calibrated (layers)"]["validation %"] >= rows["hard"]["validation %"]
 
@@ -77,53 +81,53 @@ def test_other_test_labels_change_no_choice(trained, table, tmp_path, monkeypatc
         data = load(config)
         return replace(data, test=Split(data.test.frames.flip(0), (data.test.labels + 1) % 10, data.test.ids))
 
-    monkeypatch.setattr(module, "load_data", swapped)
+    monkeypatch.setattr("trainer.data.load", swapped)
     rows = calibrate(trained, out=tmp_path / "c.pt", samples=128, json=tmp_path / "table.json")
     assert json.loads((tmp_path / "table.json").read_text())["chosen"] == table[1]["chosen"]
-    assert rows[0]["test %"] < table[0][0]["test %"] - 50
+    assert rows[0].test < table[0][0].test - 0.5
     assert checkpoint.load(tmp_path / "c.pt").calibration == checkpoint.load(table[2]).calibration
 
 
 def test_written_checkpoint_is_marked_and_its_graph_gives_the_same_spikes(table, tmp_path):
     rows, _, out = table
     stored = checkpoint.load(out)
-    row = next(row for row in rows if row["mode"] == f"calibrated ({stored.calibration['kind']})")
-    assert nir_file.nir(out, tmp_path / "c.nir", samples=60).mismatches == 0
-    hard, exported = accuracy(out, tmp_path / "c.nir")
-    assert hard["mode"] == f"hard, calibrated ({stored.calibration['kind']})" and hard["gap"] is None
-    assert exported["mode"] == f"exported, calibrated ({stored.calibration['kind']})"
-    assert hard["accuracy %"] == exported["accuracy %"] == row["test %"]
+    row = next(row for row in rows if row.mode.calibration == stored.calibration["kind"])
+    assert nir(out, Output(tmp_path / "c.nir"), samples=60).mismatches == 0
+    hard, exported = accuracy(subjects(out, tmp_path / "c.nir"))
+    assert in_words(hard.mode) == f"hard, calibrated ({stored.calibration['kind']})" and hard.gap is None
+    assert in_words(exported.mode, exported=True) == f"exported, calibrated ({stored.calibration['kind']})"
+    assert hard.accuracy == exported.accuracy == row.test
 
 
 def test_a_calibration_that_changes_nothing_is_not_written(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(calibration, "GRID", (1.0,))
-    nir_file.nir(trained, tmp_path / "f.nir", samples=8)
+    nir(trained, Output(tmp_path / "f.nir"), samples=8)
     for model, out in ((trained, tmp_path / "c.pt"), (tmp_path / "f.nir", tmp_path / "c.nir")):
         rows = calibrate(model, kind="layers", out=out)
-        assert rows[-1]["test %"] == rows[-2]["test %"] and not out.exists()
+        assert rows[-1].test == rows[-2].test and not out.exists()
         assert f"{out}: not written: the best of kind layers is {model} as it is" in capsys.readouterr().out
 
 
 def test_graphs_float_and_quantised(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "GRID", (0.9,))  # what leaves the graph as it is is not written
-    nir_file.nir(trained, tmp_path / "f.nir", samples=30)
+    nir(trained, Output(tmp_path / "f.nir"), samples=30)
     rows = calibrate(tmp_path / "f.nir", kind="global", out=tmp_path / "c.nir")
-    data = load(checkpoint.load(trained).config.data)
-    network = choose(checkpoint.load(trained), "global", data)
-    assert rows[1]["validation %"] == pytest.approx(100 * module._right(network.model, data, data.validation) / 143)
-    quantise(tmp_path / "f.nir", tmp_path / "q.nir", samples=16, check_samples=16)
+    subject, = subjects(trained)
+    network = module.replace_model(subject, choose(subject, "global").model).on(subject.data.validation)
+    assert rows[1].validation == pytest.approx(network.accuracy(network.modes()[-1]))
+    quantise(tmp_path / "f.nir", Output(tmp_path / "q.nir"), Quantisation(samples=16), check_samples=16)
     rows = calibrate(tmp_path / "q.nir", kind="global", out=tmp_path / "cq.nir")
-    assert [row["mode"] for row in rows] == ["loihi2", "calibrated (global)"]
+    assert [row["mode"] for row in tables.calibration(rows)] == ["loihi2", "calibrated (global)"]
     assert json.loads((tmp_path / "cq.parity.json").read_text())["mismatches"] == 0
     loihi2.run(read(tmp_path / "cq.nir"), (torch.rand(6, 2, *SHAPE) < 0.1).float())
 
 
 @pytest.mark.parametrize(("words", "message"), [
     (["{pt}", "--kind", "layer"], "did you mean 'layers'?"), (["{nir}", "--kind", "bias"], "no smooth spikes"),
-    (["{pt}", "--samples", "0"], "must be 1 or more"), (["{pt}", "--out", "x.nir"], "is written as .pt"),
+    (["{pt}", "--samples", "-1"], "must be 0 (all) or more"), (["{pt}", "--out", "x.nir"], "is written as .pt"),
     (["{c}"], "is calibrated"), (["nothing.pt"], "no such checkpoint")])
 def test_wrong_calls_end_in_one_line(trained, table, tmp_path, words, message, capfd):
-    nir_file.nir(trained, tmp_path / "f.nir", samples=8)
+    nir(trained, Output(tmp_path / "f.nir"), samples=8)
     capfd.readouterr()
     files = {"pt": trained, "nir": tmp_path / "f.nir", "c": table[2]}
     assert run("eval", COMMANDS, ["calibrate", *(word.format(**files) for word in words)]) in (1, 2)
@@ -157,7 +161,7 @@ def test_closed_form_is_exact_for_a_layer_at_rest():
     {"readout": "spikes"}])
 def test_means_of_the_hard_network_become_those_of_the_smooth_one(options):
     network = busy_network(**options)
-    config = FitConfig(network=NetworkConfig(**{"layers": "6c5s2-ap2-8c3-32", **options}))
+    config = FitConfig(network=NetworkConfig(**{**BUSY, **options}))
     stored = with_biases(checkpoint.Checkpoint(config, network, SHAPE, 10, 1, [], {}))
     inputs = frames(8, 4)
     assert torch.equal(stored.network(inputs), network(inputs))

@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-import eval.gradients
+import trainer.data
 import trainer.fit
 from eval.__main__ import COMMANDS
+from export.freeze.freeze import freeze
 from hardspike import run
+from targets.graph import write
+from tests.networks import SHAPE, busy_network
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import DataConfig, Split
@@ -21,13 +24,15 @@ from trainer.networks import NetworkConfig
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A run on 128 recordings."""
+    whole = trainer.data.load
+
     def load(config):
-        data = trainer.data.load(config)
+        data = whole(config)
         return replace(data, **{part: Split(split.frames[:128], split.labels[:128], split.ids[:128])
                                 for part in ("train", "validation") for split in [getattr(data, part)]})
 
     monkeypatch.setattr(trainer.fit, "load", load)
-    monkeypatch.setattr(eval.gradients, "load_data", load)
+    monkeypatch.setattr(trainer.data, "load", load)
 
     def make(steps=4, **options):
         return fit(FitConfig(out=tmp_path / "run", epochs=2, batch_size=32, threads=1, data=DataConfig(steps=steps),
@@ -95,8 +100,14 @@ def test_a_single_step_has_no_neighbour_in_time(small, tmp_path, capsys):
 def test_bad_calls_are_one_line(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for words, status in (([tmp_path / "empty"], 1), ([tmp_path / "missing.pt"], 1),
-                          ([tmp_path / "empty", "--samples", 0], 2),
+                          ([tmp_path / "empty", "--samples", -1], 2),
                           ([tmp_path / "empty", "--out", tmp_path / "x.foo"], 2)):
         assert gradients(*words) == status
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_graph_holds_no_gradients(tmp_path, capsys):
+    write(freeze(busy_network(), SHAPE), tmp_path / "a.nir")
+    assert gradients(tmp_path / "a.nir") == 2
+    assert "a graph holds no surrogate" in capsys.readouterr().err

@@ -10,20 +10,26 @@ import torch
 from torch import nn
 
 from eval.__main__ import COMMANDS
-from eval.operations.command import count_network, count_target, operations
+from eval.commands.operations import operations
 from eval.operations.counts import Tally, fan_out
+from eval.operations.measure import count_network, count_target
 from eval.operations.traffic import count_traffic
-from export.formats import integers as quantise_file
-from export.formats import nir as nir_file
+from eval.options import Sample, Tables
+from eval.rows import operations as rows_of
+from export.commands import nir as export_nir
+from export.commands import quantise
 from export.freeze.freeze import freeze
+from export.options import Output, Quantisation
 from export.passes.lower import lower
 from hardspike import run
-from targets import loihi1, reference
+from targets import reference
 from targets.graph import plan
 from targets.lava.setup import setup
+from targets.limits import Limit
+from targets.loihi.chips import LOIHI1, LOIHI2
 from targets.loihi.layers import split
-from targets.loihi.limits import LOIHI1, LOIHI2, Limit
 from targets.loihi.mapping import map_graph
+from targets.table import TARGETS
 from tests.networks import SHAPE, busy_checkpoint, busy_network, frames
 from trainer.data import DataConfig
 
@@ -123,7 +129,7 @@ def test_network_reference_and_onnxruntime_count_alike(options):
     counts = count_network(network, x)
     assert counts.total("spikes") > 0 < counts.total("silent")
     for target in ("reference", "onnxruntime"):
-        found, _ = count_target(graph, target, x)
+        found, _ = count_target(graph, TARGETS[target], x)
         for keys in (("neurons", "spikes", "silent", "updates"), ("events", "synops", "macs", "acs", "dense")):
             assert layers(found, *keys) == layers(counts, *keys)
 
@@ -131,7 +137,7 @@ def test_network_reference_and_onnxruntime_count_alike(options):
 @pytest.mark.parametrize("layers_", ["6c5s2-8r-32", "6c5s2-8r-ap"])
 def test_a_linear_readout_has_the_synops_of_its_spikes_and_the_macs_of_its_averages(layers_):
     network, x = sparse_network(layers=layers_), frames()
-    counts, (found, _) = count_network(network, x), count_target(freeze(network, SHAPE), "reference", x)
+    counts, (found, _) = count_network(network, x), count_target(freeze(network, SHAPE), TARGETS["reference"], x)
     assert layers(found, "events", "synops") == layers(counts, "events", "synops")
     one, other = layers(counts, "macs", "dense")["readout"], layers(found, "acs", "dense")["readout"]
     assert one[1] * len(x) == other[1] and 0 < one[0] < sum(layers(found, "macs", "acs")["readout"])
@@ -142,7 +148,7 @@ def test_lava_counts_as_loihi2():
     setup()
     x = frames(6, 4)
     graph, _ = lower(freeze(sparse_network(layers="6c5s2-8c3s2-32", readout="spikes"), SHAPE), x, LOIHI2)
-    one, other = (count_target(graph, target, x, "loihi2") for target in ("loihi2", "lava"))
+    one, other = (count_target(graph, TARGETS[target], x, LOIHI2) for target in ("loihi2", "lava"))
     assert one[0].total("spikes") > 0 and one == other
 
 
@@ -155,17 +161,18 @@ def test_a_recurrent_layer_hears_all_spikes_but_the_last():
     graph, x = nir.NIRGraph(nodes, edges, type_check=False), torch.ones(4, 2, 3)
     spikes = reference.run(graph, x, dt=1e-4).spikes["lif"]
     assert spikes[-1].any()
-    counts, _ = count_target(graph, "reference", x)
+    counts, _ = count_target(graph, TARGETS["reference"], x)
     assert layers(counts, "synops")["rec"] == (3 * int(spikes[:-1].sum()),)
 
 
 def test_messages_and_hops_spike_by_spike():
     network, x = busy_network(layers="4c5s4-4c3s2-12", reset="zero", readout="spikes"), frames(5, 2)
     graph, _ = lower(freeze(network, SHAPE), x, LOIHI1)
-    spikes, layout, tally = loihi1.run(graph, x).spikes, plan(graph), Tally()
+    spikes, layout, tally = LOIHI1.run(graph, x).spikes, plan(graph), Tally()
     tally.add_run(layout, x, dict(spikes))
-    mapping, elsewhere = (map_graph(graph, replace(chip, neurons=Limit(30, "test"))) for chip in (LOIHI1, LOIHI2))
-    traffic = count_traffic(split(layout), mapping, tally)
+    mapping, elsewhere = (map_graph(graph, replace(chip.integers, neurons=Limit(30, "test")))
+                          for chip in (LOIHI1, LOIHI2))
+    traffic = count_traffic(split(layout), mapping, LOIHI1, tally)
     tiles = [(index // 4 // 4, index // 4 % 4) for index in range(sum(map(len, mapping.cores.values())))]
     first = {name: sum(len(mapping.cores[other]) for other in list(mapping.cores)[:i])
              for i, name in enumerate(mapping.cores)}
@@ -181,21 +188,23 @@ def test_messages_and_hops_spike_by_spike():
                     east, north = east + abs(one[0] - other[0]), north + abs(one[1] - other[1])
         assert (entry.messages, entry.hops, entry.from_host) == (messages, (east, north), False)
     assert traffic[0].from_host and traffic[0].hops is None
-    assert {entry.hops for entry in count_traffic(split(layout), elsewhere, tally)} == {None}  # no public floor plan
+    other = count_traffic(split(layout), elsewhere, LOIHI2, tally)
+    assert {entry.hops for entry in other} == {None}  # no public floor plan
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     busy_checkpoint(folder / "best.pt", DataConfig(steps=4), layers="6c5s3-32", readout="spikes")
-    nir_file.nir(folder / "best.pt", samples=16)
-    quantise_file.quantise(folder / "best.nir", folder / "int.nir", samples=16, check_samples=16)
+    export_nir(folder, samples=16)
+    quantise(folder / "best.nir", Output(folder / "int.nir"), Quantisation(samples=16), check_samples=16)
     return folder
 
 
 def test_side_by_side(models, tmp_path, capfd):
-    rows = operations(models / "best.pt", models / "best.nir", models / "int.nir", samples=20,
-                      targets="reference,onnxruntime", csv=tmp_path / "o.csv")
+    found = operations(models, models / "best.nir", models / "int.nir", targets="reference,onnxruntime",
+                       sample=Sample(samples=20), tables=Tables(csv=tmp_path / "o.csv"))
+    rows = [row for run in found for row in rows_of(run)]
     totals = {row["mode"]: row for row in rows if row["layer"] == "total"}
     assert list(totals) == ["hard", "reference", "onnxruntime", "loihi2"]
     assert totals["hard"]["spikes"] == totals["reference"]["spikes"] > 0

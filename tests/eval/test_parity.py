@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from eval import parity as module
-from eval.parity import parity
+from eval.commands.parity import parity as command
+from eval.parity import mismatches
+from eval.rows import parity as rows_of
 from export.freeze.freeze import freeze
+from export.recordings import Recordings
 from hardspike import UsageError
 from targets.graph import write
 from targets.lava.setup import setup
 from targets.recording import Recording
+from targets.target import Target
 from tests.networks import SHAPE, busy_network, frames
 
 
@@ -23,6 +26,11 @@ def model(tmp_path):
     x = frames(8, 6)
     np.savez(tmp_path / "x.npz", spikes=x.numpy().astype(np.uint8), labels=np.arange(6))
     return tmp_path / "model.nir", tmp_path / "x.npz"
+
+
+def parity(graph, *, input, **options):
+    """The rows that the command shows."""
+    return rows_of(command(graph, recordings=Recordings(input=input), **options))
 
 
 def matrix(rows):
@@ -43,22 +51,22 @@ def test_one_arithmetic_is_equal_and_float_and_integer_are_counted(model, tmp_pa
 
 def test_a_spike_that_differs_is_in_the_matrix(model, monkeypatch):
     graph, x = model
-    run = module._run
+    run = Target.run
 
-    def wrong(name, graph, frames):
-        recording = run(name, graph, frames)
-        if name == "onnxruntime":
+    def wrong(self, graph, frames, *rest):
+        recording = run(self, graph, frames, *rest)
+        if self.name == "onnxruntime":
             recording.spikes["lif1"][0, 0, 0, 0, 0] ^= 1
         return recording
 
-    monkeypatch.setattr(module, "_run", wrong)
+    monkeypatch.setattr(Target, "run", wrong)
     assert matrix(parity(graph, targets="reference,onnxruntime", input=x))["reference"]["onnxruntime"] == 1
 
 
 def test_runs_with_other_layers_are_refused():
     one, other = (Recording({name: torch.zeros(1, 1, 1)}, torch.zeros(1, 1, 1)) for name in "ab")
     with pytest.raises(UsageError, match="other layers: a and b"):
-        module._mismatches(one, other)
+        mismatches(one, other)
 
 
 def test_an_unknown_target_is_refused(model):

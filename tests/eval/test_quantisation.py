@@ -2,7 +2,9 @@
 
 import pytest
 
-from eval.quantisation import quantisation
+from eval.commands.quantisation import quantisation
+from eval.options import Tables
+from eval.quantisation import means
 from hardspike import UsageError
 from trainer.config import FitConfig
 from trainer.data import DataConfig
@@ -15,13 +17,13 @@ def test_table_of_bits_and_scales(tmp_path):
     config = FitConfig(out=tmp_path / "run", epochs=3, batch_size=64, method="hard", average=0.0,
                        data=DataConfig(steps=5), network=network)
     model = fit(config).best
-    rows = quantisation(model, model, bits="8,2", samples=24, split="validation", csv=tmp_path / "q.csv")
-    assert len(rows) == 2 * 4 + 4 and len((tmp_path / "q.csv").read_text().splitlines()) == 13
-    found = {(row["bits"], row["scale"]): row for row in rows[:4]}
-    assert found[8, "searched"]["loss"] < 8 and found[8, "max_abs"]["spikes changed %"] < 20
-    assert found[2, "max_abs"]["spikes changed %"] > found[2, "searched"]["spikes changed %"] > \
-        found[8, "searched"]["spikes changed %"] > 0
-    for row in rows[8:]:
-        assert row["loss"] == pytest.approx(found[row["bits"], row["scale"]]["loss"])
+    rows = quantisation(model, model, bits="8,2", samples=24, split="validation",
+                        tables=Tables(csv=tmp_path / "q.csv"))
+    assert len(rows) == 2 * 4 and len((tmp_path / "q.csv").read_text().splitlines()) == 13
+    found = {(row.bits, row.scale): row for row in rows[:4]}
+    assert found[8, "searched"].loss < 0.08 and found[8, "max_abs"].changed < 0.2
+    assert found[2, "max_abs"].changed > found[2, "searched"].changed > found[8, "searched"].changed > 0
+    for row in means(rows):
+        assert row.model is None and row.loss == pytest.approx(found[row.bits, row.scale].loss)
     with pytest.raises(UsageError, match="whole numbers"):
         quantisation(model, bits="eight")

@@ -1,6 +1,7 @@
 """`python -m eval robustness`: clean accuracy at severity 0, the same inputs and faults for every model and mode."""
 
 import json
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -8,16 +9,21 @@ import pytest
 import torch
 
 from eval.__main__ import COMMANDS
-from eval.accuracy import accuracy
-from eval.robustness import command as module
-from eval.robustness.command import robustness
+from eval.accuracy import measure as accuracy
+from eval.commands.robustness import robustness as command
+from eval.mode import HARD, SURROGATE, Mode
+from eval.options import Sample, Stress, Tables
+from eval.robustness import curves as module
 from eval.robustness.faults import FAULTS, inject, weight_noise
-from export.formats import nir as nir_file
-from export.formats.integers import quantise
-from export.formats.nir import frozen
+from eval.rows import robustness as rows_of
+from export.commands import nir as export_nir
+from export.commands import quantise
+from export.model import Model, frozen
+from export.options import Output, Quantisation
 from hardspike import HardspikeError, UsageError, run
 from targets.graph import read
 from targets.graph.shapes import array
+from tests.eval.opened import subjects
 from tests.networks import SHAPE, busy_network, frames
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig
@@ -31,9 +37,18 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
     fit(FitConfig(out=folder, epochs=2, method="hard", average=0.0, threads=1, data=DataConfig(steps=5),
                   network=NetworkConfig(layers="8c5s4-32", batch_norm=True, reset="zero")))
-    nir_file.nir(folder / "best.pt", samples=16)
-    quantise(folder / "best.nir", folder / "int4.nir", bits=4, scale="max_abs", samples=16, check_samples=16)
+    export_nir(folder, samples=16)
+    quantise(folder / "best.nir", Output(folder / "int4.nir"), Quantisation(bits=4, scale="max_abs", samples=16), 16)
     return folder
+
+
+ON_REFERENCE = Mode("reference")
+
+
+def robustness(*models, samples=0, plot=None, json=None, csv=None, **stress):
+    """The rows that the command shows."""
+    return rows_of(command(*models, stress=Stress(**stress), sample=Sample(samples=samples), tables=Tables(json, csv),
+                           plot=plot))
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +60,8 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 def test_severity_zero_is_the_clean_accuracy(trained):
-    models = trained / "best.pt", trained / "best.nir", trained / "int4.nir"
-    clean = [row["accuracy %"] for row in accuracy(*models)]
+    models = trained, trained / "best.nir", trained / "int4.nir"
+    clean = [100 * row.right / row.count for row in accuracy(subjects(*models))]
     rows = robustness(*models, severities="0", corruptions="hot_pixels,spike_deletion,stuck_neurons,weight_noise")
     assert [row["mode"] for row in rows] == ["surrogate", "hard", "reference", "loihi2"] * 4
     assert [row["0"] for row in rows] == clean * 4 == [row["mean"] for row in rows]  # to the last bit
@@ -61,7 +76,7 @@ def test_table_hashes_curves_and_their_summaries(trained, tmp_path, capsys):
     surrogate, hard, exported = rows[:3]
     stored = json.loads(json_file.read_text())
     assert stored["rows"] == rows and len((tmp_path / "r.csv").read_text().splitlines()) == 7
-    assert list(hard) == ["corruption", "model", "mode", "0", "0.1", "0.5", "mean", "area"]
+    assert list(hard) == ["corruption", "model", "mode", "0", "0.1", "0.5", "mean", "area", "epoch"]
     assert hard["mean"] == pytest.approx((hard["0"] + hard["0.1"] + hard["0.5"]) / 3)
     assert hard["area"] == pytest.approx((0.1 * (hard["0"] + hard["0.1"]) + 0.4 * (hard["0.1"] + hard["0.5"])) / 100)
     for one, other in ((hard, exported), (rows[4], rows[5])):  # one network: the same inputs, the same noisy weights
@@ -81,40 +96,40 @@ def test_table_hashes_curves_and_their_summaries(trained, tmp_path, capsys):
 def test_a_second_run_computes_nothing(trained, monkeypatch):
     options = {"corruptions": "event_drop,stuck_neurons", "severities": "0,0.5", "samples": 20}
     rows = robustness(trained / "best.pt", **options)
-    for name in ("corrupt", "_count_right"):
+    for name in ("corrupt", "count_right"):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("computed again"))
     assert robustness(trained / "best.pt", **options) == rows
 
 
-def stored(**options) -> Checkpoint:
-    return Checkpoint(FitConfig(), busy_network(**options), SHAPE, 10, 0, [], {})
+def stored(**options) -> Model:
+    return Model(Path("a.pt"), Checkpoint(FitConfig(), busy_network(**options), SHAPE, 10, 0, [], {}))
 
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("options", [{"reset": "subtract"}, {"reset": "zero", "readout": "spikes", "batch_norm": True},
                                      {"layers": "6c5s2-6r-8rs2-16", "batch_norm": True}])
 def test_network_and_exported_graph_have_the_same_faults(name, options):
-    checkpoint, x, ids = stored(**options), frames(), list("abcdef")
-    checkpoint.network.double()
-    graph = frozen(checkpoint)
+    model, x, ids = stored(**options), frames(), list("abcdef")
+    network = model.checkpoint.network.double()
+    graph = Model(Path("a.nir"), given=frozen(model.checkpoint))
 
-    def logits(content, mode, severity, part=slice(None)):
-        return inject(content, mode, name, severity)(x[:, part], ids[part])
+    def logits(model, mode, severity, part=slice(None)):
+        return inject(model, mode, name, severity)(x[:, part], ids[part])
 
-    linear = checkpoint.network.readout == "linear"
+    linear = network.readout == "linear"
     for severity in (0.0, 0.3):
-        hard, exported = logits(checkpoint, "hard", severity), logits(graph, "reference", severity)
+        hard, exported = logits(model, HARD, severity), logits(graph, ON_REFERENCE, severity)
         torch.testing.assert_close(hard * len(x) if linear else hard, exported)
-    assert not torch.equal(hard, logits(checkpoint, "hard", 0.0))
-    pieces = [logits(graph, "reference", 0.3, part) for part in (slice(0, 4), slice(4, 6))]
+    assert not torch.equal(hard, logits(model, HARD, 0.0))
+    pieces = [logits(graph, ON_REFERENCE, 0.3, part) for part in (slice(0, 4), slice(4, 6))]
     torch.testing.assert_close(torch.cat(pieces), exported)
-    assert not torch.equal(logits(checkpoint, "surrogate", 0.3), logits(checkpoint, "surrogate", 0.0))
+    assert not torch.equal(logits(model, SURROGATE, 0.3), logits(model, SURROGATE, 0.0))
 
 
 def test_deletion_takes_its_share_of_every_hidden_layer_and_stuck_neurons_stay_silent():
-    graph = frozen(stored(readout="spikes"))
+    graph = Model(Path("a.nir"), given=frozen(stored(readout="spikes").checkpoint))
     x, seen = frames(), {}
-    clean = inject(graph, "reference", "spike_deletion", 0.0)(x, list("abcdef"))
+    clean = inject(graph, ON_REFERENCE, "spike_deletion", 0.0)(x, list("abcdef"))
     for name, severity in (("spike_deletion", 0.3), ("stuck_neurons", 0.25)):
         fault = FAULTS[name].apply
 
@@ -124,7 +139,7 @@ def test_deletion_takes_its_share_of_every_hidden_layer_and_stuck_neurons_stay_s
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(FAULTS, name, type(FAULTS[name])(watch, ""))
-            inject(graph, "reference", name, severity)(x, list("abcdef"))
+            inject(graph, ON_REFERENCE, name, severity)(x, list("abcdef"))
     assert [layer for name, layer in seen if name == "spike_deletion"] == ["lif1", "lif3", "lif4"]  # not the output
     for (name, layer), (spikes, left) in seen.items():
         if name == "spike_deletion":
@@ -140,7 +155,8 @@ def test_deletion_takes_its_share_of_every_hidden_layer_and_stuck_neurons_stay_s
 def test_noisy_integer_weights_stay_in_their_bits(trained):
     from eval.robustness.faults import _reweighted
     graph = read(trained / "int4.nir")
-    noisy = _reweighted(graph, lambda weight, layer: weight_noise(weight, layer, 0.3, 0))
+    noisy = _reweighted(Model.open(trained / "int4.nir"),
+                        lambda weight, layer: weight_noise(weight, layer, 0.3, 0)).graph
     kinds = nir.Conv2d, nir.Affine
     weights = {name: array(node.weight) for name, node in noisy.nodes.items() if isinstance(node, kinds)}
     assert len(weights) == 3
@@ -164,14 +180,14 @@ def test_what_cannot_have_a_fault_is_named(trained, capsys):
     edges = [("input", "fc"), ("fc", "lif"), ("lif", "back"), ("back", "lif"), ("lif", "out"), ("out", "output")]
     recurrent = nir.NIRGraph(nodes, edges, metadata={"dt": 0.5}, type_check=False)
     with pytest.raises(HardspikeError, match="layer 'lif' is recurrent"):
-        inject(recurrent, "reference", "spike_deletion", 0.1)
+        inject(Model(Path("r.nir"), given=recurrent), ON_REFERENCE, "spike_deletion", 0.1)
 
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--severities", "0,nan"], "must lie in [0, 1]"), (["--severities", "0,1.5"], "must lie in [0, 1]"),
     (["--severities", "much"], "numbers joined by commas"), (["--severities", ","], "severities are missing"),
     (["--corruptions", "evnt_drop"], "did you mean 'event_drop'"), (["--corruptions", ","], "corruptions are missing"),
-    (["--targets", "referense"], "did you mean 'reference'"), (["--targets", "lava"], "lava runs .net files"),
+    (["--targets", "referense"], "did you mean 'reference'"), (["--targets", ","], "name at least one"),
     (["--split", "tset"], "did you mean 'test'"), (["--samples", "-1"], "must be 0 (all) or more"),
     (["--plot", "a.png"], "name it a.svg"), ([], "no such checkpoint")])
 def test_errors_are_one_line(words, message, capfd):
@@ -182,7 +198,7 @@ def test_errors_are_one_line(words, message, capfd):
 
 def test_impossible_severity_of_a_fault():
     with pytest.raises(UsageError, match="must lie"):
-        inject(stored(), "hard", "weight_noise", float("nan"))
+        inject(stored(), HARD, "weight_noise", float("nan"))
 
 
 @pytest.mark.parametrize(("weight", "lowest", "highest"), [([-128, 127, 3], -128, 127), ([-112, 112, 16], -128, 112),
@@ -193,3 +209,28 @@ def test_integers_are_rounded_to_the_bits_that_hold_them(weight, lowest, highest
     rounded = _grid([weight])
     assert np.array_equal(rounded(weight), weight)
     assert rounded(np.array([-1e4])) == lowest and rounded(np.array([1e4])) == highest
+
+
+def test_a_new_corruption_is_one_entry_that_the_command_runs(trained, monkeypatch):
+    from eval.robustness.corruptions import CORRUPTIONS, Corruption
+    monkeypatch.setitem(CORRUPTIONS, "flood", Corruption(lambda frames, severity, draws: frames + 1, "events"))
+    rows = robustness(trained, corruptions="flood", severities="0.5", samples=4)
+    assert [row["corruption"] for row in rows] == ["flood", "flood"]
+
+
+def test_recordings_that_are_no_pictures_lose_events_but_no_pixels(tmp_path, capsys):
+    lif = {key: np.full(4, value) for key, value in (("tau", 1e-3), ("r", 10.0), ("v_leak", 0.0), ("v_threshold", 0.5))}
+    nodes = {"input": nir.Input({"input": np.array([4])}), "fc": nir.Linear(np.eye(4)), "lif": nir.LIF(**lif),
+             "output": nir.Output({"output": np.array([4])})}
+    edges = [("input", "fc"), ("fc", "lif"), ("lif", "output")]
+    nir.write(tmp_path / "flat.nir", nir.NIRGraph(nodes, edges))
+    labels = np.arange(8) % 4
+    spikes = np.eye(4, dtype=np.uint8)[labels][None].repeat(6, 0) * 3
+    np.savez(tmp_path / "x.npz", spikes=spikes, labels=labels)
+    words = ["robustness", str(tmp_path / "flat.nir"), "--input", str(tmp_path / "x.npz"), "--severities", "0,1"]
+    assert run("eval", COMMANDS, [*words, "--json", str(tmp_path / "r.json")]) == 0
+    rows = {row["corruption"]: row for row in json.loads((tmp_path / "r.json").read_text())["rows"]}
+    assert {row["0"] for row in rows.values()} == {100.0} and rows["event_drop"]["1"] == 25.0 == rows["bin_drop"]["1"]
+    assert set(rows) == {"event_drop", "time_jitter", "bin_drop", "background_noise", "spike_deletion",
+                         "stuck_neurons", "weight_noise"}
+    assert "dead_pixels of" in capsys.readouterr().out

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from export.formats.lava import lava
+from export.commands import lava
 from export.freeze.freeze import freeze
 from export.passes.lower import lower
+from export.recordings import Recordings
 from hardspike import HardspikeError
 from targets import graph as graphs
 from targets import loihi2
 from targets.lava import runner
 from targets.lava.netx import write_net
 from targets.lava.setup import setup
-from targets.loihi.limits import LOIHI2
+from targets.loihi import chips
 from tests import lava_naive
 from tests.networks import SHAPE, busy_network, frames
 
@@ -135,7 +136,7 @@ def test_export_is_checked_in_lava_and_the_host_reads_out(tmp_path, capsys):
     graphs.write(graph, tmp_path / "model.nir")
     spikes = torch.from_numpy((rng.random((20, 5, 2, 9, 11)) < 0.4).astype(np.uint8))
     np.savez(tmp_path / "spikes.npz", spikes=spikes.numpy())
-    checked = lava(tmp_path / "model.nir", input=tmp_path / "spikes.npz", check_samples=5)
+    checked = lava(tmp_path / "model.nir", check_samples=5, recordings=Recordings(input=tmp_path / "spikes.npz"))
     assert checked.mismatches == 0 and checked.samples == 5
     assert all(layer.spikes for layer in checked.layers)
     assert f"{last}: reset by subtraction" in capsys.readouterr().out
@@ -149,9 +150,9 @@ def test_export_is_checked_in_lava_and_the_host_reads_out(tmp_path, capsys):
 def test_a_network_of_the_trainer_quantised_spikes_alike_in_lava(options, tmp_path):
     setup()
     network = busy_network(layers="6c5s2-8c3s2-32", **options)
-    graph, _ = lower(freeze(dict(network.layers), SHAPE), frames(), LOIHI2, scale="max_abs")
+    graph, _ = lower(freeze(dict(network.layers), SHAPE), frames(), chips.LOIHI2, scale="max_abs")
     graphs.write(graph, tmp_path / "model.nir")
     np.savez(tmp_path / "spikes.npz", spikes=frames().numpy().astype(np.uint8))
-    checked = lava(tmp_path / "model.nir", input=tmp_path / "spikes.npz", check_samples=4)
+    checked = lava(tmp_path / "model.nir", check_samples=4, recordings=Recordings(input=tmp_path / "spikes.npz"))
     assert checked.mismatches == 0 and all(layer.spikes for layer in checked.layers)
     assert "lava-nc 0.10.0" in (tmp_path / "model.net.parity.json").read_text()

@@ -10,10 +10,12 @@ import pytest
 import snntorch as snn
 import torch
 
+from export import commands
+from export import model as model_module
 from export.check import parity
 from export.check.rounding import first_differences
-from export.formats import nir as nir_file
 from export.freeze.freeze import freeze
+from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
 from hardspike import HardspikeError, UsageError
 from targets import reference
@@ -107,7 +109,7 @@ def test_stock_snntorch_reads_the_zero_reset_graph(tmp_path):
 
 def test_lossy_reset_counts_what_it_changes(tmp_path, capsys):
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
-    assert nir_file.nir(model, samples=20, lossy_reset=True).mismatches > 0
+    assert commands.nir(model, samples=20, lossy_reset=True).mismatches > 0
     assert "spikes differ" in capsys.readouterr().out
     kinds = {type(node) for node in read(tmp_path / "a.nir").nodes.values()}
     assert nir.LIF in kinds and nir.Threshold not in kinds
@@ -115,26 +117,26 @@ def test_lossy_reset_counts_what_it_changes(tmp_path, capsys):
 
 def test_export_writes_a_checked_file_and_its_report(tmp_path):
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
-    checked = nir_file.nir(model, samples=20)
+    checked = commands.nir(model, samples=20)
     report = json.loads((tmp_path / "a.parity.json").read_text())
     assert checked.mismatches == report["mismatches"] == 0 and report["checked"] and report["samples"] == 20
-    nir_file.nir(model, no_check=True)
+    commands.nir(model, Output(no_check=True))
     assert not json.loads((tmp_path / "a.parity.json").read_text())["checked"]
     assert float(read(tmp_path / "a.nir").metadata["dt"]) == 1e-4
 
 
 def test_a_mismatch_leaves_no_file(tmp_path, monkeypatch):
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
-    monkeypatch.setattr(nir_file, "fold_batchnorm", lambda graph: (
+    monkeypatch.setattr(model_module, "fold_batchnorm", lambda graph: (
         graph.nodes.__setitem__("lif1", nir.Threshold(np.full((6, 17, 17), 1.1))), graph)[1])
     with pytest.raises(HardspikeError, match="not written"):
-        nir_file.nir(model, samples=20)
+        commands.nir(model, samples=20)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt"]
 
 
 def test_max_pooling_of_spikes_is_an_or(tmp_path):
     config = NetworkConfig(layers="6c5s2-mp2-16", gain=4.0)
-    checked = nir_file.nir(saved(config, tmp_path / "a.pt", build(config, SHAPE, 10)), samples=20)
+    checked = commands.nir(saved(config, tmp_path / "a.pt", build(config, SHAPE, 10)), samples=20)
     assert checked.mismatches == 0 and isinstance(read(tmp_path / "a.nir").nodes["pool2"], nir.Threshold)
 
 
@@ -144,7 +146,7 @@ def test_a_silent_network_is_not_called_checked(tmp_path):
     config = replace(config, bias=False)
     model = saved(config, tmp_path / "a.pt", build(config, SHAPE, 10))
     with pytest.raises(HardspikeError, match="no spike at all"):
-        nir_file.nir(model, samples=4)
+        commands.nir(model, samples=4)
 
 
 def test_a_changed_readout_is_seen():
@@ -160,5 +162,5 @@ def test_a_changed_readout_is_seen():
 def test_the_model_is_not_overwritten(tmp_path):
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
     with pytest.raises(UsageError, match=r"is written as \.nir"):
-        nir_file.nir(model, out=model, samples=4)
+        commands.nir(model, Output(model), samples=4)
     checkpoint.load(model)

@@ -10,10 +10,13 @@ import onnxruntime
 import pytest
 import torch
 
+from export import commands
 from export.check.rounding import first_differences
 from export.formats import onnx as onnx_export
-from export.formats.nir import open_graph
-from export.formats.onnx import check_file, export_onnx
+from export.formats.onnx import check_file
+from export.model import Model
+from export.options import Output
+from export.recordings import Recordings
 from hardspike import HardspikeError, UsageError
 from targets import loihi2, reference
 from targets.graph import write
@@ -225,14 +228,14 @@ def test_the_script_of_the_documentation_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("unroll", [None, 4])
 def test_export_writes_a_checked_file_and_its_report(unroll, tmp_path):
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
-    checked = export_onnx(model, unroll=unroll, samples=20)
+    checked = commands.onnx(model, unroll=unroll, samples=20)
     report = json.loads((tmp_path / "a.onnx.parity.json").read_text())
     assert report["checked"] and report["samples"] == checked.samples == 20 and report["float32"]["beyond"] == 0
     assert report["versions"]["onnxruntime"] == onnxruntime.__version__
     proto = onnx.load(tmp_path / "a.onnx")
     onnx.checker.check_model(proto, full_check=True)
     assert {p.key: p.value for p in proto.metadata_props}["dt"] == "0.0001"
-    export_onnx(model, no_check=True)
+    commands.onnx(model, Output(no_check=True))
     assert not json.loads((tmp_path / "a.onnx.parity.json").read_text())["checked"]
     assert {p.key: p.value for p in onnx.load(tmp_path / "a.onnx").metadata_props}["checked"] == "no"
 
@@ -243,33 +246,33 @@ def test_a_failing_check_leaves_no_file(tmp_path, monkeypatch):
         monkeypatch.setattr(onnx_export, "to_onnx", lambda _, steps, dt: to_onnx(graph, steps, dt))
 
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
-    other = open_graph(model)
+    other = Model.open(model).graph
     other.nodes["dense2"].weight *= 1.1
     write_another(other)
     with pytest.raises(HardspikeError, match=r"a.onnx: not written: .* first differences beyond rounding"):
-        export_onnx(model, samples=20)
+        commands.onnx(model, samples=20)
     write(integer_graph(0), tmp_path / "q.nir")
     other = integer_graph(0)
     other.nodes["a"].v_threshold *= 2
     write_another(other)
     np.savez(tmp_path / "x.npz", spikes=(np.random.default_rng(0).random((40, 20, 2, 6, 6)) < 0.4).astype(np.uint8))
     with pytest.raises(HardspikeError, match=r"q.onnx: not written: onnxruntime against loihi2: \d+ mismatching"):
-        export_onnx(tmp_path / "q.nir", input=tmp_path / "x.npz")
+        commands.onnx(tmp_path / "q.nir", recordings=Recordings(input=tmp_path / "x.npz"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "q.nir", "x.npz"]
 
 
 def test_misuse_is_named(tmp_path):
     write(random_graph(0), tmp_path / "a.nir")
     np.savez(tmp_path / "x.npz", spikes=np.ones((5, 2, 3, 8, 7), np.uint8))
-    with pytest.raises(UsageError, match=r"does not say what it was trained on; give --input FILE\.npz"):
-        export_onnx(tmp_path / "a.nir")
+    with pytest.raises(UsageError, match=r"does not say what data it is for; give --name .* or --input FILE\.npz"):
+        commands.onnx(tmp_path / "a.nir")
     with pytest.raises(UsageError, match="unroll 0: must be 1 or more"):
-        export_onnx(tmp_path / "a.nir", unroll=0)
+        commands.onnx(tmp_path / "a.nir", unroll=0)
     with pytest.raises(HardspikeError, match="unroll 9: the samples to check on have 5 steps"):
-        export_onnx(tmp_path / "a.nir", unroll=9, input=tmp_path / "x.npz")
-    with pytest.raises(UsageError, match=r"neither a checkpoint \(.pt\) nor a NIR graph \(.nir\)"):
-        export_onnx(tmp_path / "x.npz")
-    export_onnx(tmp_path / "a.nir", unroll=5, input=tmp_path / "x.npz")
+        commands.onnx(tmp_path / "a.nir", unroll=9, recordings=Recordings(input=tmp_path / "x.npz"))
+    with pytest.raises(UsageError, match=r"x.npz: is no model; give the folder of a run, a checkpoint"):
+        commands.onnx(tmp_path / "x.npz")
+    commands.onnx(tmp_path / "a.nir", unroll=5, recordings=Recordings(input=tmp_path / "x.npz"))
     with pytest.raises(HardspikeError, match="spikes have 4 steps, the ONNX model is unrolled for 5"):
         onnx_runtime.run_file(tmp_path / "a.onnx", torch.ones(4, 2, 3, 8, 7))
     with pytest.raises(HardspikeError, match=r"spikes of shape \(5, 2, 9\) do not fit the ONNX model"):

@@ -14,8 +14,7 @@ from export.passes.lower import fold, lower
 from hardspike import HardspikeError, UsageError
 from targets import reference
 from targets.graph import read, write
-from targets.loihi import fixed_point, rules
-from targets.loihi.limits import LOIHI1, LOIHI2
+from targets.loihi import chips, fixed_point, rules
 from tests.networks import SHAPE, busy_network, frames
 
 
@@ -58,9 +57,9 @@ def test_gains_fold_exactly_and_the_graph_lowers(kind):
     assert not any(isinstance(node, nir.Scale) for node in folded.nodes.values())
     before, after = reference.run(graph, x).spikes, reference.run(folded, x).spikes
     assert all(torch.equal(before[name], after[name]) and before[name].sum() > 50 for name in before)
-    integer, rows = lower(graph, x, LOIHI2)
-    assert not [v for v in rules.check(integer, LOIHI2) if v.severity == "error"]
-    got = fixed_point.run(integer, x, LOIHI2).spikes
+    integer, rows = lower(graph, x, chips.LOIHI2)
+    assert not [v for v in rules.check(integer, chips.LOIHI2.integers) if v.severity == "error"]
+    got = fixed_point.run(integer, x, chips.LOIHI2.integers).spikes
     assert all(int((got[row.layer] != before[row.layer]).sum()) == row.mismatches < 0.2 * row.spikes for row in rows)
 
 
@@ -71,7 +70,7 @@ def test_a_quantised_graph_is_integer_and_searching_beats_max_abs(bits, reset, t
     graph = freeze(dict(network.layers), SHAPE)
     mismatches = {}
     for scale in ("max_abs", "searched"):
-        integer, rows = lower(graph, x, LOIHI2, bits, scale)
+        integer, rows = lower(graph, x, chips.LOIHI2, bits, scale)
         mismatches[scale] = sum(row.mismatches for row in rows)
     write(integer, tmp_path / "q.nir")
     integer = read(tmp_path / "q.nir")
@@ -91,8 +90,8 @@ def test_eight_bits_change_few_spikes_and_the_report_says_how_many():
     network = busy_network(layers="6c4s2p0-ap2-8c3-32", reset="zero")
     x = frames(8, 8)
     graph = freeze(dict(network.layers), SHAPE)
-    integer, rows = lower(graph, x, LOIHI1)
-    wanted, got = reference.run(fold(graph), x).spikes, fixed_point.run(integer, x, LOIHI1).spikes
+    integer, rows = lower(graph, x, chips.LOIHI1)
+    wanted, got = reference.run(fold(graph), x).spikes, fixed_point.run(integer, x, chips.LOIHI1.integers).spikes
     for row in rows:
         assert row.spikes == wanted[row.layer].sum() and row.mismatches == (wanted[row.layer] != got[row.layer]).sum()
         assert row.leak_error < 1 / 4096 and row.mismatches < 0.3 * row.spikes
@@ -102,15 +101,15 @@ def test_refusals():
     network = busy_network(layers="6c4s2p0-8c3-32", reset="subtract")
     graph, x = freeze(dict(network.layers), SHAPE), frames(3, 2)
     with pytest.raises(UsageError, match="2 to 8 bits"):
-        lower(graph, x, LOIHI2, bits=9)
+        lower(graph, x, chips.LOIHI2, bits=9)
     with pytest.raises(UsageError, match="did you mean 'max_abs'"):
-        lower(graph, x, LOIHI2, scale="maxabs")
+        lower(graph, x, chips.LOIHI2, scale="maxabs")
     with pytest.raises(HardspikeError, match="train with reset zero"):
-        lower(graph, x, LOIHI1)
+        lower(graph, x, chips.LOIHI1)
     zero = freeze(dict(busy_network(layers="6c4s2p0-8c3-32", reset="zero").layers), SHAPE)
     zero.nodes["conv1"].bias = zero.nodes["conv1"].bias + 1e6
     with pytest.raises(HardspikeError, match=r"layer 'lif1': no scale brings"):
-        lower(zero, x, LOIHI2)
+        lower(zero, x, chips.LOIHI2)
 
 
 def test_layers_of_one_loop_are_quantised_together():
@@ -124,8 +123,8 @@ def test_layers_of_one_loop_are_quantised_together():
     graph = nir.NIRGraph(nodes | {"ba": nir.Affine(random(12, 7), 0.1 * random(12))}, edges, metadata={"dt": 1e-3},
                          type_check=False)
     x = (torch.rand(40, 8, 9) < 0.3).float()
-    integer, rows = lower(graph, x, LOIHI2)
-    wanted, got = reference.run(graph, x).spikes, fixed_point.run(integer, x, LOIHI2).spikes
+    integer, rows = lower(graph, x, chips.LOIHI2)
+    wanted, got = reference.run(graph, x).spikes, fixed_point.run(integer, x, chips.LOIHI2.integers).spikes
     assert {row.layer for row in rows} == {"a", "b"} and all(row.spikes > 50 for row in rows)
     assert all(int((wanted[name] != got[name]).sum()) < 0.2 * wanted[name].sum() for name in wanted)
 
@@ -141,8 +140,8 @@ def test_a_linear_node_of_two_layers_is_scaled_for_each():
     edges = [("input", "fc"), ("fc", "a"), ("fc", "b"), ("a", "out"), ("b", "out"), ("out", "output")]
     graph = nir.NIRGraph(nodes, edges, metadata={"dt": 1e-3}, type_check=False)
     x = (torch.rand(40, 8, 9) < 0.3).float()
-    integer, rows = lower(graph, x, LOIHI2, bits=4)
-    wanted, got = reference.run(graph, x).spikes, fixed_point.run(integer, x, LOIHI2).spikes
+    integer, rows = lower(graph, x, chips.LOIHI2, bits=4)
+    wanted, got = reference.run(graph, x).spikes, fixed_point.run(integer, x, chips.LOIHI2.integers).spikes
     for row in rows:
         assert row.mismatches == (wanted[row.layer] != got[row.layer]).sum() < 0.2 * row.spikes
 
@@ -153,7 +152,7 @@ def test_summed_readouts_keep_one_unit():
              "output": nir.Output({"output": np.array([3])})}
     edges = [("input", "fc"), ("fc", "a"), ("a", "big"), ("input", "small"), ("big", "output"), ("small", "output")]
     graph = nir.NIRGraph(nodes, edges, metadata={"dt": 1e-3}, type_check=False)
-    integer, _ = lower(graph, (torch.rand(20, 8, 9) < 0.3).float(), LOIHI2)
+    integer, _ = lower(graph, (torch.rand(20, 8, 9) < 0.3).float(), chips.LOIHI2)
     assert np.array_equal(integer.nodes["big"].weight, graph.nodes["big"].weight)
 
 
@@ -161,4 +160,4 @@ def test_thresholds_are_never_lifted():
     graph = freeze(dict(busy_network(layers="6c4s2p0-8c3-32", reset="zero").layers), SHAPE)
     graph.nodes["lif2"].v_threshold = -graph.nodes["lif2"].v_threshold
     with pytest.raises(HardspikeError, match=r"layer 'lif2': threshold -1"):
-        lower(graph, frames(3, 2), LOIHI2)
+        lower(graph, frames(3, 2), chips.LOIHI2)

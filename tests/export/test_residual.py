@@ -19,9 +19,8 @@ from hardspike import HardspikeError, UsageError
 from targets import loihi2, reference
 from targets.graph import plan, read, write
 from targets.lava.netx import write_net
-from targets.loihi import rules
+from targets.loihi import chips, rules
 from targets.loihi.layers import split
-from targets.loihi.limits import LOIHI2
 from targets.onnx import runtime as onnx_runtime
 from tests.networks import SHAPE, busy_network, frames
 from trainer.analysis import theory
@@ -92,8 +91,8 @@ def test_a_residual_network_runs_on_loihi2_and_in_onnx_as_its_graph_says(reset, 
     graph = freeze(network, SHAPE)
     folded, wanted = fold(graph), reference.run(graph, x).spikes
     assert all(torch.equal(spikes, wanted[name]) for name, spikes in reference.run(folded, x).spikes.items())
-    integer, rows = lower(graph, x, LOIHI2, scale="max_abs")
-    assert not [violation for violation in rules.check(integer, LOIHI2) if violation.severity == "error"]
+    integer, rows = lower(graph, x, chips.LOIHI2, scale="max_abs")
+    assert not [violation for violation in rules.check(integer, chips.LOIHI2.integers) if violation.severity == "error"]
     exact, onnx = loihi2.run(integer, x).spikes, onnx_runtime.run(integer, x).spikes
     assert len(rows) == len(wanted)
     for row in rows:

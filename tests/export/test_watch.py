@@ -18,9 +18,9 @@ from export.nir_file import write_checked
 from export.passes.lower import fold, lower
 from export.watch import record
 from hardspike import HardspikeError, UsageError
-from targets import loihi2, reference
+from targets import reference
 from targets.graph import parameters, read
-from targets.loihi.limits import LOIHI2
+from targets.loihi.chips import LOIHI2
 from targets.onnx import runtime as onnx_runtime
 from tests.export.own_networks import OWN, Two, loud, spikes
 
@@ -68,7 +68,7 @@ def test_what_goes_to_a_chip_keeps_its_spikes(name, tmp_path, monkeypatch):
     torch.testing.assert_close(mine.output.flatten(2), theirs.output.flatten(2), rtol=0, atol=1e-9)
     whole = (frames if torch.equal(frames, frames.round()) else frames > 0.5).float()
     integer, _ = lower(graph, whole, LOIHI2, scale="max_abs")
-    chip, onnx = loihi2.run(integer, whole), onnx_runtime.run(integer, whole)
+    chip, onnx = LOIHI2.run(integer, whole), onnx_runtime.run(integer, whole)
     assert all(torch.equal(chip.spikes[layer], onnx.spikes[layer].reshape(chip.spikes[layer].shape))
                for layer in chip.spikes)
 
@@ -243,7 +243,7 @@ def test_a_change_of_any_array_is_seen(name, tmp_path, monkeypatch):
 def test_silent_layers_are_named(tmp_path):
     network, x = OWN["population_coding"][0]()
     network[3].threshold.fill_(1e6)
-    assert "silent on these samples, so hardly checked: 3" in write_checked(network, x, tmp_path / "a.nir").verdict()
+    assert "silent, so that nothing is known of them: 3" in write_checked(network, x, tmp_path / "a.nir").verdict()
 
 
 def test_hidden_states_that_are_carried_over_are_said(tmp_path):

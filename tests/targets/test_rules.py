@@ -12,9 +12,9 @@ import torch
 import hardspike
 from hardspike import HardspikeError
 from targets import commands, loihi1, loihi2
-from targets.graph import write
+from targets.graph import read, write
+from targets.limits import Limit
 from targets.loihi import mapping
-from targets.loihi.limits import LOIHI1, LOIHI2, Limit
 from targets.nodes import stateless as linear
 
 DT = 1e-4
@@ -126,7 +126,7 @@ def conv_graph(channels=2, size=(6, 5), out=4, kernel=(3, 3), **options) -> nir.
                                      {"groups": 2, "dilation": (1, 2)}, {"padding": "same", "kernel": (4, 3)}])
 def test_synapses_are_those_of_the_true_connectivity(options):
     graph = conv_graph(**options)
-    cores = mapping.map_graph(graph, LOIHI2).cores["n"]
+    cores = mapping.map_graph(graph, loihi2.integers).cores["n"]
     basis = torch.eye(60).reshape(60, 2, 6, 5)
     reached = linear.apply("c", graph.nodes["c"], basis, (2, 6, 5), bias=False).flatten(1)
     assert len(cores) == 1
@@ -142,7 +142,7 @@ def test_synapse_memory_is_nengo_loihis():
 
 def test_a_large_layer_is_split_within_every_limit():
     graph = conv_graph(channels=16, size=(24, 20), out=32)
-    cores = mapping.map_graph(graph, LOIHI1).cores["n"]
+    cores = mapping.map_graph(graph, loihi1.integers).cores["n"]
     held = np.sum([core.members for core in cores], axis=0)
     assert (held == 1).all() and len(cores) > 15
     for core in cores:
@@ -152,7 +152,7 @@ def test_a_large_layer_is_split_within_every_limit():
 def test_a_fan_in_beyond_a_core_and_a_network_beyond_a_chip_are_errors():
     assert any("n: input axons of a core for one neuron: 5000 (estimate); at most 4096" in line
                for line in errors(chain(np.ones((4, 5000))), loihi1))
-    few = replace(LOIHI2, cores=Limit(4, "test"))
+    few = replace(loihi2.integers, cores=Limit(4, "test"))
     found = mapping.map_graph(conv_graph(channels=1, size=(64, 64), out=16), few).violations
     assert [str(v).split(";")[0] for v in found] == ["error: n: cores of the network, 8 of them here: 8 (estimate)"]
 
@@ -160,7 +160,7 @@ def test_a_fan_in_beyond_a_core_and_a_network_beyond_a_chip_are_errors():
 def test_output_axons_count_neurons_times_cores_reached():
     w = nir.Linear(np.ones((1500, 4)))
     graph = chain(None, None, w, nir.LIF(*(np.full(1500, v) for v in (DT * 8, 8.0, 0.0, 100.0))))
-    mapped = mapping.map_graph(graph, LOIHI1)
+    mapped = mapping.map_graph(graph, loihi1.integers)
     assert len(mapped.cores["m1"]) == 2 and mapped.cores["n"][0].output_axons == 4 * 2
 
 
@@ -202,3 +202,11 @@ def test_runs_on_a_chip_by_name(tmp_path):
     write(chain(np.full((4, 3), 100)), tmp_path / "g.nir")
     np.savez(tmp_path / "x.npz", spikes=np.ones((5, 2, 3), np.uint8))
     assert call("run", tmp_path / "g.nir", "--target", "loihi1", "--input", tmp_path / "x.npz") == 0
+
+
+@pytest.mark.parametrize("refuse", [lambda file: commands.map_file(file, "loihi2"),
+                                    lambda file: loihi2.run(read(file), torch.ones(2, 1, 3))])
+def test_a_graph_that_no_chip_holds_is_refused_in_one_sentence(refuse, tmp_path):
+    write(subtracting(-70.0), tmp_path / "g.nir")
+    with pytest.raises(HardspikeError, match=r"^Loihi 2 cannot hold this graph: r: structure: Scale takes 70 off"):
+        refuse(tmp_path / "g.nir")

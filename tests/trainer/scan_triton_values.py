@@ -10,6 +10,7 @@ import torch
 
 from tests.trainer.test_scan_kernel import LAYOUTS, channels_last, phi
 from trainer.neurons import scan, scan_triton
+from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.leaky import Leaky
 from trainer.neurons.spikes import SURROGATES, Surrogate
 from trainer.neurons.windows import WINDOWS, Windows
@@ -60,9 +61,9 @@ def test_smooth_values_equal_plain_autograd(name, rest_at_zero, reset):
     plain = torch.stack(spikes), torch.stack(membranes)
     gradients = torch.autograd.grad((plain[0] * weights).sum() + (plain[1] * others).sum(), leaves)
     with torch.no_grad():
-        options = *parameters, surrogate, False, reset
+        options = *parameters, Dynamics(surrogate, False, reset)
         ours = scan_triton.forward(current, *options)
-        found = scan_triton.backward(weights, others, ours[1], *options, False, None, (True, True))
+        found = scan_triton.backward(weights, others, ours[1], *options, (True, True))
     for one, two in zip((*ours, *found), (*plain, *gradients), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12 * two.abs().max().item())
 
@@ -74,8 +75,8 @@ def test_hard_spikes_and_membranes_equal_torch_bit_for_bit(dtype, reset, each):
     tiny = torch.finfo(dtype).tiny  # for subnormal numbers, which must not become 0
     on_the_threshold = (2 * current).round() / 2, torch.full_like(beta, 0.5), torch.full_like(threshold, 0.5)
     for values in ((current, beta, threshold), (current * tiny, beta, threshold * tiny), on_the_threshold):
-        s, u = scan.lif_forward(*values, Surrogate(), True, reset)
-        s_ours, u_ours = scan_triton.forward(*values, Surrogate(), True, reset)
+        s, u = scan.lif_forward(*values, Dynamics(Surrogate(), True, reset))
+        s_ours, u_ours = scan_triton.forward(*values, Dynamics(Surrogate(), True, reset))
         assert torch.equal(s, s_ours) and torch.equal(u, u_ours) and s.sum() > 100
 
 
@@ -83,7 +84,7 @@ def test_hard_spikes_and_membranes_equal_torch_bit_for_bit(dtype, reset, each):
 def test_smooth_spikes_over_the_whole_range(name, dtype):
     z = torch.cat([torch.linspace(-span, span, 256, dtype=dtype) for span in (1, 5, 40)])
     threshold, surrogate = torch.zeros((), dtype=dtype), Surrogate(name, 1 / math.pi)
-    found = scan_triton.forward(z[None], threshold, threshold, surrogate, False, "none")[0][0]
+    found = scan_triton.forward(z[None], threshold, threshold, Dynamics(surrogate, False, "none"))[0][0]
     assert (found.double() - phi(surrogate, z.double(), threshold.double())).abs().max() <= 2 * torch.finfo(dtype).eps
 
 
@@ -98,9 +99,9 @@ def test_backward_agrees_with_torch(dtype, reset, detach):
     for i, (surrogate, windows) in enumerate(cases):
         current, grad, grad_membrane, beta, threshold = layer(dtype=dtype, each=i % 4 < 2)
         hard = windows is not None or i % 3 > 0
-        options = beta, threshold, surrogate, hard, reset
+        options = beta, threshold, Dynamics(surrogate, hard, reset, detach, windows)
         u = scan.lif_forward(current, *options)[1]
-        arguments = grad, grad_membrane if i % 2 else None, u, *options, detach, windows, (True, True)
+        arguments = grad, grad_membrane if i % 2 else None, u, *options, (True, True)
         (one, *ones), (two, *twos) = scan_triton.backward(*arguments), scan.lif_backward(*arguments)
         assert one.dtype == dtype and (one - two).norm() <= bound * two.norm() and two.norm() > 0
         for sum_one, sum_two in zip(ones, twos, strict=True):
@@ -111,7 +112,7 @@ def test_backward_agrees_with_torch(dtype, reset, detach):
 def test_only_learned_parameters_get_gradients_and_the_same_ones_each_time():
     current, grad, _, beta, threshold = layer("two programs", torch.float32, each=False)
     for learned in itertools.product([False, True], repeat=2):
-        arguments = grad, None, current, beta, threshold, Surrogate(), True, "subtract", False, None, learned
+        arguments = grad, None, current, beta, threshold, Dynamics(Surrogate(), True, "subtract"), learned
         first, second = scan_triton.backward(*arguments)[1:], scan_triton.backward(*arguments)[1:]
         assert tuple(x is not None for x in first) == learned
         assert all(one is None or torch.equal(one, two) for one, two in zip(first, second, strict=True))
@@ -125,7 +126,7 @@ def both(monkeypatch, current, beta=0.9, threshold=0.7, **options):
         leaf = current.detach().to(DEVICE).requires_grad_()
         beta, threshold = torch.as_tensor(beta), torch.as_tensor(threshold)
         assert scan.implementation(leaf, beta, threshold).startswith(kernel or ("triton" if leaf.numel() else "torch"))
-        spikes, membrane = Leaky(beta, threshold, **options)(leaf)
+        spikes, membrane = Leaky(beta, threshold, **{"surrogate": Surrogate("arctan")} | options)(leaf)
         weights = torch.arange(leaf.numel(), dtype=leaf.dtype).view_as(leaf)
         found.append((spikes, membrane, *torch.autograd.grad((spikes * weights).sum(), leaf)))
     return zip(*found, strict=True)

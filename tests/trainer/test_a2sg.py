@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import trainer.fit
+import trainer.run
 from hardspike import UsageError
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import DataConfig, Split
 from trainer.fit import fit
-from trainer.methods import a2sg, plain
+from trainer.methods import a2sg, plain, widths
 from trainer.methods.a2sg import A2sgConfig
 from trainer.methods.widths import naive_metric
 from trainer.networks import NetworkConfig
@@ -142,7 +143,8 @@ class Layers(torch.nn.ModuleDict):
 def test_each_ablation_searches_its_own_steps(adapt, search, name):
     network, batch = Layers(), torch.randn(2, STEPS, 8, 30)
     options = A2sgConfig(window=name, adapt=adapt, search=search, observations=20, evaluations=30, recordings=5)
-    state, seen = {"epoch": 2, "batch": 0}, {}
+    state, seen = a2sg.A2sgState(), {}
+    a2sg.begin(state, 2)
 
     def loss(batch):
         neuron = network["a"]
@@ -156,13 +158,13 @@ def test_each_ablation_searches_its_own_steps(adapt, search, name):
         return (network(batch[0]) * batch[1]).sum()
 
     a2sg.gradient(network, loss, batch, None, FitConfig(a2sg=options), state)
-    changed = state["widths"]["a"] != options.width
+    changed = state.widths["a"] != options.width
     assert changed[-1] == (adapt in ("spatial", "both")) and changed[:-1].any() == (adapt in ("temporal", "both"))
-    measured = state["measured"]["a"]
-    assert measured["widths"] == state["widths"]["a"].tolist()
+    measured = state.measured["a"]
+    assert measured["widths"] == state.widths["a"].tolist()
     metrics = [*measured["tgc"], measured["sgv"]]  # those of the chosen widths
     for t, (z, q, later) in seen.items():
-        value = naive_metric(name, z, q, later, state["widths"]["a"][t:t + 1], options.height).item()
+        value = naive_metric(name, z, q, later, state.widths["a"][t:t + 1], options.height).item()
         assert metrics[t] == pytest.approx(value, rel=1e-9)
 
 
@@ -187,12 +189,12 @@ def test_widths_are_searched_on_the_first_minibatch_of_later_epochs_only(small, 
         return 0.77, 0.5
 
     def step(network, loss, batch, draw, config, state):
-        now.update(state)
-        steps.append((state["epoch"], state["batch"]))
+        now.update(epoch=state.epoch, batch=state.batch)
+        steps.append((state.epoch, state.batch))
         return one(network, loss, batch, draw, config, state)
 
     one = plain.gradient
-    monkeypatch.setattr(a2sg, "grid_search", spy)
+    monkeypatch.setattr(widths, "grid_search", spy)
     monkeypatch.setattr(plain, "gradient", step)
     history = fit(replace(small, a2sg=A2sgConfig(every=every))).history
     assert len(steps) == 3 * 256 // 32
@@ -206,18 +208,18 @@ def test_a_resumed_run_has_the_same_widths_and_weights_and_diagnostics_change_ne
                                                                                        monkeypatch):
     whole = fit(replace(small, a2sg=options))
     broken = replace(small, a2sg=options, out=tmp_path / "broken", diagnose=1)
-    epoch = trainer.fit._Run.epoch
+    epoch = trainer.run.Run.epoch
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.fit._Run, "epoch", lambda run, number: epoch(run, number) if number < 3 else 1 / 0)
+        patch.setattr(trainer.run.Run, "epoch", lambda run, number: epoch(run, number) if number < 3 else 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fit(broken)
     resumed = fit(broken, resume=True)
     one, two = (checkpoint.load(run.folder / "last.pt") for run in (whole, resumed))
     for key, value in one.training["network"].items():
         assert torch.equal(value, two.training["network"][key])
-    for name, widths in one.training["method"]["widths"].items():
-        assert torch.equal(widths, two.training["method"]["widths"][name])
-        assert widths.min() >= options.width_min and widths.max() <= options.width_max and (widths != 0.5).any()
+    for name, found in one.training["method"]["widths"].items():
+        assert torch.equal(found, two.training["method"]["widths"][name])
+        assert found.min() >= options.width_min and found.max() <= options.width_max and (found != 0.5).any()
     for before, after in zip(whole.history, resumed.history, strict=True):
         for name, values in before["layers"].items():
             assert all(str(after["layers"][name][key]) == str(value) for key, value in values.items())

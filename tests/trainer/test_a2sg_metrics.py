@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainer.methods.widths import bayesian_search, exact_metric, grid_search, naive_metric
+from trainer.methods.widths import Bayesian, bayesian_search, exact_metric, grid_search, naive_metric
 
 WIDTHS = torch.linspace(0.1, 1.0, 37, dtype=torch.float64)
 EVERY_WINDOW = pytest.mark.parametrize(
@@ -101,7 +101,8 @@ def test_bayesian_search_stays_in_bounds_and_beats_every_observation(name, tempo
     def generator():
         return torch.Generator().manual_seed(seed)
 
-    width, value = bayesian_search(name, z, q, later, 0.5, low, high, observations, 50, 0.05, generator())
+    width, value = bayesian_search(name, z, q, later, 0.5, low, high,
+                                   Bayesian(observations, 50, 0.05, generator()))
     assert low <= width <= high
     at = naive_metric(name, z, q, later, torch.tensor([width], dtype=torch.float64), 0.5).item()
     assert value == pytest.approx(at, rel=1e-9)
@@ -115,7 +116,7 @@ def test_bayesian_search_finds_what_a_fine_grid_finds():
     later = q * (z.abs() < 0.437) + 1e-4 * later  # best: box of this width
     options = ("box", z, q, later, 0.5, 0.1, 1.0)
     fine, best = grid_search(*options, 1801)
-    width, value = bayesian_search(*options, 100, 150, 0.05, torch.Generator().manual_seed(0))
+    width, value = bayesian_search(*options, Bayesian(100, 150, 0.05, torch.Generator().manual_seed(0)))
     assert fine == pytest.approx(0.437, abs=0.002)
     assert width == pytest.approx(fine, abs=0.02) and value > 0.98 * best
 
@@ -125,7 +126,7 @@ def test_an_empty_window_gets_the_widest(name, temporal):
     z, q, later = draw((100,), temporal)
     for empty in ((z.sign() * (1.01 + z.abs()), q), (z, torch.zeros_like(q))):
         for search in (lambda *a: grid_search(*a, 16),
-                       lambda *a: bayesian_search(*a, 20, 30, 0.05, torch.Generator().manual_seed(0))):
+                       lambda *a: bayesian_search(*a, Bayesian(20, 30, 0.05, torch.Generator().manual_seed(0)))):
             width, value = search(name, *empty, later, 0.5, 0.1, 1.0)
             assert width == 1.0 and math.isnan(value)
     # partly empty: an empty width is never taken

@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from hardspike import UsageError
+from hardspike import UsageError, run
+from trainer.__main__ import COMMANDS
 from trainer.data import DataConfig, load
 from trainer.data.events import to_counts
 from trainer.data.sources import nmnist
@@ -102,14 +103,26 @@ def test_an_impossible_value_is_refused(options, message):
 
 
 def test_spikes_file(digits, tmp_path):
-    content = np.load(write_spikes("digits", out=tmp_path / "s.npz", samples=5))
+    content = np.load(write_spikes(DataConfig(), out=tmp_path / "s.npz", samples=5))
     assert content["spikes"].shape == (10, 5, 2, 34, 34) and content["spikes"].dtype == np.uint8
     rows = [digits.test.ids.index(name) for name in content["ids"]]
     np.testing.assert_array_equal(content["spikes"], digits.test.frames[rows].transpose(0, 1).numpy())
     assert content["labels"].tolist() == digits.test.labels[rows].tolist()
 
 
-@pytest.mark.parametrize("options", [{"split": "tests"}, {"out": "s.npy"}, {"samples": 0}, {"samples": 361}])
+def test_the_command_draws_as_every_command_does_and_takes_the_whole_configuration(digits, tmp_path):
+    out = tmp_path / "s.npz"
+    words = ["data", "digits", "--out", str(out), "--split", "validation"]
+    assert run("trainer", COMMANDS, [*words, "--samples", "7"]) == 0
+    content, part = np.load(out), digits.validation.spread(7)
+    assert content["ids"].tolist() == part.ids and content["labels"].tolist() == part.labels.tolist()
+    assert run("trainer", COMMANDS, [*words, "--validation", "0.2", "--split_seed", "3", "--samples", "0"]) == 0
+    other = load(DataConfig(validation=0.2, split_seed=3)).validation
+    assert np.load(out)["ids"].tolist() == other.ids and len(other) > 200
+    assert run("trainer", COMMANDS, [*words, "--name", "nmnist"]) == 2
+
+
+@pytest.mark.parametrize("options", [{"split": "tests"}, {"out": "s.npy"}, {"samples": -1}, {"samples": 361}])
 def test_spikes_file_refuses(digits, tmp_path, options):
     with pytest.raises(UsageError):
-        write_spikes("digits", **{"out": tmp_path / "s.npz", **options})
+        write_spikes(DataConfig(), **{"out": tmp_path / "s.npz", **options})

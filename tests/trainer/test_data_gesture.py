@@ -7,6 +7,7 @@ import pytest
 import tonic
 
 from hardspike import HardspikeError, UsageError
+from tests.trainer.test_data_events import five_bytes
 from trainer.data import DataConfig, load
 from trainer.data.readers.aedat import read_aedat
 
@@ -63,7 +64,8 @@ def test_windows_of_one_gesture_stay_on_one_side(release):
     ("user01_led_labels.csv", b"kind,begin\n1,2\n", "class, startTime_usec, endTime_usec"),
     ("user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n1,2,x\n", "'x' is not a whole number"),
     ("user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n12,100000,104000\n", "gesture 11"),
-    ("user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n1,1,9000\n1,900000,903000\n", "cut short"),
+    ("user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n1,1,9000\n2,100000,103000\n2,110000,113000\n"
+     b"1,900000,903000\n", "cut short"),
     ("trials_to_test.txt", b"user01_led.aedat\n", "listed twice"),
     ("trials_to_test.txt", b"user09_led.aedat\n", "user09_led_labels.csv: cannot be read"),
     ("trials_to_train.txt", b"\xff\xfe", "cannot be read"),
@@ -122,6 +124,73 @@ def test_tonics_own_cut(tmp_path):
     np.save(tmp_path / "DVSGesture/ibmGestureTrain/user01_led/0.npy", np.zeros(3))
     with pytest.raises(HardspikeError, match="rows of x, y, p, t are expected"):
         load(DataConfig("dvs_gesture", tmp_path, window_ms=4))
+
+
+@pytest.fixture
+def cut(tmp_path):
+    """tonic's layout: eleven gestures of 1450 ms each by a person a part; a writer of one of them."""
+    def write(person="user01_led", part="Train", gesture=0, off=0, on=1, scale=1, kind=np.int64):
+        folder = tmp_path / f"ibmGesture{part}" / person
+        folder.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(gesture)
+        t = np.r_[0, np.sort(random.integers(200, 1200, 300)), 1449] * scale
+        p = np.where(random.integers(0, 2, len(t)), on, off)
+        p[:2] = on, off
+        x, y = random.integers(0, 128, (2, len(t)))
+        np.save(folder / f"{gesture}.npy", np.stack([x, y, p, t], 1).astype(kind))
+
+    for part in ("Train", "Test"):
+        for person in ("user01_led", "user02_lab"):
+            for gesture in range(11):
+                write(person, part, gesture)
+    return write
+
+
+def test_what_macos_leaves_beside_tonics_cut_is_no_recording(cut, tmp_path):
+    (tmp_path / "ibmGestureTrain/user01_led/._3.npy").write_bytes(b"Mac OS X")
+    (tmp_path / "ibmGestureTrain/._user01_led").mkdir()
+    assert len(load(DataConfig("dvs_gesture", tmp_path, size=16, steps=2)).test) == 22
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"off": 1, "on": 2}, r"user01_led/0\.npy: polarity 1 to 2"), ({"off": -1}, r"user01_led/0\.npy: polarity -1 to 1"),
+    ({"scale": 1000}, r"user01_led/0\.npy: 1\.449e\+06 ms .* are the times milliseconds\?"),
+    ({"scale": np.nan, "kind": float}, r"user01_led/0\.npy: nan ms"),
+])
+def test_polarity_and_times_of_another_convention_are_refused(cut, tmp_path, options, message):
+    """MATLAB writes 1 OFF, 2 ON: these events fell into the next step's frames."""
+    cut(**options)
+    with pytest.raises(HardspikeError, match=message):
+        load(DataConfig("dvs_gesture", tmp_path, size=16, steps=2))
+
+
+def test_a_recording_of_mostly_empty_windows_is_refused(tmp_path):
+    """As times of another unit than the windows' leave it."""
+    (tmp_path / "labels.csv").write_text("file,tonic_target_0based\na.bs2,0\n")
+    events = [(100 * i, i, i, i % 2) for i in range(100)]
+    (tmp_path / "a.bs2").write_bytes(five_bytes([*events, (99_000, 1, 1, 1)]))
+    with pytest.raises(HardspikeError, match=r"a\.bs2: 8 of 10 windows of 10 ms hold no event; .* microseconds\?"):
+        load(DataConfig("dvs_gesture", tmp_path, steps=1, window_ms=10))
+    (tmp_path / "a.bs2").write_bytes(five_bytes([(1000 * i, i, i, i % 2) for i in range(100) if not 20 < i < 50]))
+    assert len(load(DataConfig("dvs_gesture", tmp_path, steps=1, window_ms=10)).train) == 7
+
+
+@pytest.mark.parametrize("kept", ["train", "test"])
+def test_one_part_of_a_release_alone_is_enough(release, kept):
+    whole = load(DataConfig("dvs_gesture", release, steps=1, window_ms=1))
+    other = "test" if kept == "train" else "train"
+    (release / f"DvsGesture/trials_to_{other}.txt").unlink()
+    data = load(DataConfig("dvs_gesture", release, steps=1, window_ms=1))
+    assert getattr(data, kept).ids == getattr(whole, kept).ids and data.classes == 2
+    with pytest.raises(HardspikeError, match=f"trials_to_{other}.txt: missing"):
+        getattr(data, other).at(slice(None))
+
+
+@pytest.mark.parametrize("name", ["../user01_led.aedat", "/etc/passwd", "a/b.aedat", "..", ".hidden"])
+def test_what_a_table_says_is_no_path(release, name):
+    (release / "DvsGesture/trials_to_test.txt").write_text(f"{name}\n")
+    with pytest.raises(HardspikeError, match=r"trials_to_test\.txt: .* is no file's name"):
+        load(DataConfig("dvs_gesture", release, steps=3, window_ms=3))
 
 
 def test_short_recordings_are_split_by_time(shared_data):

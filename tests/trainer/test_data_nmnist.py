@@ -1,6 +1,8 @@
 """N-MNIST in its original folders: real recordings, and what may be missing."""
 
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -10,8 +12,13 @@ import torch
 
 from hardspike import HardspikeError
 from tests.trainer.test_data_events import five_bytes
-from trainer.data import DataConfig, load
+from trainer.config import FitConfig
+from trainer.data import SOURCES, DataConfig, load
 from trainer.data.cache import cache_folder
+from trainer.data.events import EVENT
+from trainer.data.readers.five_bytes import read_five_bytes
+from trainer.data.spikes_file import write_spikes
+from trainer.fit import fit
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +86,51 @@ def test_what_is_missing_is_named(recordings):
     (recordings / "NMNIST/Test/7/00000.bin").unlink()
     with pytest.raises(HardspikeError, match=r"Test/7: no \*\.bin recordings"):
         load(DataConfig("nmnist", recordings))
-    (recordings / "NMNIST/Test").rename(recordings / "NMNIST/Tset")
-    with pytest.raises(HardspikeError, match="NMNIST/Test: no such folder"):
+    with pytest.raises(HardspikeError, match=r"elsewhere: no such folder .* --data\.path of .* --path"):
+        load(DataConfig("nmnist", recordings / "elsewhere"))
+
+
+def test_one_part_alone_is_enough_for_what_needs_no_other(recordings, tmp_path):
+    """A folder with Test/ alone is tested on; what is asked of the training part is refused with what was expected."""
+    whole = load(DataConfig("nmnist", recordings, steps=2))
+    (recordings / "NMNIST/Train").rename(tmp_path / "away")
+    data = load(DataConfig("nmnist", recordings, steps=2))
+    assert torch.equal(data.test.frames, whole.test.frames) and torch.equal(data.test.labels, whole.test.labels)
+    for ask in (lambda: len(data.train), lambda: data.validation.frames, lambda: data.train.labels,
+                lambda: fit(FitConfig(out=tmp_path / "run", data=DataConfig("nmnist", recordings)))):
+        with pytest.raises(HardspikeError, match=r"NMNIST/Train: no such folder; .*Train/<digit>/\*\.bin"):
+            ask()
+    file = write_spikes(DataConfig("nmnist", recordings, steps=2), out=tmp_path / "s.npz")
+    np.testing.assert_array_equal(np.load(file)["spikes"], whole.test.frames.transpose(0, 1))
+    (recordings / "NMNIST/Test").rename(tmp_path / "gone")
+    with pytest.raises(HardspikeError, match=r"Train: no such folder; .*Test: no such folder"):
+        load(DataConfig("nmnist", recordings))
+
+
+def test_what_macos_leaves_beside_a_recording_is_none(recordings):
+    (recordings / "NMNIST/Train/3/._00001.bin").write_bytes(b"Mac OS X")
+    assert len(load(DataConfig("nmnist", recordings, steps=2)).train) == 20
+
+
+def test_a_class_of_the_test_part_alone_is_refused_with_its_file(recordings, monkeypatch):
+    def eleven(config):
+        source = SOURCES["nmnist"](config)
+        source.test.append(replace(source.test[-1], id="a", label=10))
+        return source
+
+    monkeypatch.setitem(SOURCES, "eleven", eleven)
+    with pytest.raises(HardspikeError, match=r"Test/9/00000\.bin: class 10, of which there is no training recording"):
+        load(DataConfig("eleven", recordings))
+
+
+def test_times_of_another_unit_are_refused_with_the_share_that_is_looked_at(recordings):
+    """A second of events in ns would be 1000 s: nearly all would be left out without a word."""
+    file = recordings / "NMNIST/Train/2/00001.bin"
+    file.write_bytes(five_bytes([(t * 400_000, 5, 6, 0) for t in range(10)]))
+    with pytest.raises(HardspikeError, match=r"00001\.bin: 1 of 10 events \(10 %\) .* are the times microseconds\?"):
+        load(DataConfig("nmnist", recordings))
+    file.write_bytes(five_bytes([(t // 5, 5, 6, 0) for t in range(1500)]))  # ms
+    with pytest.raises(HardspikeError, match=r"all 1500 events lie within 300 us, where a recording takes 300 ms"):
         load(DataConfig("nmnist", recordings))
 
 
@@ -99,10 +149,19 @@ def test_a_damaged_recording_stops_the_load_and_leaves_no_cache(recordings):
     assert not list(cache_folder().glob("*"))
 
 
-def test_without_tonic_the_message_says_what_to_install(recordings, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tonic", None)
-    with pytest.raises(HardspikeError, match=r"pip install 'hardspike\[events\]'"):
-        load(DataConfig("nmnist", recordings))
+def test_tonic_is_needed_for_a_download_alone_and_the_message_says_what_to_install(recordings, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tonic", None)
+    assert len(load(DataConfig("nmnist", recordings)).test) == 10
+    with pytest.raises(HardspikeError, match=r"pip install 'hardspike\[events\]', or give the folder"):
+        load(DataConfig("nmnist"))
+
+
+def test_our_reader_agrees_with_tonics(shared_data):
+    tonic = pytest.importorskip("tonic")
+    for file, sensor in (("nmnist/Train/3/00008.bin", 34), ("dvs_gesture/bs2_1450ms/4.bs2", 128)):
+        ours = read_five_bytes(shared_data / file, sensor)
+        theirs = tonic.io.read_mnist_file(str(shared_data / file), dtype=EVENT)
+        assert len(ours) > 1000 and np.array_equal(ours, theirs)
 
 
 def test_without_a_path_tonic_downloads(recordings, monkeypatch):

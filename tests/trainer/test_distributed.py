@@ -25,7 +25,7 @@ TOLERANCE = 1e-9
 the rounding error in it, as of any.)"""
 OPTIONS = {
     "sast": dict(rmp=0.1, label_smoothing=0.1, network=NetworkConfig("4c5s4-8r-16", batch_norm=True)),
-    "previous": dict(sast=SastConfig(second_batch="previous", adaptive=True)),
+    "previous": dict(sast=SastConfig(second_batch="previous", adaptive="kwon")),
     "a2sg": dict(method="a2sg", a2sg=A2sgConfig(sam=True, recordings=20)),
     "no_norm": dict(method="surrogate", network=NetworkConfig("4c5s4-16", learn_beta=True)),
 }
@@ -77,12 +77,37 @@ def test_two_processes_reach_the_weights_of_one(tmp_path):
 def test_an_error_in_one_process_ends_all(tmp_path):
     done = torchrun(tmp_path, """
 from trainer import distributed, fit
+from trainer.run import Run
 from trainer.config import FitConfig
-loss = fit._Run.loss
-fit._Run.loss = lambda *a, **k: 1 / 0 if distributed.rank() == 1 else loss(*a, **k)
+loss = Run.loss
+Run.loss = lambda *a, **k: 1 / 0 if distributed.rank() == 1 else loss(*a, **k)
 fit.fit(FitConfig(out=folder / "run", device="cpu"))
 """)
     assert done.returncode != 0 and "ZeroDivisionError" in done.stderr
+
+
+def test_a_failure_of_the_first_process_ends_those_that_wait_for_it(tmp_path):
+    """By themselves: the first one does not die of it here, so that torchrun has nobody to kill."""
+    done = torchrun(tmp_path, """
+import time
+import torch
+from hardspike import HardspikeError
+from trainer import distributed
+distributed.join(torch.device("cpu"))
+try:
+    with distributed.first_process_first():
+        if distributed.rank() == 0:
+            raise ZeroDivisionError
+        (folder / "went on").touch()
+except (HardspikeError, ZeroDivisionError) as error:
+    print(distributed.rank(), type(error).__name__, error, flush=True)
+with distributed.first_process_first():  # and the next block is in step again
+    print("next", flush=True)
+""")
+    assert done.returncode == 0, done.stderr
+    assert "0 ZeroDivisionError" in done.stdout and done.stdout.count("next") == 2
+    assert "1 HardspikeError process 1 ends, since process 0 failed" in done.stdout
+    assert not (tmp_path / "went on").exists()
 
 
 def test_batches_that_cannot_be_cut_into_equal_shards_are_refused(monkeypatch):

@@ -14,12 +14,14 @@ from hardspike import HardspikeError, UsageError, run
 from trainer import checkpoint
 from trainer.__main__ import COMMANDS
 from trainer.analysis import theory
-from trainer.config import FitConfig, from_dict, to_dict
-from trainer.data import DataConfig
-from trainer.fit import fit, is_best
-from trainer.methods import METHODS, plain, sast
+from trainer.config import KEEP, FitConfig, from_dict, to_dict
+from trainer.data import DataConfig, load
+from trainer.evaluate import evaluate
+from trainer.fit import fit
+from trainer.methods import METHODS, sast
 from trainer.networks import NetworkConfig, build
 from trainer.neurons.spikes import Surrogate
+from trainer.run import Run, is_best
 
 
 @pytest.fixture
@@ -35,9 +37,9 @@ def test_resumed_run_reaches_the_same_weights(small, tmp_path, options):
     whole = fit(config)
     broken = replace(config, out=tmp_path / "broken")
     # the process dies in epoch 3, after the second save
-    script = (f"import trainer.fit as f, pickle, os\nepoch = f._Run.epoch\n"
-              f"f._Run.epoch = lambda self, e: os._exit(9) if e == 3 else epoch(self, e)\n"
-              f"f.fit(pickle.loads({pickle.dumps(broken)!r}))")
+    script = (f"import trainer.run as r, pickle, os\nepoch = r.Run.epoch\n"
+              f"r.Run.epoch = lambda self, e: os._exit(9) if e == 3 else epoch(self, e)\n"
+              f"from trainer.fit import fit\nfit(pickle.loads({pickle.dumps(broken)!r}))")
     assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 9
     assert checkpoint.load(broken.out / "last.pt").epoch == 2
     fit(broken, resume=True)
@@ -151,6 +153,80 @@ def test_a_finished_run_is_not_overwritten_and_a_resumed_one_keeps_its_settings(
         fit(replace(config, epochs=2), resume=True)
 
 
+def test_a_resumed_run_may_be_given_a_part_of_its_settings(small):
+    """Only what the caller set is compared: the command line's words, or in Python what is not the default."""
+    config = replace(small, epochs=1)
+    fit(config)
+    out = str(config.out)
+    assert run("trainer", COMMANDS, ["fit", "--out", out, "--resume", "--batch_size", "64"]) == 0
+    assert len(fit(FitConfig(out=config.out, threads=1), resume=True).history) == 1
+    assert run("trainer", COMMANDS, ["fit", "--out", out, "--resume", "--data.steps", "5"]) == 2
+    default = str(FitConfig.epochs)  # said, although it is what it would be unsaid
+    assert run("trainer", COMMANDS, ["fit", "--out", out, "--resume", "--epochs", default]) == 2
+    with pytest.raises(UsageError, match=r"data\.steps: 4 -> 10\)"):
+        fit(FitConfig(out=config.out), resume=True, given=["data.steps"])
+
+
+def test_a_copied_best_cannot_be_gone_on_from(small):
+    config = replace(small, epochs=1)
+    done = fit(config)
+    (config.out / "last.pt").write_bytes(done.best.read_bytes())
+    with pytest.raises(HardspikeError, match=r"last\.pt: holds a network, but not where its training stood"):
+        fit(config, resume=True)
+
+
+def test_torch_is_left_as_it_was(small, monkeypatch):
+    """Threads, precision flags, random numbers: after a run, after a refused one, after evaluation."""
+    def state():
+        return (torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark,
+                torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled(), torch.get_default_dtype(),
+                torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu"))
+
+    torch.set_num_threads(2)
+    try:
+        before = state()
+        done = fit(replace(small, epochs=1, threads=1, precision="bf16"))
+        assert state() == before
+        seen = []
+        monkeypatch.setattr(Run, "step", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(replace(small, out=small.out.with_name("b"), threads=1))
+        assert state() == before and seen == [1]
+        stored, data = checkpoint.load(done.best), load(small.data)
+        evaluate(stored.network, data, data.test, hard=True)
+        assert state() == before
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_evaluation_leaves_the_network_as_it_was_after_a_failure(small):
+    network, data = build(small.network, (2, 34, 34), 10).train(), load(small.data)
+
+    def broken(frames):
+        raise HardspikeError("no frames")
+
+    data.to_input = broken
+    with pytest.raises(HardspikeError, match="no frames"):
+        evaluate(network, data, data.test, hard=True)
+    assert network.training and not any(neuron.hard for neuron in network.neurons().values())
+
+
+def test_two_runs_do_not_share_a_folder(small, monkeypatch):
+    """The second is refused while the first runs, and no epoch of either is lost."""
+    epoch, refused = Run.epoch, []
+
+    def meanwhile(run, number):
+        if not refused:
+            refused.append("")
+            script = f"import pickle; from trainer.fit import fit; fit(pickle.loads({pickle.dumps(run.config)!r}))"
+            refused[0] = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stderr
+        return epoch(run, number)
+
+    monkeypatch.setattr(Run, "epoch", meanwhile)
+    assert len(fit(replace(small, epochs=1)).history) == 1
+    assert f"process {os.getpid()}" in refused[0] and "is writing to this folder" in refused[0]
+
+
 def test_the_kept_epoch_is_the_latest_that_the_validation_part_cannot_tell_from_the_best():
     def kept(accuracies, samples):
         history = [{"hard_accuracy": a} for a in accuracies]
@@ -159,13 +235,33 @@ def test_the_kept_epoch_is_the_latest_that_the_validation_part_cannot_tell_from_
     assert kept([0.5, 0.96, 0.95, 0.7], samples=100) == 3  # one standard error is 0.02
     assert kept([0.5, 0.96, 0.95, 0.7], samples=10_000) == 2
     assert kept([0.9, 1.0, 0.9], samples=100) == 2
+    history = [{"hard_accuracy": 0.9, "surrogate_accuracy": 0.1}, {"hard_accuracy": 0.1, "surrogate_accuracy": 0.9}]
+    assert [is_best(history, 100, keep) for keep in KEEP] == [False, True, True]
+
+
+@pytest.mark.parametrize("keep", KEEP)
+def test_best_is_the_epoch_that_keep_says(small, keep):
+    run = fit(replace(small, epochs=3, keep=keep))
+    stored = checkpoint.load(run.best)
+    kept = [n for n in (1, 2, 3) if is_best(run.history[:n], len(load(small.data).validation), keep)]
+    assert stored.epoch == kept[-1] and (keep != "last" or stored.epoch == 3)
+    assert all(row["peak_memory"] > 1e7 and row["train_seconds"] > 0 for row in stored.history)
+
+
+def test_sharpness_is_logged_where_it_is_asked_for(small):
+    run = fit(replace(small, epochs=3, diagnose=2, slope_end=3.0))
+    logged = [row for row in run.history if "sam_gap" in row]
+    assert [row["epoch"] for row in logged] == [2, 3]
+    assert logged[1]["q_loose"] == pytest.approx(0.9 + 3.0) and logged[1]["secant_gradient"] > 0
+    header, *lines = (run.folder / "metrics.csv").read_text().splitlines()
+    assert "sam_gap" in header.split(",") and len(lines) == 3
 
 
 @pytest.mark.parametrize(("lr", "message"), [
     (1e30, "loss became "), (3e38, "the optimizer's step failed .value cannot be converted")])
 def test_divergence_is_named(small, lr, message):
-    with pytest.raises(HardspikeError, match=rf"{message}.* in epoch 1; the run diverged: lower lr, gain or rho$"):
-        fit(replace(small, lr=lr, method="surrogate", network=NetworkConfig(layers="4c5s4-16")))
+    with pytest.raises(HardspikeError, match=rf"{message}.* in epoch 1; the run diverged: lower lr or network.gain$"):
+        fit(replace(small, lr=lr, method="surrogate", network=NetworkConfig(layers="4c5s4-16", batch_norm=False)))
 
 
 # ------------------------------------------------------------------------------------------------ methods
@@ -189,46 +285,70 @@ def _quadratic():
 def test_sast_takes_the_gradient_at_the_ascended_weights(second_batch):
     network, loss, known = _quadratic()
     config = FitConfig(sast=sast.SastConfig(rho=0.3, second_batch=second_batch))
-    state, w = {}, network.weight.detach()[0].clone()
+    state, w = sast.SastState(), network.weight.detach()[0].clone()
     sast.gradient(network, loss, 0, lambda: 1, config, state)
     ascent = known(w, 1 if second_batch == "independent" else 0)
     torch.testing.assert_close(network.weight.grad[0], known(w + 0.3 * ascent / ascent.norm(), 0))
-    assert torch.equal(network.weight[0], w) and state["gradient_evaluations"] == 2
+    assert torch.equal(network.weight[0], w) and state.gradient_evaluations == 2
 
 
 def test_sast_variants():
     network, loss, known = _quadratic()
     w = network.weight.detach()[0].clone()
     every = FitConfig(sast=sast.SastConfig(rho=0.3, every=3))
-    state = {}
+    state = sast.SastState()
     for _ in range(6):
         sast.gradient(network, loss, 0, lambda: 1, every, state)
-    assert state["gradient_evaluations"] == 6 + 2
+    assert state.gradient_evaluations == 6 + 2
     torch.testing.assert_close(network.weight.grad[0], known(w, 0))  # the sixth step is a plain one
 
     momentum = FitConfig(sast=sast.SastConfig(rho=0.3, ascent="momentum"))
-    state = {}
+    state = sast.SastState()
     sast.gradient(network, loss, 0, lambda: 1, momentum, state)
     sast.gradient(network, loss, 0, lambda: 1, momentum, state)
     g = known(w, 0)  # the first step has no direction yet; the second ascends along it
     torch.testing.assert_close(network.weight.grad[0], known(w + 0.3 * g / g.norm(), 0))
-    assert state["gradient_evaluations"] == 2
-
-    eps, = sast.perturbation([w], [g], 0.3, adaptive=True)
-    scale = w.abs() + 0.01
-    torch.testing.assert_close(eps, 0.3 * scale**2 * g / (scale * g).norm())
+    assert state.gradient_evaluations == 2
 
 
-def test_ascent_leaves_batch_statistics_alone():
+def test_asam_as_its_paper_has_it_and_as_its_authors_code_does():
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).double()
+    torch.nn.init.normal_(network[1].bias)
+    weights = list(network.parameters())
+    gradient = [torch.randn_like(w) for w in weights]
+
+    def expected(scaled):
+        scales = [w.detach().abs() + 0.01 if scale else torch.ones_like(w)
+                  for w, scale in zip(weights, scaled, strict=True)]
+        norm = torch.cat([(t * g).flatten() for t, g in zip(scales, gradient, strict=True)]).norm()
+        return [0.5 * t**2 * g / norm for t, g in zip(scales, gradient, strict=True)]
+
+    for kind, scaled in (("kwon", (True,) * 4), ("authors", (True, False, True, False)), ("none", (False,) * 4)):
+        found = sast.perturbation(weights, gradient, 0.5, sast.asam_scales(network, kind))
+        torch.testing.assert_close(found, expected(scaled))
+    assert [sast.SastConfig(adaptive=kind).rho for kind in ("none", "kwon", "authors")] == [0.05, 0.5, 0.5]
+    assert [sast.SastConfig(adaptive=old).adaptive for old in (False, True)] == ["none", "kwon"]
+    assert sast.SastConfig(adaptive="authors", rho=0.1).rho == 0.1
+    with pytest.raises(UsageError, match="did you mean 'kwon'"):
+        sast.SastConfig(adaptive="kwo")
+
+
+@pytest.mark.parametrize(("options", "at_w"), [
+    ({}, True), ({"second_batch": "reused"}, True), ({"second_batch": "previous"}, True), ({"adaptive": "kwon"}, True),
+    ({"every": 2}, True), ({"ascent": "momentum"}, False)])
+def test_batch_statistics_are_those_at_the_weights_that_are_evaluated(options, at_w):
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     twin = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
-    twin.load_state_dict(network.state_dict())
-    x = torch.randn(2, 8, 3)
-    config = FitConfig(sast=sast.SastConfig(rho=0.0))
-    sast.gradient(network, lambda b: network(x[b]).square().mean(), 0, lambda: 1, config, {})
-    plain.gradient(twin, lambda b: twin(x[b]).square().mean(), 0, lambda: 1, config, {})
-    torch.testing.assert_close(network[1].running_mean, twin[1].running_mean)
-    torch.testing.assert_close(network[0].weight.grad, twin[0].weight.grad)
+    x = torch.randn(8, 3)
+    config, state = FitConfig(sast=sast.SastConfig(**{"rho": 3.0, **options})), sast.SastState()
+    for _ in range(2):  # the same minibatch whoever draws it: any pass at w gives the same statistics
+        twin.load_state_dict(network.state_dict())
+        sast.gradient(network, lambda _: network(x).square().sum(1).mean(), 0, lambda: 0, config, state)
+        twin(x)
+    same = torch.allclose(network[1].running_mean, twin[1].running_mean, atol=1e-6)
+    assert same is at_w
+    assert int(network[1].num_batches_tracked) >= 2
+    assert network[1].momentum == 0.1
 
 
 # ------------------------------------------------------------------------------------------------- theory
@@ -236,7 +356,7 @@ def test_ascent_leaves_batch_statistics_alone():
 
 def test_theory_report():
     """q of SAST eq. 19 at lambda 0.9, theta 1, alpha 2 (slope 1): loose 1.9, tight 0.9."""
-    config = NetworkConfig(layers="4c5s4-16", beta=0.9, surrogate=Surrogate("arctan", 1.0))
+    config = NetworkConfig(layers="4c5s4-16", beta=0.9, batch_norm=False, surrogate=Surrogate("arctan", 1.0))
     found = theory.report(build(config, (2, 34, 34), 10), hard=False)
     assert (found["q_loose"], found["q_tight"]) == pytest.approx((1.9, 0.9))
     assert not found["theory_aligned"] and found["why_not"] == "loose q = 1.9 >= 1"

@@ -1,11 +1,12 @@
 """Mixed precision against float32, memory formats, minibatches made ahead, the device."""
 
 import itertools
+import sys
 
 import pytest
 import torch
 
-import trainer.fit
+import trainer.run
 from hardspike import HardspikeError
 from trainer import checkpoint, hardware
 from trainer.config import FitConfig
@@ -30,9 +31,9 @@ def test_bf16_is_near_float32_and_resumes_to_the_same_weights(small, capsys, mon
     assert "bf16 on the first minibatch: loss" in capsys.readouterr().out
     assert whole.history[0]["train_loss"] == pytest.approx(exact["train_loss"], rel=0.02)
     assert whole.history[0]["train_loss"] != exact["train_loss"]
-    epoch = trainer.fit._Run.epoch
+    epoch = trainer.run.Run.epoch
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(trainer.fit._Run, "epoch", lambda run, number: epoch(run, number) if number < 2 else 1 / 0)
+        patch.setattr(trainer.run.Run, "epoch", lambda run, number: epoch(run, number) if number < 2 else 1 / 0)
         fit(small("broken", **options))
     one, two = (checkpoint.load(run.folder / "last.pt").training["network"]
                 for run in (whole, fit(small("broken", **options), resume=True)))
@@ -54,8 +55,8 @@ def test_channels_last_and_minibatches_made_ahead_change_nothing_but_the_speed(s
     plain = fit(small("plain")).history[0]
     last = fit(small("last", channels_last=True)).history[0]
     assert last["train_loss"] == pytest.approx(plain["train_loss"], rel=2e-3)
-    streams = trainer.fit._Run._streams
-    monkeypatch.setattr(trainer.fit._Run, "_streams",
+    streams = trainer.run.Run._streams
+    monkeypatch.setattr(trainer.run.Run, "_streams",
                         lambda run, epoch: [hardware.made_ahead(stream) for stream in streams(run, epoch)])
     ahead = fit(small("ahead")).history[0]
     assert {**ahead, "train_seconds": 0} == {**plain, "train_seconds": 0}
@@ -73,6 +74,13 @@ def test_items_made_ahead_come_in_order_and_bring_their_errors():
     assert next(items) == 1
     with pytest.raises(HardspikeError, match="recording lost"):
         next(items)
+
+
+def test_a_system_without_rusage_trains_all_the_same(monkeypatch):
+    """Windows has no module `resource`."""
+    assert "GB" in hardware.peak_memory(torch.device("cpu"))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert hardware.peak_memory(torch.device("cpu")) == "peak memory not known on this system"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

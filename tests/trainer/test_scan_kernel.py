@@ -14,6 +14,7 @@ from tests.conftest import compiled
 from trainer import native as native_code
 from trainer.networks import NetworkConfig, build
 from trainer.neurons import scan_native
+from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.leaky import Leaky
 from trainer.neurons.scan import implementation, lif_backward, lif_forward, lif_scan
 from trainer.neurons.spikes import SURROGATES, Surrogate
@@ -109,15 +110,16 @@ def test_both_implementations_agree(native, dtype, reset):
         if windows and not hard:
             continue
         current, grad, grad_membrane, beta, threshold = layer(dtype=dtype, each=each)
-        options = beta, threshold, surrogate, hard, reset
-        s, u = lif_forward(current, *options)
-        ours = scan_native.forward(current, *options)
+        forward = beta, threshold, Dynamics(surrogate, hard, reset)
+        s, u = lif_forward(current, *forward)
+        ours = scan_native.forward(current, *forward)
         if hard:
             assert torch.equal(s, ours[0]) and torch.equal(u, ours[1]) and s.sum() > 1000
         close(ours[0], s)
         close(ours[1], u)
         for detach, membrane_too, learned in itertools.product([True, False], repeat=3):
-            arguments = (grad, grad_membrane if membrane_too else None, u, *options, detach, windows, (learned,) * 2)
+            options = beta, threshold, Dynamics(surrogate, hard, reset, detach, windows)
+            arguments = (grad, grad_membrane if membrane_too else None, u, *options, (learned,) * 2)
             (one, *ones), (two, *twos) = scan_native.backward(*arguments), lif_backward(*arguments)
             close(one, two)
             for sum_one, sum_two in zip(ones, twos, strict=True):
@@ -133,7 +135,8 @@ def both(monkeypatch, current, loss, beta=0.9, threshold=0.7, **options):
     for kernel in ("", "torch"):
         monkeypatch.setenv("HARDSPIKE_KERNEL", kernel)
         leaf = current.detach().requires_grad_()
-        spikes, membrane = Leaky(torch.as_tensor(beta), torch.as_tensor(threshold), **options)(leaf)
+        spikes, membrane = Leaky(torch.as_tensor(beta), torch.as_tensor(threshold),
+                                 **{"surrogate": Surrogate("arctan")} | options)(leaf)
         found.append((spikes, membrane, *torch.autograd.grad(loss(spikes), leaf)))
     return found
 

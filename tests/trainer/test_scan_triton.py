@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from trainer.neurons import scan_triton
+from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.scan import implementation
 from trainer.neurons.spikes import SURROGATES, Surrogate
 from trainer.neurons.windows import WINDOWS, Windows
@@ -75,16 +76,16 @@ def test_every_kernel_compiles(compiled):
                                                                            ("zero", True)]):
         size, dtype, hard = next(sizes), next(dtypes), windows is not None or detach
         current, (beta, threshold) = torch.ones(3, 2, size, dtype=dtype), torch.ones(2, size, dtype=dtype)
-        scan_triton.forward(current, beta, threshold, surrogate, hard, reset)
-        scan_triton.backward(current, current if hard else None, current, beta, threshold, surrogate, hard, reset,
-                             detach, windows, (size > 1, True))
+        dynamics = Dynamics(surrogate, hard, reset, detach, windows)
+        scan_triton.forward(current, beta, threshold, dynamics)
+        scan_triton.backward(current, current if hard else None, current, beta, threshold, dynamics, (size > 1, True))
     assert len(compiled) == 6 * len(cases) and all(kernel.asm["cubin"] for kernel in compiled)
 
 
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
 def test_no_product_in_a_membrane_is_fused_with_a_sum(compiled, reset):
     """`.rn`: neither may the assembler."""
-    scan_triton.forward(torch.empty(3, 512), torch.tensor(0.9), torch.tensor(1.0), Surrogate(), True, reset)
+    scan_triton.forward(torch.empty(3, 512), torch.tensor(0.9), torch.tensor(1.0), Dynamics(Surrogate(), True, reset))
     ptx = compiled[0].asm["ptx"]
     assert "fma." not in ptx and "mul.rn.f32" in ptx and "add.rn.f32" in ptx
     assert not any(f"{operation}.f32" in ptx or "ftz" in ptx for operation in ("mul", "add", "sub"))
@@ -109,7 +110,7 @@ def test_torch_runs_without_triton(untried, monkeypatch, capsys):
 
 def test_the_interpreter_is_never_used_by_accident():
     triton()
-    code = "import torch; from trainer import scan_triton; print(scan_triton._trial(torch.device('cuda:0')))"
+    code = "import torch; from trainer.neurons import scan_triton; print(scan_triton._trial(torch.device('cuda:0')))"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1"},
                            capture_output=True, text=True, check=True)
     assert "TRITON_INTERPRET" in shown.stdout and not shown.stderr

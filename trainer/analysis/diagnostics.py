@@ -43,14 +43,13 @@ def diagnose(network: Network, frames: Tensor, windows: dict[str, Windows], seed
 @contextmanager
 def _evaluation(network: Network, windows: dict[str, Windows] | None = None) -> Iterator[None]:
     """Evaluation mode and backward windows within the block."""
-    training, before = network.training, {name: neuron.windows for name, neuron in network.neurons().items()}
-    network.eval()
+    before = {name: neuron.windows for name, neuron in network.neurons().items()}
     for name, neuron in network.neurons().items():
         neuron.windows = (windows or {}).get(name)
     try:
-        yield
+        with network.evaluation():
+            yield
     finally:
-        network.train(training)
         for name, neuron in network.neurons().items():
             neuron.windows = before[name]
 

@@ -15,8 +15,7 @@ def contraction(neuron: Leaky) -> tuple[float, float]:
     phi(u - theta))*u are lambda*(1 + max|u*phi'|) and lambda*max|1 - phi - u*phi'|, the maxima taken on a fine grid.
     """
     beta, theta = neuron.beta.detach().double().clamp(0, 1), neuron.threshold.detach().double()
-    # the steepest point of a shifted function is still its centre: phi'(0) there is L_phi
-    lipschitz = neuron.surrogate.derivative(torch.zeros((), dtype=torch.float64), theta)
+    lipschitz = neuron.surrogate.lipschitz(theta)
     if neuron.reset_mechanism == "subtract":
         gain = theta * lipschitz
         return (beta + gain).max().item(), torch.maximum(beta, (beta - gain).abs()).max().item()

@@ -1,38 +1,14 @@
 """Random distortions of training frames: one draw a recording, the same at all of its time steps."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hardspike import UsageError
+from trainer.data.config import AugmentConfig, check_augment
 
-__all__ = ["AugmentConfig", "augment", "check_augment"]
-
-
-@dataclass
-class AugmentConfig:
-    """How far a training recording is distorted at most; 0 turns a distortion off.
-
-    Args:
-        shift: pixels, sideways and up or down
-        rotation: degrees, either way
-        scale: size, 0.1 for 90 to 110 %
-        shear: horizontal shear, in widths per height
-        elastic: pixels by which a smooth random field, drawn on a 5x5 grid, bends the picture (Simard et al. 2003)
-        drop: part of the events that is lost; each recording draws its own part up to this one
-        jitter: time steps, earlier or later; what leaves the window is lost and what enters is empty
-    """
-
-    shift: float = 3.0
-    rotation: float = 10.0
-    scale: float = 0.1
-    shear: float = 0.1
-    elastic: float = 0.0
-    drop: float = 0.2
-    jitter: int = 1
+__all__ = ["AugmentConfig", "augment"]
 
 
 def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig, part: slice = slice(None),
@@ -67,20 +43,6 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig, p
     if config.drop:
         frames = _drop(frames, generator, config.drop, part, joint)
     return frames
-
-
-def check_augment(config: AugmentConfig, steps: int) -> None:
-    """Refuse limits out of their range for recordings of `steps` time steps.
-
-    Raises:
-        UsageError: names the limit.
-    """
-    for name, limit in (("shift", math.inf), ("rotation", 180), ("scale", 1), ("shear", math.inf),
-                        ("elastic", math.inf), ("drop", 1), ("jitter", steps)):
-        value = getattr(config, name)
-        if not 0 <= value < limit:
-            raise UsageError(f"augmentation's {name} {value}: must be at least 0 and below {limit}"
-                             + (", the number of time steps" if name == "jitter" else ""))
 
 
 def _warp(frames: Tensor, draws: Tensor, bend: Tensor | None, config: AugmentConfig) -> Tensor:

@@ -1,15 +1,15 @@
-"""Which events, cut into which frames, split how."""
+"""Which events, cut into which frames, split how, distorted how far. No torch."""
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardspike import UsageError, nearest
+from hardspike import UsageError, choice
 
-__all__ = ["DataConfig", "check"]
+__all__ = ["SPLITS", "AugmentConfig", "DataConfig", "check_augment"]
 
 ENCODINGS = ("binary", "count")
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass
@@ -27,9 +27,16 @@ class DataConfig:
         size: side of the frames in pixels, at most the sensor's (34, or 128 for dvs_gesture and cifar10_dvs); without
             it the sensor's own. Best a divisor: then all of the frame's pixels sum equally many of the sensor's
         validation: part of the training recordings kept for validation, stratified by class
-        split_seed: seed of the draw of the validation recordings
+        split_seed: seed of the draw of the validation recordings, and of the folds
+        folds: cross-validation: training and test recordings are dealt into so many folds, stratified by class, and one
+            of them is the test part; 0 keeps the source's own test part
+        fold: which one, from 1
         window_ms: length of a dvs_gesture sample in ms; without it 1450 for the full release and 145 where there is
             one short recording a class
+
+    Raises:
+        UsageError: an unknown encoding, or a value out of its range. Whether there is a source of this name, and
+            takes these options, `trainer.data.sources.check_source` says.
     """
 
     name: str = "digits"
@@ -40,31 +47,62 @@ class DataConfig:
     size: int | None = None
     validation: float = 0.1
     split_seed: int = 0
+    folds: int = 0
+    fold: int = 1
     window_ms: int | None = None
 
+    def __post_init__(self):
+        choice("encoding", self.encoding, ENCODINGS)
+        if self.steps < 1:
+            raise UsageError(f"steps {self.steps}: must be at least 1")
+        if not 1 <= self.count_max <= 255:
+            raise UsageError(f"count_max {self.count_max}: must be from 1 to 255, one byte a pixel")
+        if not (math.isfinite(self.validation) and 0 < self.validation < 1):
+            raise UsageError(f"validation {self.validation}: must lie between 0 and 1, both excluded; 0.1 keeps a "
+                             "tenth")
+        if self.split_seed < 0:
+            raise UsageError(f"split_seed {self.split_seed}: must be at least 0")
+        if self.folds < 0 or self.folds == 1 or not 1 <= self.fold <= max(self.folds, 1):
+            raise UsageError(f"fold {self.fold} of folds {self.folds}: 2 or more folds, fold one of them from 1; 0 for "
+                             "none")
+        if self.size is not None and self.size < 1:
+            raise UsageError(f"size {self.size}: must be at least 1 pixel")
+        if self.window_ms is not None and self.window_ms < 1:
+            raise UsageError(f"window_ms {self.window_ms}: must be at least 1")
 
-def check(config: DataConfig, sources: Collection[str]) -> None:
-    """Refuse what no source can do.
+
+@dataclass
+class AugmentConfig:
+    """How far a training recording is distorted at most; 0 turns a distortion off.
+
+    Args:
+        shift: pixels, sideways and up or down
+        rotation: degrees, either way
+        scale: size, 0.1 for 90 to 110 %
+        shear: horizontal shear, in widths per height
+        elastic: pixels by which a smooth random field, drawn on a 5x5 grid, bends the picture (Simard et al. 2003)
+        drop: part of the events that is lost; each recording draws its own part up to this one
+        jitter: time steps, earlier or later; what leaves the window is lost and what enters is empty
+    """
+
+    shift: float = 1.5
+    rotation: float = 5.0
+    scale: float = 0.05
+    shear: float = 0.05
+    elastic: float = 0.0
+    drop: float = 0.1
+    jitter: int = 0
+
+
+def check_augment(config: AugmentConfig, steps: int) -> None:
+    """Refuse limits out of their range for recordings of `steps` time steps.
 
     Raises:
-        UsageError: an unknown name or encoding, or a value out of its range.
+        UsageError: names the limit.
     """
-    if config.name not in sources:
-        raise UsageError(f"data {config.name!r}: unknown; known: {', '.join(sources)}{nearest(config.name, sources)}")
-    if config.encoding not in ENCODINGS:
-        raise UsageError(f"encoding {config.encoding!r}: unknown; known: {', '.join(ENCODINGS)}"
-                         f"{nearest(config.encoding, ENCODINGS)}")
-    if config.steps < 1:
-        raise UsageError(f"steps {config.steps}: must be at least 1")
-    if not 1 <= config.count_max <= 255:
-        raise UsageError(f"count_max {config.count_max}: must be from 1 to 255, one byte a pixel")
-    if not (math.isfinite(config.validation) and 0 < config.validation < 1):
-        raise UsageError(f"validation {config.validation}: must lie between 0 and 1, both excluded; 0.1 keeps a tenth")
-    if config.split_seed < 0:
-        raise UsageError(f"split_seed {config.split_seed}: must be at least 0")
-    if config.size is not None and config.size < 1:
-        raise UsageError(f"size {config.size}: must be at least 1 pixel")
-    if config.window_ms is not None and (config.window_ms < 1 or config.name != "dvs_gesture"):
-        raise UsageError(f"window_ms {config.window_ms}: must be at least 1; it cuts dvs_gesture only")
-    if config.path is not None and config.name == "digits":
-        raise UsageError(f"path {config.path}: digits are made here, not read; give a name, or no path")
+    for name, limit in (("shift", math.inf), ("rotation", 180), ("scale", 1), ("shear", math.inf),
+                        ("elastic", math.inf), ("drop", 1), ("jitter", steps)):
+        value = getattr(config, name)
+        if not 0 <= value < limit:
+            raise UsageError(f"augmentation's {name} {value}: must be at least 0 and below {limit}"
+                             + (", the number of time steps" if name == "jitter" else ""))

@@ -11,7 +11,10 @@ from torch import Tensor
 from hardspike import HardspikeError
 from trainer.data.packing import Packed, unpack
 
-__all__ = ["Data", "Sample", "Source", "Split", "stratified_split"]
+__all__ = ["UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "fold_split", "stratified_split"]
+
+UNKNOWN = -1
+"""Label of a recording whose class nobody gave."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Source:
         test: test samples
         validation: validation samples; None to draw them out of `train`
         version: changes when the same samples would read differently
+        missing: "train" or "test", where the recordings hold no such part -> what was expected and where
     """
 
     read: Callable[[Sample], np.ndarray]
@@ -56,6 +60,7 @@ class Source:
     test: list[Sample]
     validation: list[Sample] | None = None
     version: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -81,12 +86,32 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the classes are known."""
+        return not bool((self.labels == UNKNOWN).any())
+
     def spread(self, count: int) -> "Split":
         """`count` recordings, evenly spread over the split; all of them for 0, or where there are not so many."""
         if not count or count >= len(self):
             return self
         index = torch.linspace(0, len(self) - 1, count).round().long()
         return Split(self.at(index), self.labels[index], [self.ids[i] for i in index])
+
+
+class MissingSplit(Split):
+    """Stands for a split of which there are no recordings: whatever is asked of it, a HardspikeError says why."""
+
+    def __init__(self, reason: str):
+        self._reason = reason
+
+    def __getattr__(self, name: str):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise HardspikeError(self._reason)
+
+    def __repr__(self) -> str:
+        return f"MissingSplit({self._reason!r})"
 
 
 @dataclass
@@ -129,3 +154,32 @@ def stratified_split(samples: list[Sample], part: float, seed: int) -> tuple[lis
         drawn.update((label, ordered[i]) for i in chosen)
     rest = [s for s in samples if (s.label, s.recording) not in drawn]
     return rest, [s for s in samples if (s.label, s.recording) in drawn]
+
+
+def fold_split(samples: list[Sample], folds: int, fold: int, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Deal the recordings of every class into `folds` of equal size but for one recording.
+
+    Args:
+        fold: the one that is held out, from 1.
+
+    Returns:
+        (rest, held out), both in the order of `samples`. Over all folds each recording is held out once.
+
+    Raises:
+        HardspikeError: a class has fewer recordings than there are folds.
+    """
+    recordings: dict[int, set[str]] = {}
+    for sample in samples:
+        recordings.setdefault(sample.label, set()).add(sample.recording)
+    held: set[tuple[int, str]] = set()
+    dealt = 0  # one deal over all classes: the folds are equal as a whole too
+    for label, names in sorted(recordings.items()):
+        if len(names) < folds:
+            raise HardspikeError(f"class {label}: {len(names)} recordings for {folds} folds; take fewer folds")
+        ordered = sorted(names)
+        for i in np.random.default_rng([seed, label, folds]).permutation(len(names)):
+            if dealt % folds == fold - 1:
+                held.add((label, ordered[i]))
+            dealt += 1
+    rest = [s for s in samples if (s.label, s.recording) not in held]
+    return rest, [s for s in samples if (s.label, s.recording) in held]

@@ -1,6 +1,8 @@
 """BatchNorm in training: over the minibatch of all processes, and in C++ on the CPU (norm_native.cpp)."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +47,20 @@ def batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
         layer.running_mean.lerp_(mean, layer.momentum)
         layer.running_var.lerp_(variance * (count / (count - 1)), layer.momentum)
     return y
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """BatchNorm's running statistics stay as they are: what is run belongs to other weights, or to no training."""
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    before = [m.momentum for m in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
 
 def _obstacle(x: Tensor, weight: Tensor) -> str | None:

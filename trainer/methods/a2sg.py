@@ -1,17 +1,18 @@
 """A2SG: hard forward, and in the backward a window whose width follows the gradient (A2SG alg. A1)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from hardspike import UsageError, nearest
-from trainer import distributed
+from hardspike import UsageError, choice
 from trainer.methods import plain, sast
-from trainer.methods.widths import bayesian_search, grid_search, metric
+from trainer.methods.method import Measured, Method
+from trainer.methods.sast import SastState
 from trainer.neurons.windows import WINDOWS, Windows
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 _CHOICES = {"window": tuple(WINDOWS), "adapt": ("none", "spatial", "temporal", "both"), "search": ("exact", "bayesian")}
 
@@ -56,9 +57,7 @@ class A2sgConfig:
 
     def __post_init__(self):
         for key, known in _CHOICES.items():
-            value = getattr(self, key)
-            if value not in known:
-                raise UsageError(f"{key} '{value}' is unknown{nearest(value, known)}; known: {', '.join(known)}")
+            choice(key, getattr(self, key), known)
         if not 0 < self.width_min < self.width_max < math.inf:
             raise UsageError(f"width_min {self.width_min}, width_max {self.width_max}: 0 < width_min < width_max")
         for key in ("width", "delta"):
@@ -72,51 +71,91 @@ class A2sgConfig:
                 raise UsageError(f"{key} {value}: must be {least} or more")
 
 
-def gradient(network, loss, batch, draw, config, state) -> Tensor:
+@dataclass
+class A2sgState(SastState):
+    """Between the steps of A2SG, with what its SAM step keeps.
+
+    Args:
+        widths: layer -> (T,) float64, the half-widths of its windows.
+        epoch: number of the epoch, from 1.
+        batch: number of the step within it, from 0.
+        measured: layer -> what the epoch's first step found; see `gradient`.
+    """
+
+    widths: dict[str, "Tensor"] = field(default_factory=dict)
+    epoch: int = 0
+    batch: int = -1
+    measured: dict[str, dict] = field(default_factory=dict)
+
+
+def begin(state: A2sgState, epoch: int) -> None:
+    """Count the epoch's steps."""
+    state.epoch, state.batch = epoch, -1
+
+
+def gradient(network, loss, batch, draw, config, state: A2sgState) -> "Tensor":
     """Leave the gradient in `.grad`; on the first minibatch of an epoch choose the widths on the way.
 
     The very first step of a run keeps the initial width (alg. A1, line 7). What each layer's widths and metrics were
-    goes to `state["measured"]`: layer -> {"sgv": float, "tgc": [T-1], "widths": [T], "empty": steps whose window held
-    no gradient}; NaN where empty. With `sam` the search sees the step's first pass: the ascent at the weights
-    themselves, where there is one. See `trainer.methods.Method`.
+    goes to `state.measured`: layer -> {"sgv": float, "tgc": [T-1], "widths": [T], "empty": steps whose window held no
+    gradient}; NaN where empty. With `sam` the search sees the step's first pass: the ascent at the weights themselves,
+    where there is one. See `trainer.methods.method.Method`.
     """
+    import torch
+
     options: A2sgConfig = config.a2sg
     steps = len(batch[0])
-    widths = state.setdefault("widths", {})
-    first = state["batch"] == 0
-    search = first and (state["epoch"] - 1) % options.every == 0 and state["epoch"] > 1
+    state.batch += 1
+    first = state.batch == 0
+    search = first and (state.epoch - 1) % options.every == 0 and state.epoch > 1
     for name, neuron in network.neurons().items():
-        if name not in widths:
-            widths[name] = torch.full((steps,), options.width, dtype=torch.float64)
-        neuron.windows = Windows(options.window, widths[name], options.height)
+        if name not in state.widths:
+            state.widths[name] = torch.full((steps,), options.width, dtype=torch.float64)
+        neuron.windows = Windows(options.window, state.widths[name], options.height)
         if first:
-            measured = state.setdefault("measured", {})
-            measured[name] = {"sgv": math.nan, "tgc": [math.nan] * (steps - 1), "widths": [0.0] * steps, "empty": 0}
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state["epoch"])
-            neuron.windows.choose = partial(_choose, options, widths[name], measured[name], search, generator)
+            state.measured[name] = {"sgv": math.nan, "tgc": [math.nan] * (steps - 1), "widths": [0.0] * steps,
+                                    "empty": 0}
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.epoch)
+            chooser = _Chooser(options, state.widths[name], state.measured[name], search, generator)
+            neuron.windows.choose = partial(_choose, chooser)
     step = sast.gradient if options.sam else plain.gradient
     return step(network, loss, batch, draw, config, state)
 
 
-def _choose(options: A2sgConfig, widths: Tensor, measured: dict, search: bool, generator: torch.Generator, t: int,
-            z: Tensor, q: Tensor, later: Tensor | None) -> float:
+@dataclass
+class _Chooser:
+    """How one layer's widths are chosen in one step, and where what is found goes."""
+
+    options: A2sgConfig
+    widths: "Tensor"
+    measured: dict
+    search: bool
+    generator: "Generator"
+
+
+def _choose(chooser: _Chooser, t: int, z: "Tensor", q: "Tensor", later: "Tensor | None") -> float:
     """The width of step t, searched for or kept; `measured` is told. See `trainer.neurons.windows.Windows`.
 
     All processes look at the joint minibatch, on the CPU, and so choose alike.
     """
+    from trainer import distributed
+    from trainer.methods import widths as searches
+
+    options, measured = chooser.options, chooser.measured
     shards = distributed.size()  # a shard's loss is a mean over fewer recordings: its gradient is so much larger
     z, q = (distributed.gather(x)[:options.recordings].cpu() for x in (z, q / shards))
     later = None if later is None else distributed.gather(later / shards)[:options.recordings].cpu()
     adapted = options.adapt in ("both", "spatial" if later is None else "temporal")
     common = options.window, z, q, later
-    if not (search and adapted):
-        width = widths[t].item()
-        value = metric(*common, widths[t:t + 1], options.height).item()
+    if not (chooser.search and adapted):
+        width = chooser.widths[t].item()
+        value = searches.metric(*common, chooser.widths[t:t + 1], options.height).item()
     elif options.search == "exact":
-        width, value = grid_search(*common, options.height, options.width_min, options.width_max, options.candidates)
+        width, value = searches.grid_search(*common, options.height, options.width_min, options.width_max,
+                                            options.candidates)
     else:
-        width, value = bayesian_search(*common, options.height, options.width_min, options.width_max,
-                                       options.observations, options.evaluations, options.delta, generator)
+        wanted = searches.Bayesian(options.observations, options.evaluations, options.delta, chooser.generator)
+        width, value = searches.bayesian_search(*common, options.height, options.width_min, options.width_max, wanted)
     measured["widths"][t] = width
     measured["empty"] += math.isnan(value)
     if later is None:
@@ -126,15 +165,25 @@ def _choose(options: A2sgConfig, widths: Tensor, measured: dict, search: bool, g
     return width
 
 
-def summary(measured: dict[str, dict], options: A2sgConfig) -> dict[str, float]:
-    """One line of what `gradient` measured: means over layers and steps, and how many widths sit at a bound."""
-    tgc = torch.tensor([layer["tgc"] for layer in measured.values()], dtype=torch.float64)
-    widths = torch.tensor([layer["widths"] for layer in measured.values()], dtype=torch.float64)
-    return {
-        "sgv": torch.tensor([layer["sgv"] for layer in measured.values()]).nanmean().item(),
+def end(state: A2sgState, config) -> Measured:
+    """What the epoch's first step found, layer by layer, and means over layers and steps with how many widths sit at a
+    bound."""
+    import torch
+
+    sast.end(state, config)
+    layers, state.measured = state.measured, {}
+    options: A2sgConfig = config.a2sg
+    tgc = torch.tensor([layer["tgc"] for layer in layers.values()], dtype=torch.float64)
+    widths = torch.tensor([layer["widths"] for layer in layers.values()], dtype=torch.float64)
+    return Measured({
+        "sgv": torch.tensor([layer["sgv"] for layer in layers.values()]).nanmean().item(),
         "tgc": tgc.nanmean().item(),
         "width": widths.mean().item(),
         "widths_at_min": int((widths <= options.width_min).sum()),
         "widths_at_max": int((widths >= options.width_max).sum()),
-        "windows_empty": sum(layer["empty"] for layer in measured.values()),
-    }
+        "windows_empty": sum(layer["empty"] for layer in layers.values()),
+    }, layers)
+
+
+A2SG = Method("hard forward, backward window of searched width (A2SG)", hard=True, gradient=gradient, state=A2sgState,
+              options=A2sgConfig, begin=begin, end=end)

@@ -1,18 +1,22 @@
 """SAST: sharpness-aware training of the smooth network (SAST alg. 1), and the variants its Table III asks for."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from hardspike import UsageError, nearest
-from trainer import distributed
+from hardspike import UsageError, choice
 from trainer.methods import plain
+from trainer.methods.method import Method, State
 
-_CHOICES = {"second_batch": ("independent", "reused", "previous"), "ascent": ("gradient", "momentum")}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHOICES = {"second_batch": ("independent", "reused", "previous"), "ascent": ("gradient", "momentum"),
+            "adaptive": ("none", "kwon", "authors")}
 _MOMENTUM = 0.9
+_RADIUS, _ADAPTIVE_RADIUS = 0.05, 0.5
+_ETA = 0.01
 
 
 @dataclass
@@ -20,99 +24,147 @@ class SastConfig:
     """Sharpness-aware training.
 
     Args:
-        rho: radius of the ascent step (the paper's best: 0.30 on N-MNIST, 0.40 on DVS Gesture)
+        rho: radius of the ascent step (the paper's best: 0.30 on N-MNIST, 0.40 on DVS Gesture); without it 0.05, and
+            0.5 for ASAM, whose radius is in units of the weights' sizes and so another quantity
         second_batch: where the ascent direction comes from: independent (the paper's: a further minibatch, drawn for
             it), previous (the minibatch of the step before, which is loaded already: ascent and descent still on
             different recordings; in an epoch's first step as independent) or reused (the step's own, as in SAM)
-        adaptive: ASAM: the radius is measured relative to each weight's size
+        adaptive: none, or ASAM, which measures the radius relative to each weight's size: kwon (its paper's formula,
+            all parameters alike) or authors (its authors' code: parameters called `weight`, the others as in SAM)
         every: perturb in every n-th step only, plain steps between
         ascent: gradient (one more gradient evaluation a step) or momentum (ascend along the running mean of past
             gradients: no further evaluation)
     """
 
-    rho: float = 0.05
+    rho: float | None = None
     second_batch: str = "independent"
-    adaptive: bool = False
+    adaptive: bool | str = "none"
     every: int = 1
     ascent: str = "gradient"
 
     def __post_init__(self):
+        if isinstance(self.adaptive, bool):  # what it was before there were two kinds
+            self.adaptive = "kwon" if self.adaptive else "none"
         for key, known in _CHOICES.items():
-            value = getattr(self, key)
-            if value not in known:
-                raise UsageError(f"{key} '{value}' is unknown{nearest(value, known)}; known: {', '.join(known)}")
+            choice(key, getattr(self, key), known)
+        if self.rho is None:
+            self.rho = _RADIUS if self.adaptive == "none" else _ADAPTIVE_RADIUS
         if not 0 <= self.rho < float("inf"):
             raise UsageError(f"rho {self.rho}: a radius is >= 0 and finite")
         if self.every < 1:
             raise UsageError(f"every {self.every}: must be 1 (each step) or more")
 
 
-def perturbation(weights: Sequence[Tensor], direction: Sequence[Tensor], rho: float,
-                 adaptive: bool) -> Sequence[Tensor]:
-    """eps = rho * g / ||g||_2 over all weights together (SAST alg. 1); with `adaptive`, ASAM's
-    eps = rho * W^2 g / ||W g||_2, W = |w| + 0.01 (Kwon et al. 2021, eq. 5)."""
-    if adaptive:
-        scales = [weight.detach().abs() + 0.01 for weight in weights]
+def perturbation(weights: Sequence["Tensor"], direction: Sequence["Tensor"], rho: float,
+                 scales: Sequence["Tensor"] | None = None) -> Sequence["Tensor"]:
+    """eps = rho * g / ||g||_2 over all weights together (SAST alg. 1); with `scales` T, ASAM's
+    eps = rho * T^2 g / ||T g||_2 (Kwon et al. 2021, eq. 5)."""
+    import torch
+
+    if scales is not None:
         direction = torch._foreach_mul(scales, direction)
     # a zero gradient has no direction: no perturbation, rather than 0/0
     factor = rho / torch.nn.utils.get_total_norm(direction).clamp_min(1e-12)
-    if adaptive:
+    if scales is not None:
         direction = torch._foreach_mul(scales, direction)
     return torch._foreach_mul(direction, factor)
 
 
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """BatchNorm's running statistics stay as they are: they belong to the weights of the descent pass."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before = [m.momentum for m in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
+def asam_scales(network, adaptive: str) -> Sequence["Tensor"] | None:
+    """ASAM's T of every weight that is trained, |w| + 0.01; None for SAM.
+
+    The paper scales every parameter (its eq. 5 and sec. 3). Its authors' code (github.com/SamsungLabs/ASAM) does so
+    only where the parameter's name holds "weight", which BatchNorm's gains are too, and takes T = 1 for the others.
+    """
+    import torch
+
+    if adaptive == "none":
+        return None
+    return [weight.detach().abs() + _ETA if adaptive == "kwon" or "weight" in name else torch.ones_like(weight)
+            for name, weight in network.named_parameters() if weight.requires_grad]
 
 
-def gradient(network, loss, batch, draw, config, state) -> Tensor:
+@dataclass
+class SastState(State):
+    """Between the steps of SAST.
+
+    Args:
+        step: number of the last step, from 0 over the whole run.
+        direction: ascent momentum: the running mean of past gradients, one a weight.
+        previous: second_batch previous: the minibatch of the step before, in the same epoch.
+    """
+
+    step: int = -1
+    direction: list["Tensor"] | None = None
+    previous: "tuple[Tensor, Tensor] | None" = None
+
+
+def gradient(network, loss, batch, draw, config, state: SastState) -> "Tensor":
     """Leave the gradient at w + eps in `.grad`, with w itself restored bit for bit.
 
     eps comes from a minibatch of its own (`draw()`), the update from `batch`; every pass starts from resting neurons,
-    since a network call holds no state. See `trainer.methods.Method`.
+    since a network call holds no state. BatchNorm's running statistics are those at w, which is what is evaluated, so
+    they are taken in the first pass; a step along the running mean has none, and takes them at w + eps. See
+    `trainer.methods.method.Method`.
     """
+    import torch
+
+    from trainer.layers.norm import frozen_statistics
+
     options: SastConfig = config.sast
     weights = [p for p in network.parameters() if p.requires_grad]
-    step = state["step"] = state.get("step", -1) + 1
+    state.step += 1
     momentum = options.ascent == "momentum"
-    # on the CPU after a resume
-    mean = [m.to(w.device) for m, w in zip(state["direction"], weights, strict=True)] if "direction" in state else None
-    if step % options.every:
+    mean = None
+    if state.direction is not None:  # on the CPU after a resume
+        mean = [m.to(w.device) for m, w in zip(state.direction, weights, strict=True)]
+    if state.step % options.every:
         direction = None
     elif momentum:
         direction = mean
     else:
-        if options.second_batch == "reused":
-            other = batch
-        elif options.second_batch == "previous" and "previous" in state:
-            other = state["previous"]
-        else:
-            other = draw()
-        with frozen_statistics(network):
-            direction = torch.autograd.grad(loss(other), weights)
-        distributed.average(direction)
-        state["gradient_evaluations"] = state.get("gradient_evaluations", 0) + 1
+        direction = _ascent(network, loss, batch, draw, options, state)
     if options.second_batch == "previous":
-        state["previous"] = batch
+        state.previous = batch
 
     before = [weight.detach().clone() for weight in weights]
+    at_w = direction is not None and not momentum
     with torch.no_grad():
         if direction is not None:
-            torch._foreach_add_(weights, perturbation(weights, direction, options.rho, options.adaptive))
-    value = plain.gradient(network, loss, batch, draw, config, state)
+            torch._foreach_add_(weights, perturbation(weights, direction, options.rho,
+                                                      asam_scales(network, options.adaptive)))
+    with frozen_statistics(network) if at_w else nullcontext():
+        value = plain.gradient(network, loss, batch, draw, config, state)
     with torch.no_grad():
         torch._foreach_copy_(weights, before)
         if momentum:
             mean = mean or [torch.zeros_like(weight) for weight in weights]
-            state["direction"] = [_MOMENTUM * m + (1 - _MOMENTUM) * w.grad for m, w in zip(mean, weights, strict=True)]
+            state.direction = [_MOMENTUM * m + (1 - _MOMENTUM) * w.grad for m, w in zip(mean, weights, strict=True)]
     return value
+
+
+def _ascent(network, loss, batch, draw, options: SastConfig, state: SastState) -> Sequence["Tensor"]:
+    """The gradient on the minibatch that the ascent direction comes from."""
+    import torch
+
+    from trainer import distributed
+
+    if options.second_batch == "reused":
+        other = batch
+    elif options.second_batch == "previous" and state.previous is not None:
+        other = state.previous
+    else:
+        other = draw()
+    direction = torch.autograd.grad(loss(other), [p for p in network.parameters() if p.requires_grad])
+    distributed.average(direction)
+    state.gradient_evaluations += 1
+    return direction
+
+
+def end(state: SastState, config) -> None:
+    """An epoch's last minibatch is not kept for the next epoch."""
+    state.previous = None
+
+
+SAST = Method("smooth forward, sharpness-aware step (SAST alg. 1)", hard=False, gradient=gradient, state=SastState,
+              options=SastConfig, end=end, lower=("lr", "network.gain", "sast.rho"))

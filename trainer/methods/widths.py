@@ -9,6 +9,7 @@ A window in which every d is zero has neither: both are NaN there.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from scipy.stats import norm
@@ -20,6 +21,25 @@ from trainer.neurons.windows import WINDOWS
 
 LENGTH = 0.1
 """Length scale of the Gaussian process, in units of the membrane; the paper gives none."""
+EXACT = ("box", "tri", "asy")
+"""Windows that are a line within their support."""
+
+
+@dataclass(frozen=True)
+class Bayesian:
+    """How alg. A2 searches.
+
+    Args:
+        observations: n_obs, random widths.
+        evaluations: n_eval, widths near the best of them at which the expected improvement is computed.
+        delta: how near, in units of the membrane.
+        generator: of all draws.
+    """
+
+    observations: int
+    evaluations: int
+    delta: float
+    generator: torch.Generator
 
 
 def naive_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float) -> Tensor:
@@ -119,8 +139,8 @@ def _first_width(distance: Tensor, widths: Tensor, closed: bool) -> Tensor:
 
 
 def metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float) -> Tensor:
-    """`exact_metric` where the window has one, `naive_metric` for arc. Arguments as there."""
-    return (naive_metric if name == "arc" else exact_metric)(name, z, q, later, widths, height)
+    """`exact_metric` where the window has one, else `naive_metric`. Arguments as there."""
+    return (exact_metric if name in EXACT else naive_metric)(name, z, q, later, widths, height)
 
 
 def _objective(values: Tensor, later: Tensor | None) -> Tensor:
@@ -143,28 +163,23 @@ def grid_search(name: str, z: Tensor, q: Tensor, later: Tensor | None, height: f
 
 
 def bayesian_search(name: str, z: Tensor, q: Tensor, later: Tensor | None, height: float, low: float, high: float,
-                    observations: int, evaluations: int, delta: float,
-                    generator: torch.Generator) -> tuple[float, float]:
+                    wanted: Bayesian) -> tuple[float, float]:
     """A2SG alg. A2: random widths, a Gaussian process through their metric, expected improvement near the best.
-
-    Args:
-        observations: n_obs, random widths.
-        evaluations: n_eval, widths within `delta` of the best of them at which the expected improvement is computed.
-        delta: in units of the membrane.
 
     Returns:
         as `grid_search`. Line 18 of A2 compares a width with a metric; here the metric at the proposed width is
         compared with the best observed one, and the better of the two is taken.
     """
-    widths = torch.rand(observations, generator=generator, dtype=torch.float64) * (high - low) + low
+    generator = wanted.generator
+    widths = torch.rand(wanted.observations, generator=generator, dtype=torch.float64) * (high - low) + low
     widths = widths.sort().values
     values = metric(name, z, q, later, widths, height)
     scores = _objective(values, later)
-    best = observations - 1 - int(scores.flip(0).argmax())
+    best = len(widths) - 1 - int(scores.flip(0).argmax())
     if scores[best] == -math.inf:
         return high, math.nan
-    near = torch.rand(evaluations, generator=generator, dtype=torch.float64)
-    start, end = max(widths[best].item() - delta, low), min(widths[best].item() + delta, high)
+    near = torch.rand(wanted.evaluations, generator=generator, dtype=torch.float64)
+    start, end = max(widths[best].item() - wanted.delta, low), min(widths[best].item() + wanted.delta, high)
     near = near * (end - start) + start
     seen = scores.isfinite()
     # hyperparameters fixed: fitting them anew for each layer and step would cost more than the epoch

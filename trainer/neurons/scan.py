@@ -27,21 +27,19 @@ from torch.autograd.function import once_differentiable
 
 from trainer import native
 from trainer.neurons import scan_native, scan_triton
+from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import Windows
 
 
-def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
-                reset: str) -> tuple[Tensor, Tensor]:
+def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
     """Spikes and membrane of the recurrence; no gradient.
 
     Args:
         current: I, (T, B, ...).
         beta: leak per step, scalar or broadcast to one step's shape.
         threshold: theta, likewise.
-        surrogate: phi, used in smooth mode.
-        hard: H instead of phi.
-        reset: "subtract", "zero" or "none".
+        dynamics: phi or H, and the reset.
 
     Returns:
         s and u, (T, B, ...) each. The order of operations is snnTorch's, so that float32 spikes are equal bit for bit.
@@ -52,28 +50,26 @@ def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Sur
         if t == 0:
             u = membrane[t].copy_(current[t])
         else:
-            if reset == "zero":
+            if dynamics.reset == "zero":
                 u = torch.mul(1 - s_before, u_before, out=membrane[t]).mul_(beta).add_(current[t])
             else:
                 u = torch.mul(u_before, beta, out=membrane[t]).add_(current[t])
-                if reset == "subtract":
+                if dynamics.reset == "subtract":
                     u -= s_before * threshold
         z = u - threshold
-        spikes[t] = (z > 0) if hard else surrogate(z, threshold)
+        spikes[t] = (z > 0) if dynamics.hard else dynamics.surrogate(z, threshold)
         u_before, s_before = u, spikes[t]
     return spikes, membrane
 
 
 def lif_backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta: Tensor, threshold: Tensor,
-                 surrogate: Surrogate, hard: bool, reset: str, detach_reset: bool, windows: Windows | None,
-                 learned: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+                 dynamics: Dynamics, learned: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of current, beta and threshold from those of spikes and, where it has one, membrane, (T, B, ...) each.
 
-    Other arguments as in `lif_scan`; `learned`: whether gradients of beta and of threshold are wanted (None if not).
+    Other arguments as in `lif_forward`; `learned`: whether gradients of beta and of threshold are wanted (None if not).
     """
-    u = membrane
+    u, surrogate, reset, windows = membrane, dynamics.surrogate, dynamics.reset, dynamics.windows
     choose = windows.choose if windows else None
-    through_reset = not detach_reset and reset != "none"
     a, later, d_later = torch.empty_like(u), None, None
     grad_beta, grad_threshold = torch.zeros_like(beta), torch.zeros_like(threshold)
     # step by step, so that a step's tensors stay in cache
@@ -81,7 +77,7 @@ def lif_backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, b
         z = u[t] - threshold
         if choose or learned[1]:
             total = grad[t]  # dL/ds: the direct part and what flows back through the reset of the next step
-            if later is not None and through_reset:
+            if later is not None and dynamics.through_reset:
                 total = total - (threshold if reset == "subtract" else beta * u[t]) * later
         if choose:
             windows.widths[t] = choose(t, z, total, d_later)
@@ -90,14 +86,14 @@ def lif_backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, b
             d_later = total * d
         s = None
         if reset == "zero" or any(learned):
-            s = (z > 0).to(u.dtype) if hard else surrogate(z, threshold)
+            s = (z > 0).to(u.dtype) if dynamics.hard else surrogate(z, threshold)
         torch.mul(grad[t], d, out=a[t])
         if grad_membrane is not None:
             a[t] += grad_membrane[t]
         if later is not None:
             if reset == "zero":
-                carry = (1 - s if detach_reset else (1 - s).addcmul_(u[t], d, value=-1)).mul_(beta)
-            elif reset == "subtract" and not detach_reset:
+                carry = (1 - s if dynamics.detach_reset else (1 - s).addcmul_(u[t], d, value=-1)).mul_(beta)
+            elif reset == "subtract" and dynamics.through_reset:
                 carry = beta - threshold * d
             else:
                 carry = beta
@@ -123,15 +119,13 @@ def _kernels(current: Tensor) -> ModuleType:
 
 class _LIFScan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, current, beta, threshold, surrogate, hard, reset, detach_reset, windows):
+    def forward(ctx, current, beta, threshold, dynamics):
         kernels = _kernels(current)
-        if kernels.obstacle(current, beta, threshold):
+        if kernels.obstacle(current, beta, threshold, dynamics):
             kernels = None
-        spikes, membrane = (kernels.forward if kernels else lif_forward)(current, beta, threshold, surrogate, hard,
-                                                                         reset)
+        spikes, membrane = (kernels.forward if kernels else lif_forward)(current, beta, threshold, dynamics)
         ctx.save_for_backward(membrane, beta, threshold)
-        ctx.settings = surrogate, hard, reset, detach_reset, windows
-        ctx.kernels = kernels
+        ctx.dynamics, ctx.kernels = dynamics, kernels
         ctx.set_materialize_grads(False)  # the membrane is rarely part of the loss
         return spikes, membrane
 
@@ -139,13 +133,13 @@ class _LIFScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad, grad_membrane):
         membrane, beta, threshold = ctx.saved_tensors
-        windows = ctx.settings[-1]
+        windows = ctx.dynamics.windows
         if grad is None:
             grad = torch.zeros_like(membrane)
         kernels = None if windows and windows.choose else ctx.kernels
         gradients = (kernels.backward if kernels else lif_backward)(
-            grad, grad_membrane, membrane, beta, threshold, *ctx.settings, ctx.needs_input_grad[1:3])
-        return *gradients, *(None,) * 5
+            grad, grad_membrane, membrane, beta, threshold, ctx.dynamics, ctx.needs_input_grad[1:3])
+        return *gradients, None
 
 
 def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, *, hard: bool, reset: str,
@@ -153,20 +147,20 @@ def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrog
     """Spikes and membrane before the reset, (T, B, ...) each, of input current (T, B, ...).
 
     Both are differentiable in current, beta and threshold. In smooth mode with `detach_reset=False` the gradient is
-    the exact derivative; in hard mode `surrogate` or, where given, `windows` gives the backward. Other arguments as in
-    `lif_forward`.
+    the exact derivative; in hard mode `surrogate` or, where given, `windows` gives the backward. `beta` and `threshold`
+    as in `lif_forward`, the others as in `Dynamics`.
     """
-    return _LIFScan.apply(current, beta, threshold, surrogate, hard, reset, detach_reset, windows)
+    return _LIFScan.apply(current, beta, threshold, Dynamics(surrogate, hard, reset, detach_reset, windows))
 
 
-def implementation(current: Tensor, beta: Tensor, threshold: Tensor) -> str:
+def implementation(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics | None = None) -> str:
     """Which code `lif_scan` runs on these tensors and why: "native: library", "triton: version" or "torch: what stands
-    against the other two".
+    against the other two". Without `dynamics`, for the functions that all of them know.
 
     HARDSPIKE_KERNEL=torch in the environment forces torch.
     """
     kernels = _kernels(current)
-    if reason := kernels.obstacle(current, beta, threshold):
+    if reason := kernels.obstacle(current, beta, threshold, dynamics):
         return f"torch: {reason}"
     return f"triton: {scan_triton.version()}" if kernels is scan_triton else (
         f"native: {native.library('neurons/scan_native')[1]}")

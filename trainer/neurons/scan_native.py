@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from trainer import native
-from trainer.neurons.spikes import Surrogate
-from trainer.neurons.windows import Windows
+from trainer.neurons.dynamics import Dynamics
 
 LIBRARY = "neurons/scan_native"
 RESETS = ("subtract", "zero", "none")
 FUNCTIONS = ("arctan", "fast_sigmoid", "sigmoid")
 WINDOWS = ("", "box", "tri", "asy", "arc")
+"""What scan_native.cpp knows, in its order; whatever else there is, torch code runs."""
 GRAIN = 32768
 """Elements below which a second thread does not pay; torch's own figure."""
 
@@ -29,29 +29,38 @@ class _Scan(ctypes.Structure):
                 *((name, _Parameter) for name in ("beta", "threshold", "rest", "rest_slope")))
 
 
-def obstacle(current: Tensor, beta: Tensor, threshold: Tensor) -> str | None:
+def obstacle(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics | None = None) -> str | None:
     """Why the library cannot take these, or None."""
-    return native.obstacle(LIBRARY, current, beta, threshold)
+    return unknown(dynamics) or native.obstacle(LIBRARY, current, beta, threshold)
 
 
-def forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
-            reset: str) -> tuple[Tensor, Tensor]:
+def unknown(dynamics: Dynamics | None) -> str | None:
+    """Which function of the neurons compiled code does not hold, C++ or Triton; None where it holds all."""
+    if dynamics is None:
+        return None
+    windows = dynamics.windows.name if dynamics.windows else ""
+    for kind, name, known in (("surrogate", dynamics.surrogate.name, FUNCTIONS), ("window", windows, WINDOWS),
+                              ("reset", dynamics.reset, RESETS)):
+        if name not in known:
+            return f"{kind} {name}: not among the compiled ones ({', '.join(filter(None, known))})"
+    return None
+
+
+def forward(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
     """As `trainer.neurons.scan.lif_forward`."""
     current = dense(current.detach())
     spikes, membrane = torch.empty_like(current), torch.empty_like(current)
-    scan, _kept = _describe(current, beta, threshold, surrogate, hard, reset)
+    scan, _kept = _describe(current, beta, threshold, dynamics)
     _call("forward", current, scan, current, spikes, membrane)
     return spikes, membrane
 
 
 def backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta: Tensor, threshold: Tensor,
-             surrogate: Surrogate, hard: bool, reset: str, detach_reset: bool, windows: Windows | None,
-             learned: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+             dynamics: Dynamics, learned: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """As `trainer.neurons.scan.lif_backward`. Gradients of beta and threshold are summed in float64, in the same order
     whatever the number of threads."""
-    scan, kept = _describe(membrane, beta, threshold, surrogate, hard, reset)
-    scan.detach_reset = detach_reset
-    if windows:
+    scan, kept = _describe(membrane, beta, threshold, dynamics)
+    if windows := dynamics.windows:
         scan.window, scan.height = WINDOWS.index(windows.name), windows.height
         kept.append(widths := windows.widths.to("cpu", torch.float64).contiguous())
         scan.widths = widths.data_ptr()
@@ -72,10 +81,9 @@ def summed(parameter: Tensor, sums: Tensor | None) -> Tensor | None:
     return (sums.sum_to_size(shape) if parameter.numel() > 1 else sums.sum().reshape(shape)).to(parameter.dtype)
 
 
-def _describe(like: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
-              reset: str) -> tuple[_Scan, list[Tensor]]:
+def _describe(like: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics) -> tuple[_Scan, list[Tensor]]:
     """What the library is told, and the tensors that it points to."""
-    kept = []
+    kept, surrogate = [], dynamics.surrogate
 
     def parameter(value: Tensor) -> _Parameter:
         if value.numel() > 1:
@@ -83,7 +91,8 @@ def _describe(like: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogat
         kept.append(value)
         return _Parameter(value.data_ptr(), value.numel() > 1)
 
-    scan = _Scan(steps=len(like), neurons=like[0].numel(), hard=hard, reset=RESETS.index(reset),
+    scan = _Scan(steps=len(like), neurons=like[0].numel(), hard=dynamics.hard,
+                 reset=RESETS.index(dynamics.reset), detach_reset=dynamics.detach_reset,
                  threads=torch.get_num_threads() if like.numel() > GRAIN else 1,
                  function=FUNCTIONS.index(surrogate.name), slope=surrogate.slope,
                  rest_at_zero=surrogate.rest_at_zero, beta=parameter(beta), threshold=parameter(threshold))

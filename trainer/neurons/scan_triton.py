@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from trainer import native
-from trainer.neurons.scan_native import dense, laid_out_as, summed
+from trainer.neurons.dynamics import Dynamics
+from trainer.neurons.scan_native import dense, laid_out_as, summed, unknown
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import Windows
 
@@ -24,9 +25,9 @@ BLOCK, WARPS = 256, 2
 """Neurons of a program, and the warps of 32 threads that share them: 4 neurons a thread, 16 bytes a load."""
 
 
-def obstacle(current: Tensor, beta: Tensor, threshold: Tensor) -> str | None:
+def obstacle(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics | None = None) -> str | None:
     """Why the kernels cannot take these, or None."""
-    return native.refusal("cuda", current, beta, threshold) or _trial(current.device)
+    return unknown(dynamics) or native.refusal("cuda", current, beta, threshold) or _trial(current.device)
 
 
 @cache
@@ -53,10 +54,10 @@ def _trial(device: torch.device) -> str | None:
 def _trial_values(device: torch.device) -> str | None:
     """What is wrong in a scan of three steps, all of whose values are exact in binary."""
     current, beta, threshold = (torch.tensor(x, device=device) for x in ([[0.75]] * 3, 0.5, 1.0))
-    spikes, membrane = forward(current, beta, threshold, Surrogate(), True, "subtract")
-    box = Windows("box", torch.full((3,), 0.25, dtype=torch.float64))
-    found = spikes, membrane, *backward(torch.ones_like(current), None, membrane, beta, threshold, Surrogate(), True,
-                                        "subtract", False, box, (True, False))[:2]
+    box = Dynamics(Surrogate(), True, "subtract", False, Windows("box", torch.full((3,), 0.25, dtype=torch.float64)))
+    spikes, membrane = forward(current, beta, threshold, box)
+    found = spikes, membrane, *backward(torch.ones_like(current), None, membrane, beta, threshold, box,
+                                        (True, False))[:2]
     expected = [0.0, 1.0, 0.0], [0.75, 1.125, 0.3125], [1.0, 2.0, 0.0], [1.5]
     names = "spikes", "membrane", "gradient of the current", "gradient of beta"
     wrong = [name for name, one, two in zip(names, found, expected, strict=True) if one.flatten().tolist() != two]
@@ -70,28 +71,26 @@ def version() -> str:
     return triton.__version__
 
 
-def forward(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, hard: bool,
-            reset: str) -> tuple[Tensor, Tensor]:
+def forward(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
     """As `trainer.neurons.scan.lif_forward`."""
     current = dense(current.detach())
     spikes, membrane = torch.empty_like(current), torch.empty_like(current)
-    _launch("forward", current, (current, spikes, membrane), (beta, threshold), surrogate, hard=hard, reset=reset)
+    _launch("forward", current, (current, spikes, membrane), (beta, threshold), dynamics)
     return spikes, membrane
 
 
 def backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta: Tensor, threshold: Tensor,
-             surrogate: Surrogate, hard: bool, reset: str, detach_reset: bool, windows: Windows | None,
-             learned: tuple[bool, bool]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+             dynamics: Dynamics, learned: tuple[bool, bool]
+             ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """As `lif_backward` of `scan`. Gradients of beta and threshold are summed in float64, in a fixed order."""
-    grad_current = torch.empty_like(membrane)
+    grad_current, windows = torch.empty_like(membrane), dynamics.windows
     sums = [None if not needed else torch.empty_like(membrane[0], dtype=torch.float64) if value.numel() > 1 else
             torch.empty(_programs(membrane), dtype=torch.float64, device=membrane.device)
             for value, needed in zip((beta, threshold), learned, strict=True)]
     _launch("backward", membrane, (membrane, laid_out_as(membrane, grad), laid_out_as(membrane, grad_membrane),
-                                   grad_current, *sums), (beta, threshold), surrogate,
+                                   grad_current, *sums), (beta, threshold), dynamics,
             windows and _window_constants(windows).to(membrane.dtype).to(membrane.device, non_blocking=True),
-            hard=hard, reset=reset, through_reset=not detach_reset and reset != "none",
-            window=windows.name if windows else "")
+            through_reset=dynamics.through_reset, window=windows.name if windows else "")
     return grad_current, *(summed(value, found) for value, found in zip((beta, threshold), sums, strict=True))
 
 
@@ -113,9 +112,10 @@ def _window_constants(windows: Windows) -> Tensor:
 
 
 def _launch(name: str, like: Tensor, tensors: tuple[Tensor | None, ...], parameters: tuple[Tensor, Tensor],
-            surrogate: Surrogate, *tables: Tensor | None, **settings: bool | str) -> None:
+            dynamics: Dynamics, *tables: Tensor | None, **settings: bool | str) -> None:
     from trainer.neurons import scan_triton_kernels
 
+    surrogate = dynamics.surrogate
     # from memory that is not pinned, a copy to the GPU has read its source when it returns
     shape = _shape_constants(surrogate).to(like.dtype).to(like.device, non_blocking=True)
     each = [value.numel() > 1 for value in parameters]
@@ -124,6 +124,7 @@ def _launch(name: str, like: Tensor, tensors: tuple[Tensor | None, ...], paramet
     with torch.cuda.device_of(like):
         # a fused multiply-add would round once where scan.py rounds twice, and move spikes
         getattr(scan_triton_kernels, name)[(_programs(like),)](
-            *tensors, *values, shape, *tables, like[0].numel(), len(like), FUNCTION=surrogate.name,
-            REST_AT_ZERO=surrogate.rest_at_zero, BETA_EACH=each[0], THRESHOLD_EACH=each[1], BLOCK=BLOCK,
-            num_warps=WARPS, enable_fp_fusion=False, **{key.upper(): value for key, value in settings.items()})
+            *tensors, *values, shape, *tables, like[0].numel(), len(like), HARD=dynamics.hard, RESET=dynamics.reset,
+            FUNCTION=surrogate.name, REST_AT_ZERO=surrogate.rest_at_zero, BETA_EACH=each[0], THRESHOLD_EACH=each[1],
+            BLOCK=BLOCK, num_warps=WARPS, enable_fp_fusion=False,
+            **{key.upper(): value for key, value in settings.items()})

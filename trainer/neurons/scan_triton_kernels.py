@@ -5,6 +5,7 @@ once. Operations come in scan.py's order. Constants come in tensors: Triton woul
 and a compile-time constant would mean a new compilation for every slope.
 
 Only what the compiler and the interpreter both know is used: arctan is here because libdevice's is not in the latter.
+A kernel takes its tensors and constants one by one, hence the long signatures.
 """
 
 import math
@@ -197,16 +198,13 @@ def backward(membrane, grad, grad_membrane, grad_current, sum_beta, sum_threshol
             else:
                 a += leak * later
             if sum_beta is not None:
-                if RESET == "zero":
-                    along_beta += (later * (u * (1 - s))).to(tl.float64)
-                else:
-                    along_beta += (later * u).to(tl.float64)
+                kept = u * (1 - s) if RESET == "zero" else u
+                along_beta += (later * kept).to(tl.float64)
             if sum_threshold is not None and RESET == "subtract":
                 along_threshold -= (later * s).to(tl.float64)
         if sum_threshold is not None:
             through = -d
-            if REST_AT_ZERO and WINDOW == "":
-                # the offset of the shifted phi depends on the threshold
+            if REST_AT_ZERO and WINDOW == "":  # the offset of the shifted phi depends on the threshold
                 through += (1 - _spike(z, rest, shape, False, FUNCTION, True)) * rest_slope
             along_threshold += (total * through).to(tl.float64)
         tl.store(grad_current + at, a, inside)

@@ -13,32 +13,34 @@ box, tri and arc have area 1 whatever the width. asy does not: its area is 2bh; 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor  # late: the configuration of a run needs the names and no tensors
 
 
-def box(z: Tensor, width: float, height: float) -> Tensor:
+def box(z: "Tensor", width: float, height: float) -> "Tensor":
     """A2SG eq. A6; `height` is not used."""
     return (z.abs() < width).to(z.dtype).mul_(1 / (2 * width))
 
 
-def tri(z: Tensor, width: float, height: float) -> Tensor:
+def tri(z: "Tensor", width: float, height: float) -> "Tensor":
     """A2SG eq. A7; `height` is not used."""
     return (width - z.abs()).clamp_(min=0).mul_(1 / width**2)
 
 
-def asy(z: Tensor, width: float, height: float) -> Tensor:
+def asy(z: "Tensor", width: float, height: float) -> "Tensor":
     """A2SG eq. 10, `height` is h."""
     # z + 2bh first: exactly 0 at z = -b for h = 1/2, and never below
     return (z + 2 * width * height).mul_(1 / (2 * width)).mul_(z.abs() <= width)
 
 
-def arc(z: Tensor, width: float, height: float) -> Tensor:
+def arc(z: "Tensor", width: float, height: float) -> "Tensor":
     """Derivative of an arctan of slope 1/(2*width); `height` is not used."""
     return (z * (math.pi / (2 * width))).square_().add_(1).reciprocal_().mul_(1 / (2 * width))
 
 
-WINDOWS: dict[str, Callable[[Tensor, float, float], Tensor]] = {"box": box, "tri": tri, "asy": asy, "arc": arc}
+WINDOWS: dict[str, Callable[["Tensor", float, float], "Tensor"]] = {"box": box, "tri": tri, "asy": asy, "arc": arc}
 """Name -> f(z, width, height), shaped like z."""
 
 
@@ -56,10 +58,10 @@ class Windows:
     """
 
     name: str
-    widths: Tensor
+    widths: "Tensor"
     height: float = 0.5
-    choose: Callable[[int, Tensor, Tensor, Tensor | None], float] | None = None
+    choose: Callable[[int, "Tensor", "Tensor", "Tensor | None"], float] | None = None
 
-    def derivative(self, t: int, z: Tensor) -> Tensor:
+    def derivative(self, t: int, z: "Tensor") -> "Tensor":
         """f(z) at the width of step t, shaped like z."""
         return WINDOWS[self.name](z, self.widths[t].item(), self.height)

@@ -72,7 +72,8 @@ class PySoftLIF(AbstractPyLifModelFixed):
 
     def subthr_dynamics(self, activation_in):
         # Inside the sum that Lava then clips: v saturates once, after everything was added.
-        self.effective_bias = self.effective_bias - self.fired * self.effective_vth
+        # effective_bias is of Lava's base class, which has no stubs
+        self.effective_bias = self.effective_bias - self.fired * self.effective_vth  # type: ignore[has-type]
         super().subthr_dynamics(activation_in)
 
     def spiking_activation(self):

@@ -1,4 +1,4 @@
-"""The one place that imports tonic (GPL-3, optional): readers and downloads of recordings."""
+"""The one place that imports tonic (GPL-3, optional): downloads of recordings, and AEDAT 4.0, which they come in."""
 
 from pathlib import Path
 from types import ModuleType
@@ -6,44 +6,19 @@ from types import ModuleType
 import numpy as np
 
 from hardspike import HardspikeError
-from trainer.data.events import EVENT, check_events
+from trainer.data.events import check_events
 
-__all__ = ["download", "read_aedat4", "read_five_bytes"]
+__all__ = ["download", "read_aedat4"]
 
 
 def _tonic() -> ModuleType:
     try:
         import tonic
     except ImportError as error:
-        raise HardspikeError("real recordings are read by tonic, which is not installed: pip install "
-                             "'hardspike[events]'") from error
+        raise HardspikeError("recordings are downloaded, and AEDAT 4.0 is read, by tonic, which is not installed: pip "
+                             "install 'hardspike[events]', or give the folder of recordings that you have as "
+                             "--data.path (`trainer fit`) or --path") from error
     return tonic
-
-
-def read_five_bytes(file: Path, sensor: int) -> np.ndarray:
-    """Events of one recording in N-MNIST's format: 5 bytes an event, x, y, polarity and 23 bits of microseconds.
-
-    Args:
-        file: `.bin` or `.bs2`
-        sensor: side of the square sensor in pixels
-
-    Raises:
-        HardspikeError: the file is missing, empty, cut, or holds something else.
-    """
-    try:
-        length = file.stat().st_size
-    except OSError as error:
-        raise HardspikeError(f"{file}: cannot be read ({error.strerror})") from error
-    if length == 0:
-        raise HardspikeError(f"{file}: empty; copy the recording again or remove it")
-    if length % 5:
-        raise HardspikeError(f"{file}: {length} bytes, not a multiple of 5; cut short or not an event recording")
-    tonic = _tonic()
-    try:
-        events = tonic.io.read_mnist_file(str(file), dtype=EVENT)
-    except OSError as error:
-        raise HardspikeError(f"{file}: cannot be read ({error.strerror})") from error
-    return check_events(file, events, sensor)
 
 
 def read_aedat4(file: Path, sensor: int) -> np.ndarray:
@@ -66,10 +41,8 @@ def read_aedat4(file: Path, sensor: int) -> np.ndarray:
         raise
     except BaseException as error:  # on damaged files the decoder, which is Rust, panics; that is no Exception
         raise HardspikeError(f"{file}: cannot be read as AEDAT 4.0 ({error!r}); copy it again") from error
-    events = np.empty(len(raw), EVENT)
-    for field, name in zip("txyp", ("t", "x", "y", "on"), strict=True):
-        events[field] = raw[name]
-    return check_events(file, events, sensor)
+    columns = {field: raw[name] for field, name in zip("txyp", ("t", "x", "y", "on"), strict=True)}
+    return check_events(file, columns, sensor)
 
 
 def download(name: str, folder: Path, split: bool = True) -> Path:

@@ -1,1 +1,43 @@
-"""Data sources, one file each."""
+"""Data sources, one file each; one line in SOURCES. Their files are imported when they are first used."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from hardspike import UsageError, choice
+from trainer.data.config import DataConfig
+
+if TYPE_CHECKING:
+    from trainer.data.samples import Source
+
+__all__ = ["SOURCES", "check_source"]
+
+
+def _late(module: str) -> Callable[[DataConfig], "Source"]:
+    """`source` of a file in this folder."""
+    def source(config: DataConfig) -> "Source":
+        return import_module(f"{__name__}.{module}").source(config)
+    return source
+
+
+SOURCES: dict[str, Callable[[DataConfig], "Source"]] = {
+    "digits": _late("digits"),
+    "nmnist": _late("nmnist"),
+    "dvs_gesture": _late("dvs_gesture"),
+    "cifar10_dvs": _late("cifar10_dvs"),
+}
+"""Name -> the function that lists a source's recordings."""
+
+
+def check_source(config: DataConfig) -> None:
+    """Refuse what no source can do, before any is imported.
+
+    Raises:
+        UsageError: there is no source of the configuration's name, or it does not take one of the options.
+    """
+    choice("data source", config.name, SOURCES)
+    if config.window_ms is not None and config.name != "dvs_gesture":
+        raise UsageError(f"window_ms {config.window_ms}: it cuts dvs_gesture only, {config.name} has whole recordings; "
+                         "leave it out")
+    if config.path is not None and config.name == "digits":
+        raise UsageError(f"path {config.path}: digits are made here, not read; give a name, or no path")

@@ -29,7 +29,7 @@ import numpy as np
 from hardspike import HardspikeError
 from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
-from trainer.data.events import EVENT, check_events
+from trainer.data.events import check_events
 from trainer.data.readers.aedat import read_aedat2
 from trainer.data.readers.tonic_files import download, read_aedat4
 from trainer.data.samples import Sample, Source
@@ -138,13 +138,7 @@ def _read_npz(file: Path) -> np.ndarray:
     if len(shapes) > 1 or len(shapes.pop()) != 1 or any(column.dtype.kind not in "uib" for column in columns.values()):
         kinds = ", ".join(f"{key} {column.dtype} {column.shape}" for key, column in columns.items())
         raise HardspikeError(f"{file}: {kinds} where whole numbers of one length are expected; convert it again")
-    events = np.empty(len(columns["t"]), EVENT)
-    for key, column in columns.items():
-        events[key] = column
-    if not np.isin(events["p"], (0, 1)).all():
-        raise HardspikeError(f"{file}: polarity {events['p'].min()} to {events['p'].max()}, where 0 and 1 are "
-                             "expected; convert it again")
-    return check_events(file, events, SENSOR)
+    return check_events(file, columns, SENSOR)
 
 
 _READERS: dict[str, Callable[[Path], np.ndarray]] = {

@@ -2,13 +2,14 @@
 
 Three layouts are known by what lies in the folder (or in its `DvsGesture` or `DVSGesture`):
 
-- `trials_to_train.txt`, the original release: `*.aedat` and `*_labels.csv`, split by person;
-- `ibmGestureTrain`, what tonic downloads: the same trials, already cut, as `.npy`;
+- `trials_to_train.txt` or `trials_to_test.txt`, the original release: `*.aedat` and `*_labels.csv`, split by person;
+- `ibmGestureTrain` or `ibmGestureTest`, what tonic downloads: the same trials, already cut, as `.npy`;
 - `labels.csv`, a few short recordings as `.bs2`, at least one a class. They are split by time: the last fifth of every
   recording's windows is for test, those before it for validation, the first for training.
 """
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +20,10 @@ import numpy as np
 from hardspike import HardspikeError, UsageError
 from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
-from trainer.data.events import EVENT, check_events
+from trainer.data.events import check_events
 from trainer.data.readers.aedat import read_aedat
-from trainer.data.readers.tonic_files import download, read_five_bytes
+from trainer.data.readers.five_bytes import last_time, read_five_bytes
+from trainer.data.readers.tonic_files import download
 from trainer.data.samples import Sample, Source
 
 __all__ = ["SENSOR", "source"]
@@ -31,6 +33,12 @@ CLASSES = 11
 WINDOW_MS = 1450  # SLAYER's; the shortest gesture of the release is little longer
 SHORT_WINDOW_MS = 145
 SHORT_TEST = 0.2
+LONGEST_MS = 600_000  # no gesture of the release lasts ten minutes
+_PLACES = ("", "DvsGesture", "DVSGesture")
+
+
+Reader = Callable[[Path, int], np.ndarray]
+"""(file, side of the sensor) -> its events."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,10 @@ def source(config: DataConfig) -> Source:
         HardspikeError: recordings are missing or damaged, or the layout is none of the three.
     """
     folder = Path(config.path or download("DVSGesture", cache_folder() / "downloads"))
-    for place in (folder, folder / "DvsGesture", folder / "DVSGesture"):
-        for mark, layout in (("trials_to_train.txt", _original), ("ibmGestureTrain", _cut), ("labels.csv", _short)):
+    layouts = (("trials_to_train.txt", _original), ("trials_to_test.txt", _original), ("ibmGestureTrain", _cut),
+               ("ibmGestureTest", _cut), ("labels.csv", _short))
+    for place in (folder / name for name in _PLACES):
+        for mark, layout in layouts:
             if (place / mark).exists():
                 return layout(place, config)
     raise HardspikeError(f"{folder}: no DVS128 Gesture here: neither trials_to_train.txt (original release), nor "
@@ -61,25 +71,35 @@ def source(config: DataConfig) -> Source:
 
 
 def _original(folder: Path, config: DataConfig) -> Source:
-    window = (config.window_ms or WINDOW_MS) * 1000
-    train, test = (_windows([trial for name in _lines(folder / f"trials_to_{part}.txt")
-                             for trial in _labelled(folder / name)], window) for part in ("train", "test"))
-    return _source(read_aedat, window, train, test)
+    def trials(part: Path) -> list[_Trial]:
+        return [trial for name in _lines(part) for trial in _labelled(_beside(part, name))]
+
+    return _two_parts(config, read_aedat, trials, folder / "trials_to_train.txt", folder / "trials_to_test.txt")
 
 
 def _cut(folder: Path, config: DataConfig) -> Source:
+    return _two_parts(config, _read_numpy, _numpy_trials, folder / "ibmGestureTrain", folder / "ibmGestureTest")
+
+
+def _two_parts(config: DataConfig, reader: Reader, trials: Callable[[Path], list[_Trial]], train: Path,
+               test: Path) -> Source:
+    """A release with a training and a test part, one of which may be missing."""
     window = (config.window_ms or WINDOW_MS) * 1000
-    train, test = (_windows(_numpy_trials(folder / f"ibmGesture{part}"), window) for part in ("Train", "Test"))
-    return _source(_read_numpy, window, train, test)
+    parts = {"train": train, "test": test}
+    missing = {name: f"{part}: missing; it lists the recordings of this part of DVS128 Gesture"
+               for name, part in parts.items() if not part.exists()}
+    samples = {name: [] if name in missing else _windows(trials(part), window) for name, part in parts.items()}
+    return _source(reader, window, **samples, missing=missing)
 
 
 def _short(folder: Path, config: DataConfig) -> Source:
     window = (config.window_ms or SHORT_WINDOW_MS) * 1000
     train, validation, test = [], [], []
     for row in _rows(folder / "labels.csv", ("file", "tonic_target_0based")):
-        file = next(folder.rglob(row["file"]), folder / row["file"])
+        name = _beside(folder / "labels.csv", row["file"]).name
+        file = next((file for file in sorted(folder.rglob("[!.]*")) if file.name == name), folder / name)
         name, label = file.stem, _integer(row["tonic_target_0based"], folder / "labels.csv")
-        samples = _windows([_Trial(file, name, label, 0, _last_time(file) // 1000 * 1000 + 1000)], window)
+        samples = _windows([_Trial(file, name, label, 0, last_time(file) // 1000 * 1000 + 1000)], window)
         if len(samples) < 3:
             raise UsageError(f"window_ms {window // 1000}: {file} gives {len(samples)} windows; training, validation "
                              "and test take one each; choose a shorter window")
@@ -91,8 +111,8 @@ def _short(folder: Path, config: DataConfig) -> Source:
     return _source(read_five_bytes, window, train, test, validation)
 
 
-def _source(reader, window: int, train: list[Sample], test: list[Sample], validation: list[Sample] | None = None
-            ) -> Source:
+def _source(reader: Reader, window: int, train: list[Sample], test: list[Sample],
+            validation: list[Sample] | None = None, missing: dict[str, str] | None = None) -> Source:
     kept = lru_cache(maxsize=1)(lambda file: reader(file, SENSOR))  # windows of one file follow one another
 
     def read(sample: Sample) -> np.ndarray:
@@ -107,7 +127,8 @@ def _source(reader, window: int, train: list[Sample], test: list[Sample], valida
         if not 0 <= sample.label < CLASSES:
             raise HardspikeError(f"{sample.file}: gesture {sample.label} (from 0); there are {CLASSES}; correct its "
                                  "label")
-    return Source(read, 1 + max(sample.label for sample in train), SENSOR, window, train, test, validation)
+    classes = 1 + max((sample.label for sample in train or test), default=0)
+    return Source(read, classes, SENSOR, window, train, test, validation, missing=missing or {})
 
 
 def _windows(trials: list[_Trial], window: int) -> list[Sample]:
@@ -137,12 +158,15 @@ def _labelled(file: Path) -> list[_Trial]:
 
 
 def _numpy_trials(part: Path) -> list[_Trial]:
-    files = sorted(part.glob("*/*.npy"))
+    files = sorted(part.glob("[!.]*/[!.]*.npy"))
     if not files:
         raise HardspikeError(f"{part}: no <person>/<gesture>.npy in it; download the release again")
     trials = []
     for file in files:
-        first, last = _array(file, mmap_mode="r")[[0, -1], 3]
+        first, last = (float(time) for time in _array(file, mmap_mode="r")[[0, -1], 3])
+        if not 0 <= last - first < LONGEST_MS:
+            raise HardspikeError(f"{file}: {last - first:g} ms from the first to the last event, where a gesture lasts "
+                                 f"less than {LONGEST_MS:g}; are the times milliseconds?")
         duration = (int(last) - int(first) + 1) * 1000
         name = "/".join((part.name, file.parent.name, file.stem))
         trials.append(_Trial(file, name, _integer(file.stem, file), 0, duration))
@@ -151,11 +175,10 @@ def _numpy_trials(part: Path) -> list[_Trial]:
 
 def _read_numpy(file: Path, sensor: int) -> np.ndarray:
     """Events of tonic's cut trials, rows of x, y, p and milliseconds; time is made to begin at 0."""
-    rows = _array(file)
-    events = np.empty(len(rows), EVENT)
-    events["x"], events["y"], events["p"], events["t"] = rows.astype(np.int64).T
+    x, y, p, t = _array(file).T
+    events = check_events(file, {"x": x, "y": y, "p": p, "t": t}, sensor)
     events["t"] = (events["t"] - events["t"][0]) * 1000
-    return check_events(file, events, sensor)
+    return events
 
 
 def _array(file: Path, mmap_mode: str | None = None) -> np.ndarray:
@@ -168,15 +191,11 @@ def _array(file: Path, mmap_mode: str | None = None) -> np.ndarray:
     return rows
 
 
-def _last_time(file: Path) -> int:
-    """Time of the last event in us, without reading the others; see `read_five_bytes` for the format."""
-    try:
-        with open(file, "rb") as stream:
-            stream.seek(-3, 2)
-            high, middle, low = stream.read(3)
-    except OSError as error:
-        raise HardspikeError(f"{file}: cannot be read, or empty ({error.strerror})") from error
-    return (high & 127) << 16 | middle << 8 | low
+def _beside(table: Path, name: str) -> Path:
+    """The file that a table in its folder names."""
+    if Path(name).name != name or name.startswith("."):
+        raise HardspikeError(f"{table}: {name!r} is no file's name; correct it")
+    return table.with_name(name)
 
 
 def _lines(file: Path) -> list[str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from hardspike import HardspikeError
 from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
-from trainer.data.readers.tonic_files import download, read_five_bytes
+from trainer.data.readers.five_bytes import read_five_bytes
+from trainer.data.readers.tonic_files import download
 from trainer.data.samples import Sample, Source
 
 __all__ = ["DURATION", "SENSOR", "source"]
@@ -19,21 +20,22 @@ def source(config: DataConfig) -> Source:
     """Recordings in `Train/<digit>/*.bin` and `Test/<digit>/*.bin` under `config.path` or its folder `NMNIST`.
 
     Raises:
-        HardspikeError: a folder is missing or holds no recordings.
+        HardspikeError: the folder of a digit holds no recordings.
     """
     folder = Path(config.path or download("NMNIST", cache_folder() / "downloads"))
-    if not (folder / "Train").is_dir() and (folder / "NMNIST").is_dir():
+    if not any((folder / part).is_dir() for part in ("Train", "Test")) and (folder / "NMNIST").is_dir():
         folder = folder / "NMNIST"
+    parts = {"train": folder / "Train", "test": folder / "Test"}
+    missing = {name: f"{part}: no such folder; {_LAYOUT}" for name, part in parts.items() if not part.is_dir()}
     return Source(read=lambda sample: read_five_bytes(sample.file, SENSOR), classes=10, sensor=SENSOR,
-                  duration=DURATION, train=_samples(folder / "Train"), test=_samples(folder / "Test"))
+                  duration=DURATION, missing=missing,
+                  **{name: [] if name in missing else _samples(part) for name, part in parts.items()})
 
 
 def _samples(part: Path) -> list[Sample]:
-    if not part.is_dir():
-        raise HardspikeError(f"{part}: no such folder; {_LAYOUT}")
     samples = []
     for digit in range(10):
-        files = sorted(part.glob(f"{digit}/*.bin"))
+        files = sorted(part.glob(f"{digit}/[!.]*.bin"))
         if not files:
             raise HardspikeError(f"{part / str(digit)}: no *.bin recordings; {_LAYOUT}")
         for file in files:

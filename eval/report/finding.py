@@ -1,0 +1,131 @@
+"""What a report finds about one model, as values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eval.energy.measure import Energies
+from eval.mode import HARD, Mode
+from eval.operations.measure import Operations
+from eval.report.example import Example
+from eval.report.membranes import LayerMembranes
+from eval.report.runs import Accuracy, Missing, Run
+from eval.robustness.measure import Robustness
+
+
+@dataclass(frozen=True)
+class LayerCores:
+    """A layer on the cores of a chip; `usage`: resource -> share of a core's limit in the fullest core, where that
+    limit is public."""
+
+    layer: str
+    neurons: int
+    synapses: int
+    cores: int
+    usage: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Cores:
+    """A graph on a chip.
+
+    Args:
+        chip: its name in words.
+        layers: one a spiking layer.
+        available: cores of the chip.
+        picture: of its cores, SVG.
+        violations: what it cannot hold.
+    """
+
+    chip: str
+    layers: list[LayerCores]
+    available: int
+    picture: str
+    violations: list[str]
+
+    @property
+    def cores(self) -> int:
+        """How many are filled."""
+        return sum(layer.cores for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What only a checkpoint knows of itself.
+
+    Args:
+        history: one dict an epoch.
+        epoch: after which the weights were kept.
+        hard: whether it saw hard spikes.
+        theory: `trainer.analysis.theory.report`.
+        config: of the run, as plain values.
+    """
+
+    history: list[dict[str, Any]]
+    epoch: int
+    hard: bool
+    theory: dict[str, Any]
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say.
+
+    Args:
+        state: ready, not ready or open.
+        headline: in one line.
+        points: (good, bad or note, sentence) each.
+    """
+
+    state: str
+    headline: str
+    points: Sequence[tuple[str, str]]
+
+
+@dataclass
+class Finding:
+    """All about one model; what could not be had is None, and in `missing` with the reason.
+
+    Args:
+        label: short name.
+        file: that was looked at.
+        kind: of model, in words.
+        sha256: of the file.
+        parameters: how many.
+        samples, steps, classes: of the recordings.
+        labels: class of each recording.
+        source: name of the data.
+        runs: every mode.
+        accuracy: of each run.
+        deployed: the mode whose confusion is shown,
+        confusion: recordings by class (row) and prediction (column).
+        missing: what is.
+        training: of a checkpoint.
+        counted: recordings behind `operations` and `energy`.
+    """
+
+    label: str
+    file: str
+    kind: str
+    sha256: str
+    parameters: int
+    samples: int
+    steps: int
+    classes: int
+    labels: list[int]
+    source: str
+    runs: list[Run]
+    accuracy: list[Accuracy]
+    deployed: Mode = HARD
+    confusion: list[list[int]] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    training: Training | None = None
+    membranes: list[LayerMembranes] | None = None
+    example: Example | None = None
+    corruptions: Robustness | None = None
+    operations: list[Operations] | None = None
+    energy: Energies | None = None
+    cores: Cores | None = None
+    counted: int = 0
+    verdict: Verdict = Verdict("open", "Not judged yet", ())

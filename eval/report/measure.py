@@ -1,0 +1,189 @@
+"""Everything that the report says about one model, measured."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from eval.cache import cached
+from eval.energy.measure import Energies, for_weights
+from eval.energy.measure import measure as energy
+from eval.energy.price_tables import load_table
+from eval.operations.measure import Operations
+from eval.operations.measure import measure as operations
+from eval.options import Effort, Stress, bit_widths, whole
+from eval.report.example import example
+from eval.report.finding import Cores, Finding, LayerCores, Training
+from eval.report.membranes import membranes
+from eval.report.runs import Missing, Run, accuracies, all_runs, confusion, trained_hard
+from eval.report.verdict import judge
+from eval.robustness.measure import Robustness, severities_of
+from eval.robustness.measure import measure as robustness
+from eval.subject import Subject
+from export.options import Quantisation
+from hardspike import HardspikeError, UsageError, progress
+from targets.chips import CHIPS, limits_of
+from targets.loihi.mapping import map_graph
+from targets.loihi.picture import svg, usage
+from targets.table import TARGETS, load_targets
+from targets.target import Target
+from trainer.config import to_dict
+
+PRICES = ("synops_45nm", "horowitz45nm", "horowitz45nm_sram")
+"""Tables that price any network, integers at the int8 ones; those of chips are for `python -m eval energy`."""
+COUNTED = 64
+"""Recordings whose operations are counted."""
+OBSERVED = 128
+"""Recordings whose membranes are looked at."""
+
+
+def measure(subjects: list[Subject], labels: list[str], effort: Effort) -> list[Finding]:
+    """All about one model, or about two to lay side by side; each on its recordings of the test part.
+
+    Raises:
+        UsageError: more than two models, unknown targets, numbers out of their range.
+        HardspikeError: a model runs nowhere.
+    """
+    if not 1 <= len(subjects) <= 2:
+        raise UsageError(f"{len(subjects)} models; a report is about one, or two side by side (`python -m eval "
+                         "accuracy` takes any number)")
+    check(effort)
+    return [_finding(subject, label, effort)
+            for subject, label in progress(list(zip(subjects, labels, strict=True)), "report")]
+
+
+def check(effort: Effort) -> None:
+    """Refuse what cannot be measured.
+
+    Raises:
+        UsageError: an unknown target, or a number out of its range.
+    """
+    load_targets(effort.targets)
+    bit_widths(effort.bits)
+    severities_of(effort.severities)
+    whole("samples", effort.samples)
+    whole("corrupted", effort.corrupted)
+
+
+def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
+    targets, bits, model = load_targets(effort.targets), bit_widths(effort.bits), subject.model
+    runs, missing = all_runs(subject, targets, bits)
+    if not runs:
+        raise HardspikeError(f"{model.path}: runs nowhere: {'; '.join(map(str, missing))}")
+    deployed = next((run for run in runs if run.mode.target is None and not run.mode.smooth), runs[0])
+    found = Finding(label, str(model.path), _kind(subject), model.key, _parameters(subject), len(subject.part),
+                    subject.data.steps, subject.data.classes, subject.labels.tolist(), subject.source, runs,
+                    accuracies(subject, runs), deployed.mode, confusion(subject, deployed), missing,
+                    _training(subject), counted=min(COUNTED, len(subject.data.test)))
+    chip, subjects = _deployed(subject, runs, bits)
+    sections: dict[str, Callable[[], object]] = {
+        "membranes": lambda: membranes(subject, OBSERVED),
+        "example": lambda: example(subject),
+        "corruptions": lambda: _corruptions(subjects, effort),
+        "operations": lambda: _operations(subjects),
+        "energy": lambda: _energy(subjects),
+        "cores": lambda: _cores(subjects[-1], chip or CHIPS["loihi2"]),
+    }
+    for name, compute in progress(sections.items(), label):
+        try:
+            setattr(found, name, compute())
+        except HardspikeError as error:
+            found.missing.append(Missing(name.capitalize(), str(error)))
+    found.missing += _absent(subject, targets)
+    found.verdict = judge(found)
+    return found
+
+
+def _kind(subject: Subject) -> str:
+    if subject.model.checkpoint:
+        return "checkpoint"
+    return f"graph quantised for {subject.model.chip.name}" if subject.model.chip else "float graph"
+
+
+def _parameters(subject: Subject) -> int:
+    if stored := subject.model.checkpoint:
+        return sum(parameter.numel() for parameter in stored.network.parameters())
+    return sum(value.size for node in subject.model.graph.nodes.values()
+               for value in (getattr(node, "weight", None), getattr(node, "bias", None)) if value is not None)
+
+
+def _training(subject: Subject) -> Training | None:
+    stored = subject.model.checkpoint
+    if stored is None:
+        return None
+    history = [{key: value for key, value in row.items() if not isinstance(value, dict)} for row in stored.history]
+    return Training(history, stored.epoch, trained_hard(stored), stored.diagnostics, to_dict(stored.config))
+
+
+def _absent(subject: Subject, targets: list[Target]) -> Iterator[Missing]:
+    """Sections that this kind of model cannot have."""
+    if not subject.model.checkpoint:
+        yield Missing("Training curves, configuration, transfer gap",
+                      "a NIR graph does not hold them; give the run's folder or its checkpoint")
+    if subject.model.chip:
+        yield Missing("Other bit widths", "the graph is quantised already; give the float graph")
+    for target in TARGETS.values():
+        if target.setup and target not in targets:
+            names = ",".join(one.name for one in (*targets, target))
+            yield Missing(f"{target.name.capitalize()}, the chip's own simulator",
+                          f"set up apart (`python -m targets setup {target.name}`) and run with --targets {names}; the "
+                          "target loihi2 computes the same integers")
+
+
+def _deployed(subject: Subject, runs: list[Run], bits: list[int]) -> tuple[Target | None, list[Subject]]:
+    """The first chip that holds the model, and what is measured further: the model itself, and where it is one of
+    floats its graph in integers for that chip."""
+    chip = next((CHIPS[run.mode.chip] for run in runs if run.mode.chip and run.mode.on_chip), None)
+    if chip is None or subject.model.chip:
+        return chip, [subject]
+    return chip, [subject, subject.quantised(Quantisation(chip.name, bits[0]))]
+
+
+def _on(subjects: list[Subject], samples: int) -> list[Subject]:
+    """The same models on recordings of the test part, evenly spread."""
+    part = subjects[0].data.test.spread(samples)
+    return [subject.on(part) for subject in subjects]
+
+
+def _corruptions(subjects: list[Subject], effort: Effort) -> Robustness:
+    return robustness(_on(subjects, effort.corrupted), Stress(severities=effort.severities))
+
+
+def _operations(subjects: list[Subject]) -> list[Operations]:
+    return operations(_on(subjects, COUNTED))
+
+
+def _energy(subjects: list[Subject]) -> Energies:
+    """Each model is priced by the tables for its weights, and so is the ANN of its layers."""
+    found = Energies(samples=min(COUNTED, len(subjects[0].data.test)))
+    for subject in _on(subjects, COUNTED):
+        tables = [for_weights(subject, load_table(name)) for name in PRICES]
+        part = energy([subject], tables, tables[1:])
+        if part.refused:
+            raise HardspikeError("no total: " + "; ".join(part.refused))
+        found.rows += part.rows
+        found.tables += [table for table in tables if table not in found.tables]
+    return found
+
+
+def _cores(subject: Subject, chip: Target) -> Cores:
+    """The graph on the cores of a chip, a picture of them, and what the chip does not hold.
+
+    Of the integer graph, where there is one: that is what runs there (pooling folded, shortcuts with weights).
+    """
+    model, limits = subject.model, limits_of(chip)
+    if model.refused:
+        raise HardspikeError(model.refused)
+
+    def compute() -> dict:
+        rows, mapping = [], map_graph(model.graph, limits)
+        for layer, cores in mapping.cores.items():
+            used = [usage(core, limits) for core in cores]
+            rows.append(LayerCores(layer, sum(core.neurons for core in cores),
+                                   sum(core.synapse_count for core in cores), len(cores),
+                                   {key: max(each[key] for each in used) for key in used[0]}))
+        errors = [violation for violation in chip.check(model.graph)
+                  if violation.severity == "error"] if model.chip else []
+        return asdict(Cores(limits.chip, rows, limits.cores.value or 0, svg(mapping),
+                            list(dict.fromkeys(map(str, [*mapping.violations, *errors])))))
+
+    stored = cached({"command": "report cores", "model": subject.model_key, "chip": chip.name}, compute)
+    return Cores(**{**stored, "layers": [LayerCores(**layer) for layer in stored["layers"]]})

@@ -1,0 +1,113 @@
+"""A finding as plain values under the headings of tables: what the page, the .json file and the CSV files hold."""
+
+from dataclasses import asdict
+from typing import Any
+
+from eval import rows
+from eval.mode import words
+from eval.operations.measure import Operations
+from eval.report.finding import Cores, Finding
+from eval.report.membranes import LayerMembranes
+from eval.report.runs import Accuracy, Run
+from eval.robustness.curves import unit
+from eval.robustness.measure import Robustness
+
+
+def plain(found: Finding) -> dict:
+    """All about one model; a key a section, left out where the section is missing."""
+    model: dict[str, Any] = {
+        "label": found.label, "file": found.file, "kind": found.kind, "sha256": found.sha256,
+        "samples": found.samples, "steps": found.steps, "classes": found.classes, "labels": found.labels,
+        "missing": list(map(str, found.missing)), "parameters": found.parameters}
+    if training := found.training:
+        model |= {"training": training.history, "epoch": training.epoch, "trained_hard": training.hard,
+                  "theory": training.theory, "config": training.config}
+    model |= {"accuracy": [_accuracy(row) for row in found.accuracy], "runs": _runs(found.runs),
+              "confusion": {"mode": words(found.deployed), "matrix": found.confusion}}
+    if found.membranes is not None:
+        model["membranes"] = [_membranes(layer) for layer in found.membranes]
+    if example := found.example:
+        parts = {key: value for key, value in asdict(example).items() if key not in ("off", "on")}
+        model["sample"] = {**parts, "mode": words(example.mode),
+                           "events": example.off and {"off": example.off, "on": example.on}}
+    if found.corruptions:
+        model["corruptions"] = _corruptions(found.corruptions)
+    if found.operations is not None:
+        model["operations"] = {"rows": _operations(found.operations), "samples": found.counted}
+    if found.energy:
+        model["energy"] = {"rows": [_without_model(row) for row in rows.energy(found.energy.rows)],
+                           "samples": found.energy.samples,
+                           "about": {table.name: table.about for table in found.energy.tables}}
+    if found.cores:
+        model["cores"] = _cores(found.cores)
+    return model | {"verdict": asdict(found.verdict)}
+
+
+def without_pictures(model: dict) -> dict:
+    """`plain` without pictures, for the .json file."""
+    if "cores" not in model:
+        return model
+    return {**model, "cores": {key: value for key, value in model["cores"].items() if key != "picture"}}
+
+
+def _without_model(row: dict) -> dict:
+    return {key: value for key, value in row.items() if key != "model"}
+
+
+def _accuracy(row: Accuracy) -> dict:
+    change = asdict(row.change) if row.change else dict.fromkeys(("change", "lost", "won", "p"))
+    return {"mode": words(row.mode), "accuracy %": 100 * row.accuracy, "low %": 100 * row.low, "high %": 100 * row.high,
+            **change, "spikes": row.spikes, "epoch": row.epoch}
+
+
+def _runs(runs: list[Run]) -> list[dict]:
+    """`graph`: which network ran; `exact`: in integers, which leave no room to differ; `differs`: by the other run."""
+    names = [words(run.mode) for run in runs]
+    return [{"mode": name, "graph": _graph(run), "exact": run.mode.chip is not None,
+             "differs": {other: count for other, count in zip(names, run.differs, strict=True) if count is not None},
+             "beyond": run.beyond, "spikes": run.spikes, "predictions": run.predictions}
+            for name, run in zip(names, runs, strict=True)]
+
+
+def _graph(run: Run) -> str:
+    mode = run.mode
+    if mode.chip is None:
+        return "smooth" if mode.smooth else "float" + (f", calibrated ({mode.calibration})" if mode.calibration else "")
+    return f"{mode.chip}, {mode.bits} bits" if mode.bits else mode.chip
+
+
+def _membranes(layer: LayerMembranes) -> dict:
+    row = {"layer": layer.layer, "neurons": layer.neurons, "samples": layer.samples, "steps": layer.steps,
+           "rate": layer.rate, "silent %": 100 * layer.silent, "near %": 100 * layer.near,
+           "beyond %": 100 * layer.beyond}
+    if layer.phi is not None:
+        row |= {"rate surrogate": layer.rate_surrogate, "in zone %": rows.percent(layer.in_zone),
+                "|phi-H|": layer.difference, "phi at rest": layer.phi_at_rest, "phi": layer.phi}
+    return row | {"histogram": layer.histogram}
+
+
+def _corruptions(curves: Robustness) -> dict:
+    """Accuracy over severity, and what is left out, with its reason."""
+    table = [_without_model(row) for row in rows.robustness(curves)]
+    left_out = [{"corruption": one.curve.corruption, "mode": words(one.curve.mode), "reason": one.reason}
+                for one in curves.left_out]
+    return {"rows": table, "modes": list(dict.fromkeys(row["mode"] for row in table)), "severities": curves.severities,
+            "samples": curves.samples, "left_out": left_out,
+            "units": {row.corruption: unit(row.corruption) for row in curves.rows}}
+
+
+def _operations(found: list[Operations]) -> list[dict]:
+    """Counts a recording, by layer."""
+    table: list[dict] = []
+    for run in found:
+        *layers, _, each = map(_without_model, rows.operations(run))  # their sum between them
+        table += [{key: value if value is None or key in ("mode", "layer", "neurons", "silent")
+                   else value / run.counts.samples for key, value in row.items()} for row in layers] + [each]
+    return table
+
+
+def _cores(cores: Cores) -> dict:
+    table = [{"layer": layer.layer, "neurons": layer.neurons, "synapses": layer.synapses, "cores": layer.cores,
+              **{f"{key} %": 100 * share for key, share in layer.usage.items()}} for layer in cores.layers]
+    return {"chip": cores.chip, "rows": table, "cores": cores.cores, "available": cores.available,
+            "picture": cores.picture, "violations": cores.violations}

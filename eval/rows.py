@@ -1,0 +1,192 @@
+"""Measured values as rows of tables: every heading of the eval commands and of the report stands here."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from eval.mode import brief, words
+
+if TYPE_CHECKING:
+    from eval.accuracy import Accuracy
+    from eval.calibrate.measure import CalibrationRow
+    from eval.energy.measure import Energy
+    from eval.gradients import LayerGradients
+    from eval.operations.measure import Operations
+    from eval.parity import Parities
+    from eval.quantisation import Quantised
+    from eval.robustness.measure import Robustness
+    from eval.sharpness import Sharpness
+    from eval.study.compare import Variant
+    from eval.study.runs import StudyRun
+
+NEURON_COLUMNS = ("neurons", "spikes", "silent", "updates")
+SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
+TRAFFIC_COLUMNS = ("messages", "hops")
+PER_SAMPLE = "per sample"
+
+Row = dict[str, str | float | None]
+
+
+def percent(share: float | None) -> float | None:
+    """A share in %."""
+    return None if share is None else 100 * share
+
+
+def accuracy(found: list["Accuracy"]) -> list[dict]:
+    """One row a model and mode; a column a layer for its spikes."""
+    layers = list(dict.fromkeys(layer for one in found for layer in one.spikes))
+    return [{"model": str(one.model), "mode": words(one.mode, exported=True),
+             "accuracy %": 100 * one.right / one.count, "low %": 100 * one.low, "high %": 100 * one.high,
+             "gap": percent(one.gap), "epoch": one.epoch, "train s": one.train_seconds, "gradients": one.gradients,
+             "spikes": sum(one.spikes.values()), **{f"{layer} spikes": one.spikes.get(layer) for layer in layers}}
+            for one in found]
+
+
+def calibration(found: list["CalibrationRow"]) -> list[dict]:
+    """One row a mode."""
+    return [{"mode": f"calibrated ({one.calibration.kind})" if one.calibration else words(one.mode),
+             "values": one.calibration and one.calibration.parameters,
+             "searched": one.calibration and one.calibration.searched, "validation %": 100 * one.validation,
+             "test %": 100 * one.test, "low %": 100 * one.low, "high %": 100 * one.high, "gap": percent(one.gap),
+             "recovered %": percent(one.recovered), "epoch": one.epoch,
+             "chosen": one.calibration and one.calibration.summary()}
+            for one in found]
+
+
+def energy(found: Iterable["Energy"]) -> list[dict]:
+    """One row a model, table and term."""
+    from eval.energy.measure import run_words
+    return [{"model": str(one.model), "run": run_words(one), "prices": one.table, "term": one.term,
+             "a sample": one.count, "price": one.price, "energy nJ": one.nanojoules, "evidence": one.evidence,
+             "source": one.source} for one in found]
+
+
+def gradients(found: list["LayerGradients"]) -> list[dict]:
+    """One row a layer."""
+    return [{"layer": one.layer, "SGV": one.sgv, "TGC": one.tgc, "width T": one.width_last,
+             "width T-1": one.width_before, "fisher": one.fisher, "mu": one.mu, "sigma^2": one.variance,
+             "L*kappa": one.l_kappa, "CV asy/tri": one.cv_ratio, "RMD": one.rmd, "RMD of weights": one.rmd_weights,
+             "silent %": percent(one.silent), "mu_w": one.weight_mean, "sigma_w": one.weight_deviation}
+            for one in found]
+
+
+def operations(run: "Operations") -> list[dict]:
+    """Layers of a run with exact sums over all recordings, their total, and the total per sample."""
+    head = {"model": str(run.model), "mode": words(run.mode)}
+    columns = (*NEURON_COLUMNS, *SYNAPSE_COLUMNS, *TRAFFIC_COLUMNS)
+    traffic: dict[str, dict] = {}
+    for entry in run.traffic:
+        before = traffic.get(entry.layer, {"messages": 0, "hops": 0})
+        hops = None if entry.hops is None or before["hops"] is None else before["hops"] + sum(entry.hops)
+        traffic[entry.layer] = {"messages": before["messages"] + entry.messages, "hops": hops}
+    rows = [{**head, "layer": layer.layer, **{key: getattr(layer, key, None) for key in columns},
+             **traffic.get(layer.layer, {})} for layer in run.counts.layers]
+    sums = {key: _sum([row[key] for row in rows]) for key in columns}
+    return [*rows, {**head, "layer": "total", **sums},
+            {**head, "layer": PER_SAMPLE, **{key: value if value is None or key in ("neurons", "silent")
+                                             else value / run.counts.samples for key, value in sums.items()}}]
+
+
+def _sum(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def parity(found: "Parities") -> list[dict]:
+    """One row a run, and a column a run for the spikes that differ."""
+    names = brief([run.mode for run in found.runs])
+    return [{"run": name, "accuracy %": None if run.right is None else 100 * run.right / found.samples,
+             "spikes": run.spikes, **{f"differs from {other}": count
+                                      for other, count in zip(names, run.differs, strict=True)}}
+            for name, run in zip(names, found.runs, strict=True)]
+
+
+def quantisation(found: list["Quantised"], target: str, models: int) -> list[dict]:
+    """One row a model, width and kind of scale, and the means over `models`."""
+    return [{"model": f"mean of {models}" if one.model is None else str(one.model), "bits": one.bits,
+             "scale": one.scale, "float %": 100 * one.floats, f"{target} %": 100 * one.integers,
+             "loss": 100 * one.loss, "spikes changed %": 100 * one.changed, "epoch": one.epoch} for one in found]
+
+
+def robustness(found: "Robustness") -> list[dict]:
+    """One row a corruption, model and mode, and a column a severity."""
+    from eval.robustness.measure import severity_key
+    keys = [severity_key(severity) for severity in found.severities]
+    return [{"corruption": row.corruption, "model": str(row.model), "mode": words(row.mode),
+             **dict(zip(keys, row.accuracy, strict=True)), "mean": row.mean, "area": row.area,
+             "epoch": row.epoch} for row in found.rows]
+
+
+def study(found: list["Variant"]) -> list[dict]:
+    """One row a variant: accuracies, gap and spikes over its seeds, and where the weights come from."""
+    rows = []
+    for one in found:
+        row: Row = {"variant": one.variant}
+        for key, heading in (("surrogate", "surrogate %"), ("hard", "hard %"), ("gap", "gap"), ("spikes", "spikes")):
+            values = one.values[key]
+            row |= {heading: values.mean, f"{heading} sd": values.deviation}
+            if key in ("hard", "gap"):
+                row |= {f"{heading} median": values.median, f"{heading} q1": values.low, f"{heading} q3": values.high}
+        rows.append(row | {key: one.values[key].mean for key in ("epoch", "q", "phi(-theta)")})
+    return rows
+
+
+def study_tests(found: list["Variant"]) -> list[dict]:
+    """One row a variant but the first: differences from that with intervals, and every test."""
+    rows = []
+    for one in found[1:]:
+        row: Row = {"variant": one.variant}
+        for key, change in one.changes.items():
+            heading = "spikes %" if key == "spikes" else f"{key} points"
+            row |= {heading: change.mean, f"{heading} low": change.low, f"{heading} high": change.high,
+                    f"{heading} p": change.p, f"{heading} p (Holm)": change.p_holm}
+        if one.pooled:
+            row |= {"recordings worse": one.pooled.worse, "better": one.pooled.better, "p": one.pooled.p,
+                    "p (Holm)": one.pooled.p_holm}
+        rows.append(row)
+    return rows
+
+
+def study_columns(found: list["Variant"]) -> list[dict]:
+    """One row a variant: what `eval.options.Columns` asked for; of costs also how many times the first variant's."""
+    known = ("surrogate", "hard", "gap", "spikes", "epoch", "q", "phi(-theta)")
+    rows = []
+    for one in found:
+        row: Row = {"variant": one.variant}
+        for key, values in one.values.items():
+            if key not in known:
+                row |= {key: values.mean, f"{key} sd": values.deviation}
+                if key in ("s / epoch", "peak GB"):
+                    row[f"{key} factor"] = values.mean / found[0].values[key].mean
+        rows.append(row)
+    return rows if len(rows[0]) > 1 else []
+
+
+def study_runs(found: list["StudyRun"]) -> list[dict]:
+    """One row a run of a study."""
+    return [{"variant": one.variant, "seed": one.seed, **one.values,
+             "curves": {f"{mode}, {name}": curve for (name, mode), curve in one.curves.items()}} for one in found]
+
+
+def sam_gaps(found: "Sharpness") -> list[dict]:
+    """One row a radius."""
+    return [{"rho": row["radius"], "L(w+eps)-L(w)": row["gap"], "rho*||g||": row["first_order"],
+             "random": row["random"]} for row in found.radii]
+
+
+def secants(found: "Sharpness") -> list[dict]:
+    """One row a length."""
+    return [{"||d||": row["length"], "random, mean": sum(row["random"]) / len(row["random"]),
+             "random, largest": max(row["random"]), "gradient": row["gradient"], "curved": row["curved"]}
+            for row in found.secants]
+
+
+def sharpness_spreads(found: "Sharpness") -> list[dict]:
+    """One row a quantity and mode."""
+    return [{"quantity": one.quantity, "mode": one.mode, "mean": one.mean, "sd": one.sd, "median": one.median,
+             "q1": one.q1, "q3": one.q3} for one in found.spreads]
+
+
+def sharpness_bounds(found: "Sharpness") -> list[dict]:
+    """One row a bound."""
+    return [{"bound of": one.quantity, "measured, largest": one.measured, "bound, tight q": one.tight,
+             "bound, loose q": one.loose, "times looser": one.factor} for one in found.bounds]

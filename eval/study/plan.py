@@ -1,0 +1,96 @@
+"""What a study is to train: variants of one configuration, read from a file."""
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hardspike import HardspikeError, UsageError, nearest, read_yaml
+from trainer.config import KEEP, FitConfig, from_dict
+
+OWN = {"seed", "out", "threads", "keep"}
+"""Options that the study sets itself."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's file.
+
+    Args:
+        variants: name -> configuration, seed aside.
+        keep: which epoch's weights are compared: hard, surrogate (the best on the validation part, as FitConfig.keep)
+            or last.
+    """
+
+    variants: dict[str, FitConfig]
+    keep: str = "hard"
+
+    @property
+    def first(self) -> FitConfig:
+        """The variant that all others are compared with."""
+        return next(iter(self.variants.values()))
+
+
+def read(file: Path, path: Path | None = None, epochs: int | None = None, keep: str | None = None) -> Plan:
+    """A study's file: `base`, the options that all runs share, `variants`, name -> options on top of them, and `keep`.
+
+    Args:
+        file: YAML.
+        path: folder of the recordings, instead of what the study says.
+        epochs: of the base; a variant's own are scaled by as much, so that variants which are given more epochs to
+            cost the same compute keep doing so.
+        keep: instead of what the study says.
+
+    Raises:
+        UsageError: `epochs` below 1, an unknown `keep`.
+        HardspikeError: the file cannot be read, or holds something else; variants on other recordings.
+    """
+    if epochs is not None and epochs < 1:
+        raise UsageError(f"epochs {epochs}: must be 1 or more")
+    content = _content(file)
+    keep = keep or content.get("keep", "hard")
+    if keep not in KEEP:
+        raise UsageError(f"keep '{keep}' is unknown{nearest(str(keep), KEEP)}; known: {', '.join(KEEP)}")
+    base = content.get("base") or {}
+    scale = epochs / from_dict(base, f"{file}, base").epochs if epochs else 1
+    variants = {}
+    for name, own in content["variants"].items():
+        config = from_dict(_merged(base, own or {}), f"{file}, {name}")
+        # the last epoch's weights are there whatever best.pt is chosen by: no second training for them
+        variants[str(name)] = replace(config, data=replace(config.data, path=path or config.data.path),
+                                      epochs=max(1, round(config.epochs * scale)),
+                                      keep="hard" if keep == "last" else keep)
+    plan = Plan(variants, keep)
+    for name, variant in variants.items():
+        for key in ("name", "path", "validation", "split_seed", "folds", "fold"):
+            if (own := getattr(variant.data, key)) != (wanted := getattr(plan.first.data, key)):
+                raise HardspikeError(f"{file}, {name}: data.{key} {own} instead of {wanted}: a study compares on "
+                                     "the same recordings; make two studies")
+    return plan
+
+
+def _content(file: Path) -> dict:
+    content = read_yaml(file)
+    known = ("base", "variants", "keep")
+    if not isinstance(content, dict) or not isinstance(content.get("variants"), dict) or not content["variants"]:
+        raise HardspikeError(f"{file}: a study has `base`, options of `trainer fit`, and `variants`, name -> options")
+    for key in content:
+        if key not in known:
+            raise HardspikeError(f"{file}: key '{key}' is unknown{nearest(str(key), known)}; known: {', '.join(known)}")
+    for part, values in (("base", content.get("base")), *content["variants"].items()):
+        if not isinstance(values, dict | None):
+            raise HardspikeError(f"{file}, {part}: {values!r} where options of `trainer fit` are expected")
+        if own := OWN & set(values or {}):
+            raise HardspikeError(f"{file}, {part}: {', '.join(sorted(own))}: set by the study itself; remove it")
+    for name in map(str, content["variants"]):
+        if name in (".", "..", "") or "/" in name or not name.isprintable():
+            raise HardspikeError(f"{file}: variant {name!r} is to be a folder's name; no '/' in it")
+    return content
+
+
+def _merged(base: dict, over: dict) -> dict:
+    """`over` on top of `base`, nested."""
+    result = deepcopy(base)
+    for key, value in over.items():
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if nested else value
+    return result

@@ -1,0 +1,54 @@
+"""What a check saw, on the terminal and in the file beside the model."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import nir
+
+from export.check.parity import Parity
+from hardspike import atomic_path, print_table, versions
+from targets.graph import parameters
+
+
+def weights_hash(graph: nir.NIRGraph) -> str:
+    """sha256 over every node's name and parameters, in float64; nodes of subgraphs as `subgraph.node`."""
+    digest = hashlib.sha256()
+
+    def update(part: nir.NIRGraph, prefix: str) -> None:
+        for name, node in sorted(part.nodes.items()):
+            if isinstance(node, nir.NIRGraph):
+                update(node, f"{prefix}{name}.")
+                continue
+            for key, value in sorted(parameters(node)):
+                digest.update(f"{prefix}{name}.{key}{value.shape}".encode())
+                digest.update(value.astype("<f8").tobytes())
+
+    update(graph, "")
+    return digest.hexdigest()
+
+
+def announce(out: Path, report: Path, parity: Parity | None, json_file: Path | None) -> None:
+    """Print what a check saw, layer by layer, or that there was none; `report` is what `write_report` wrote."""
+    if parity is None:
+        print(f"{out}: written, NOT checked ({report} says so)")
+        return
+    print_table([asdict(layer) for layer in parity.layers], f"{out}", json_file, json.loads(report.read_text()))
+    print(parity.verdict())
+
+
+def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None, packages: tuple[str, ...] = ()) -> Path:
+    """`MODEL.parity.json` beside the model: what was checked, or that nothing was (`parity` None).
+
+    `packages`: libraries whose versions matter besides the usual ones.
+    """
+    path = model.with_name(model.name + ".parity.json") if model.suffix != ".nir" else model.with_suffix(".parity.json")
+    content = {"checked": parity is not None, "model": model.name,
+               "file_sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "weights_sha256": weights_hash(graph),
+               "versions": versions("hardspike", "torch", "snntorch", "nir", "numpy", *packages)}
+    if parity:
+        content |= {"mismatches": parity.mismatches, "compared": parity.compared, **asdict(parity)}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2))
+    return path

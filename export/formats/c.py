@@ -1,0 +1,170 @@
+"""A model as C for any machine, compiled and compared layer by layer: `python -m export c`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from export.check import parity as parities
+from export.check.parity import Parity
+from export.check.report import announce, write_report
+from export.formats.integers import quantised
+from export.model import Model, output_path
+from export.options import Output, Quantisation
+from export.recordings import Recordings
+from hardspike import HardspikeError, UsageError, print_table, write_text
+from targets import native
+from targets.c import selftest
+from targets.c.constants import fan_out
+from targets.c.file import CFile, write
+from targets.chips import chip, limits_of
+from targets.graph import plan
+from targets.loihi import rules
+from targets.loihi.layers import Network, split
+from targets.target import CHUNK, Target
+
+SANITIZED_SAMPLES = 4
+"""Sanitizers make a program ten times slower; that many samples reach every line."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a file takes.
+
+    Args:
+        code: bytes of machine code at -Os, of this machine's compiler; None: not known.
+        constants, state: bytes.
+        updates: neurons, each updated once a step (or skipped at rest).
+        additions: weights added a step, mean over the samples of the check; None without a check.
+        most: the same if everything fired at once.
+    """
+
+    code: int | None
+    constants: int
+    state: int
+    updates: int
+    additions: float | None
+    most: int
+
+
+def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: int,
+            recordings: Recordings) -> Parity | None:
+    """Write a model as C, compile and run it, compare; see `export.commands.c`.
+
+    Raises:
+        UsageError: a chip with arithmetic of its own.
+        HardspikeError: the graph makes no C file, it does not compile, or a spike differs; there is no file then.
+    """
+    machine = chip(chosen.target)
+    if not machine.like_lava:
+        raise UsageError(f"target '{machine.name}': C is written for the arithmetic of Loihi; give --target loihi2")
+    integer, _ = quantised(model, chosen, recordings)
+    out = output_path(model, output, ".c")
+    network = split(plan(integer, recordings.dt))
+    rules.require(network, limits_of(machine))
+    checked, cost = None, None
+    if output.no_check:
+        written = _written(network, out, machine, None)
+    else:
+        compiler = next(iter(native.compilers()), None)
+        if compiler is None:
+            raise HardspikeError(f"{out}: no C compiler (cc, gcc, clang, or what $CC names) to check it with; install "
+                                 "one, or give --no-check")
+        frames = _whole(recordings.part("test", check_samples, model)[0])
+        written = _written(network, out, machine, frames)
+        checked, cost = _check(out, written, integer, machine, frames, compiler, recordings.dt)
+    _place(out, written, integer, machine, recordings, model, checked)
+    report = write_report(out, integer, checked)
+    announce(out, report, checked, output.json)
+    _say(out, written, cost or _cost(written, None, None))
+    return checked
+
+
+def _whole(frames: Tensor) -> Tensor:
+    """Frames of whole numbers that a byte holds.
+
+    Raises:
+        HardspikeError: they are not.
+    """
+    if not torch.equal(frames, frames.round()) or frames.min() < 0 or frames.max() > 255:
+        raise HardspikeError(f"input values from {frames.min():g} to {frames.max():g}; a step in C takes whole numbers "
+                             "from 0 to 255: bin the events into counts")
+    return frames.to(torch.int16).to(torch.uint8)
+
+
+def _written(network: Network, out: Path, machine: Target, frames: Tensor | None) -> CFile:
+    """The C for inputs of 0 and 1 where all `frames` are; else for whole bytes, or for as much as 24 bits allow."""
+    most = 1 if frames is None else int(frames.max())
+    name = re.sub(r"[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "network"
+    about = f"{limits_of(machine).chip}'s arithmetic"
+    for largest in ([255, most] if most > 1 else [1]):
+        try:
+            return write(network, name, largest, about)
+        except HardspikeError:
+            if largest == most:
+                raise
+    raise AssertionError(most)
+
+
+def _check(out: Path, written: CFile, graph, machine: Target, frames: Tensor, compiler: list[str],
+           dt: float | None) -> tuple[Parity, Cost]:
+    """Every layer's spikes of the compiled file against the chip's arithmetic, and the sanitizers' silence."""
+    parts, additions = [], 0.0
+    said = f"C ({' '.join(compiler)})"
+    for part in frames.split(CHUNK, 1):
+        exact, found = machine.run(graph, part, dt), selftest.run(written, part, compiler)
+        parts.append(parities.compare(machine.name, said, exact.spikes, found.spikes))
+        parities.require_same_output(out, exact.output.flatten(2), found.output, 0.0)
+        additions += _additions(written, part, found.spikes)
+    checked = parities.merge(parts)
+    parities.refuse_silence(out, checked)
+    parities.require_equal(out, checked)
+    if selftest.sanitizers(compiler):
+        selftest.run(written, frames[:, :SANITIZED_SAMPLES], compiler, selftest.SANITIZED)
+    else:
+        print(f"{out}: not run with sanitizers, which {compiler[0]} has not got here")
+    return checked, _cost(written, compiler, additions / (frames.shape[0] * frames.shape[1]))
+
+
+def _fans(written: CFile) -> list[tuple[str, Tensor]]:
+    """(source key, weights that an event of each place meets, as stored) of every connection."""
+    program = written.program
+    everybody = [*program.populations.values(), *([written.outlet.sums] if written.outlet.sums else [])]
+    return [(s.source, torch.from_numpy(fan_out(program, p, s).copy()).double()) for p in everybody
+            for s in p.synapses]
+
+
+def _additions(written: CFile, frames: Tensor, spikes: dict[str, Tensor]) -> float:
+    """Weights that are added, over all samples and steps."""
+    fired = {"": (frames.flatten(2) != 0).sum((0, 1)).double()}
+    fired |= {key: spikes[p.label].sum((0, 1)).double() for key, p in written.program.populations.items()}
+    total = 0.0
+    for source, fan in _fans(written):
+        total += float(fired[source][torch.from_numpy(written.program.geometry(source).order())] @ fan)
+    return total
+
+
+def _cost(written: CFile, compiler: list[str] | None, additions: float | None) -> Cost:
+    code = selftest.code_bytes(written, compiler) if compiler else None
+    updates = sum(p.geometry.size for p in written.program.populations.values())
+    return Cost(code, written.constants, written.state, updates, additions,
+                int(sum(float(fan.sum()) for _, fan in _fans(written))))
+
+
+def _place(out: Path, written: CFile, graph, machine: Target, recordings: Recordings, model: Model,
+           checked: Parity | None) -> None:
+    """The header, the self-test where there is a sample, and last the file itself."""
+    write_text(out.with_name(f"{written.name}.h"), written.header)
+    if checked:
+        sample = _whole(recordings.part("test", 1, model)[0])
+        given = machine.run(graph, sample, recordings.dt).output.flatten(2)[:, 0]
+        write_text(out.with_name(f"{written.name}_test.c"), selftest.shipped(written, sample[:, 0], given))
+    write_text(out, written.text)
+
+
+def _say(out: Path, written: CFile, cost: Cost) -> None:
+    print_table([{"code, bytes": cost.code, "constants, bytes": cost.constants, "state, bytes": cost.state,
+                  "neuron updates a step": cost.updates, "additions a step": cost.additions,
+                  "at most": cost.most}], f"{out}, with {written.name}.h and {written.name}_test.c")

@@ -1,0 +1,47 @@
+"""What the four commands share: errors, atomic files, plain values, tables and the command line.
+
+It lies below `trainer` and `targets`, which do not know each other, and imports neither. Libraries that take time are
+imported where they are needed: `import hardspike` takes some hundredths of a second.
+"""
+
+from hardspike.claim import claim, claimed
+from hardspike.command_line import Command, run
+from hardspike.errors import HardspikeError, UsageError, choice, nearest, one_line, printable, shown, words
+from hardspike.files import atomic_path, cache_folder, write_bytes, write_text
+from hardspike.lock import run_lock
+from hardspike.plain import parse_json, parse_yaml, read_yaml
+from hardspike.tables import csv_cell, print_table, progress, versions, write_csv
+from hardspike.values import from_values, to_values
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Command",
+    "HardspikeError",
+    "UsageError",
+    "__version__",
+    "atomic_path",
+    "cache_folder",
+    "choice",
+    "claim",
+    "claimed",
+    "csv_cell",
+    "from_values",
+    "nearest",
+    "one_line",
+    "parse_json",
+    "parse_yaml",
+    "print_table",
+    "printable",
+    "progress",
+    "read_yaml",
+    "run",
+    "run_lock",
+    "shown",
+    "to_values",
+    "versions",
+    "words",
+    "write_bytes",
+    "write_csv",
+    "write_text",
+]

@@ -1,0 +1,165 @@
+"""The command line of a package: find the command, call it, turn whatever happens into an exit status and one line."""
+
+import importlib
+import os
+import shutil
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hardspike.arguments import arguments, docstring
+from hardspike.errors import HardspikeError, UsageError, nearest, one_line
+from hardspike.streams import Interrupts, say, standard_streams, stdout_trouble
+
+__all__ = ["Command", "run"]
+
+Command = Callable | tuple[str, str]
+"""A function, or ("module:function", its summary in one line)."""
+
+
+def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = None) -> int:
+    """The command line of one package: parse, call one function, return the exit status.
+
+    Each function's docstring is its help, its parameters are its arguments (without default: positional;
+    `*names: Path`: one or more; a bool with default False: a flag). A parameter called `config` that is a dataclass
+    is flattened into `--key value` options, with `--config FILE` (YAML) under them and `--print_config` beside them;
+    dataclasses of other names are flattened alike, without a file: options that several commands share. Values are
+    checked as by `hardspike.from_values`. A parameter called `given` gets the keys of `config` that the caller set, as
+    "network.beta".
+
+    A command is a function, or ("module:function", summary): then nothing is imported for the package's own help,
+    `--version` and unknown commands, and only that module for the command's. **Rule**: such a module imports no torch
+    at its top, nor anything that does; what computes is imported within the function. Then its `--help` and usage
+    errors take no second either.
+
+    Args:
+        prog: the package, `python -m PROG`.
+        commands: name -> command.
+        argv: words of the command line. Without them, those of this process, which then is ours: an interrupt during
+            an import ends it at once.
+
+    Returns:
+        0; 1 for a `HardspikeError` or any other failure; 2 for a usage error; 130 when interrupted. A bool result
+        `False` is 1 (a check that found something). HARDSPIKE_TRACE=1 prints where an error came from, too.
+
+    Raises:
+        SystemExit: 2 for words that do not fit, as argparse does.
+    """
+    name = f"python -m {prog}"
+    with standard_streams(), Interrupts(name, ours=argv is None) as interrupts:
+        try:
+            status = _status(name, commands, sys.argv[1:] if argv is None else list(argv), interrupts)
+            if (trouble := stdout_trouble()) and not isinstance(trouble, BrokenPipeError):
+                say(f"{name}: error: standard output cannot be written ({trouble.strerror})")
+                return 1
+            return status  # a pipe that closed when all was done is no failure of ours: `| head`
+        except SystemExit:
+            stdout_trouble()
+            raise
+        except BaseException as error:
+            return _failed(name, error, interrupts)
+
+
+def _status(name: str, commands: Mapping[str, Command], words: list[str], interrupts: Interrupts) -> int:
+    if not words or words[0].startswith("-"):
+        return _without_command(name, commands, words)
+    command = words[0]
+    if command not in commands:
+        return _refused(name, f"command '{command}' is unknown{nearest(command, commands)}; known: "
+                              f"{', '.join(commands)}")
+    interrupts.importing = True
+    function = _function(commands[command])
+    interrupts.importing = False
+    try:
+        call = arguments(function, f"{name} {command}", words[1:])
+    except UsageError as error:
+        return _refused(f"{name} {command}", str(error))
+    if isinstance(call, str):
+        print(call, end="")
+        return 0
+    args, kwargs = call
+    return 1 if function(*args, **kwargs) is False else 0
+
+
+def _without_command(name: str, commands: Mapping[str, Command], words: list[str]) -> int:
+    if not words:
+        return _refused(name, f"a command is missing; known: {', '.join(commands)}; --help tells more")
+    if words[0] in ("-h", "--help"):
+        print(_help(name, commands), end="")
+    elif words[0] == "--version":
+        from hardspike import __version__
+
+        print(f"hardspike {__version__}")
+    else:
+        return _refused(name, f"unrecognized arguments: {' '.join(words)}; options follow a command, known: "
+                              f"{', '.join(commands)}")
+    return 0
+
+
+def _refused(name: str, what: str) -> int:
+    say(f"{name}: error: {what}")
+    raise SystemExit(2)
+
+
+def _function(command: Command) -> Callable[..., Any]:
+    if callable(command):
+        return command
+    module, _, function = command[0].partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _help(name: str, commands: Mapping[str, Command]) -> str:
+    width = min(shutil.get_terminal_size().columns, 120)
+    longest = max(map(len, commands))
+    lines = [f"usage: {name} COMMAND [options]", "", (sys.modules["__main__"].__doc__ or "").strip(), "", "commands:"]
+    for command, what in commands.items():
+        summary = docstring(what)[0] if callable(what) else what[1]
+        first, *others = textwrap.wrap(summary, width - longest - 4) or [""]
+        lines += [f"  {command:{longest}}  {first}".rstrip(), *(f"{'':{longest + 4}}{line}" for line in others)]
+    lines += ["", f"{name} COMMAND --help tells a command's options; {name} --version, the version."]
+    return "\n".join(lines) + "\n"
+
+
+def _failed(name: str, error: BaseException, interrupts: Interrupts) -> int:
+    """Say in one line what ended the command; the exit status."""
+    if isinstance(error, KeyboardInterrupt) or interrupts.happened:
+        stdout_trouble()
+        say(f"{name}: interrupted")
+        # An interrupt within exec() of a text, as dataclasses are made, leaves a note that Python itself then ends by
+        # that signal, status or not; the next exec() of a text removes it.
+        exec("")
+        return 130
+    if os.environ.get("HARDSPIKE_TRACE") == "1":
+        traceback.print_exception(error)
+    trouble = stdout_trouble()
+    if isinstance(error, HardspikeError):
+        say(f"{name}: error: {error}")
+        return 2 if isinstance(error, UsageError) else 1
+    if isinstance(error, OSError) and trouble:
+        say(f"{name}: error: standard output cannot be written ({trouble.strerror}); the command ended there")
+    elif said := _explained(error):
+        say(f"{name}: error: {said}")
+    else:
+        from hardspike import __version__
+
+        said = one_line(error)
+        what = type(error).__name__ + ("" if said == type(error).__name__ else f": {said[:240]}")
+        say(f"{name}: error: unexpected {what}; this is a fault of hardspike {__version__}: please report it with this "
+            "command and what HARDSPIKE_TRACE=1 prints before it")
+    return 1
+
+
+def _explained(error: BaseException) -> str:
+    """An error that is not ours, in one line, where it is one of the world and not of this program; else nothing."""
+    said = one_line(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in said \
+            or "not enough memory" in said:
+        detail = "" if said == type(error).__name__ else f" ({said})"
+        return f"out of memory{detail}; take fewer recordings, a smaller batch or a smaller network"
+    if isinstance(error, OSError) and error.strerror:
+        # files of ours are written through `atomic_path`, which names them: without a name it is a stream
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else \
+            f"output cannot be written ({error.strerror}); the command ended there"
+    return ""

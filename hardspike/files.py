@@ -1,0 +1,142 @@
+"""Files are written whole or not at all."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from hardspike.errors import HardspikeError
+
+__all__ = ["alive", "atomic_path", "cache_folder", "host", "write_bytes", "write_text"]
+
+LONGEST_NAME = 255
+"""Bytes of a file's name on every usual file system."""
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe",
+          stat.S_IFSOCK: "a socket"}
+_TEMPORARY = re.compile(r"\..*-(?P<pid>\d{1,10})-(?P<host>[0-9a-f]{6})[0-9a-f]{8}\.tmp(\..*)?", re.DOTALL)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it onto `path` when the block succeeds, delete it when not.
+
+    The temporary keeps the suffix, since writers such as `np.savez` choose their format by it. The content is
+    flushed to disk before the rename, so that a crash leaves the old file or the new one, never half of one. A link is
+    followed: its target is replaced and the link stays. A file that is there keeps its permissions. What processes
+    that were killed have left in the folder is removed.
+
+    Raises:
+        HardspikeError: the folder of `path` cannot be made or written, or `path` is a folder, a device or a pipe.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        mode = _mode(path, target)
+        _sweep(target.parent)
+        temporary = _temporary(target)
+        # made here, so that the umask decides about its permissions as about any other file's
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode | 0o600))
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise _refusal(path, error, "; choose another place") from error
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        if mode is not None:
+            temporary.chmod(mode)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _refusal(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes | bytearray | memoryview) -> None:
+    """Write `content` through `atomic_path`: for libraries that would crash on a full disk, serialise in memory.
+
+    Raises:
+        HardspikeError: as `atomic_path`; also when the disk is full. The old file is whole.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8 through `write_bytes`; halves of surrogate pairs, which have no UTF-8, are escaped."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def cache_folder() -> Path:
+    """$HARDSPIKE_CACHE, or ~/.cache/hardspike. Everything in it can be deleted at any time.
+
+    Raises:
+        HardspikeError: neither that variable nor a home folder.
+    """
+    named = os.environ.get("HARDSPIKE_CACHE")
+    if named:
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "hardspike"
+    except RuntimeError as error:
+        raise HardspikeError("no home folder to keep a cache in; set HARDSPIKE_CACHE to a folder") from error
+
+
+@cache
+def host() -> str:
+    """Six hexadecimal digits of this machine's name: process numbers mean something on one machine only."""
+    import hashlib
+    import platform
+
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def alive(pid: int) -> bool:
+    """Whether the process `pid` of this machine runs; one that has ended and waits for its parent does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        pass
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True
+
+
+def _mode(path: str | Path, target: Path) -> int | None:
+    """Permissions of the file that is there; None where there is none."""
+    try:
+        found = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found):
+        kind = _KINDS.get(stat.S_IFMT(found), "no file")
+        raise HardspikeError(f"{path}: is {kind}, which cannot be replaced by a file; give the name of a file")
+    return stat.S_IMODE(found)
+
+
+def _temporary(target: Path) -> Path:
+    """`.STEM-PID-TOKEN.tmp.SUFFIX`, the stem cut so that it is a possible name. The token begins with the host."""
+    suffix = target.suffix if len(os.fsencode(target.suffix)) <= 64 else ""
+    end = f"-{os.getpid()}-{host()}{os.urandom(4).hex()}.tmp{suffix}"
+    room = LONGEST_NAME - len(os.fsencode(end)) - 1
+    return target.parent / f".{os.fsencode(target.stem)[:room].decode(errors='ignore')}{end}"
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine have left in `folder`; once a process and folder."""
+    with suppress(OSError), os.scandir(folder) as entries:  # who may not list the folder may still write to it
+        for entry in entries:
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and found["host"] == host() and not alive(int(found["pid"])):
+                with suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _refusal(path: str | Path, error: OSError | ValueError, advice: str = "") -> HardspikeError:
+    return HardspikeError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}){advice}")

@@ -1,0 +1,85 @@
+"""How fast a target runs a graph: `python -m targets bench`."""
+
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+
+import nir
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardspike import UsageError
+from targets.graph import plan
+from targets.target import Target
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured. Latencies are of one sample alone, in milliseconds.
+
+    Args:
+        samples, steps: of the input.
+        runs: of one sample, after one that warms up.
+        mean, median, p99, fastest, slowest: latency, ms.
+        throughput: samples a second, all in one run; median of `rounds`.
+        rounds: runs of all samples.
+        memory: MiB that the process took at most.
+        threads: of torch.
+    """
+
+    samples: int
+    steps: int
+    runs: int
+    mean: float
+    median: float
+    p99: float
+    fastest: float
+    slowest: float
+    throughput: float
+    rounds: int
+    memory: float
+    threads: int
+
+
+def random_input(graph: nir.NIRGraph, dt: float | None, steps: int, samples: int, density: float) -> Tensor:
+    """Events (T, B, *Input) uint8 of 0 and 1, of which `density` are 1; the same every time.
+
+    Raises:
+        UsageError: a number out of range.
+    """
+    if steps < 1 or samples < 1 or not 0 <= density <= 1:
+        raise UsageError(f"steps {steps}, samples {samples}, density {density:g}: must be 1 or more, 1 or more, and "
+                         "from 0 to 1")
+    layout = plan(graph, dt)
+    generator = torch.Generator().manual_seed(0)
+    return (torch.rand(steps, samples, *layout.output_shape[layout.input], generator=generator) < density).byte()
+
+
+def bench(target: Target, graph: nir.NIRGraph, spikes: Tensor, runs: int, dt: float | None = None,
+          rounds: int = 5) -> Bench:
+    """Time `graph` on `spikes` (T, B, *Input): samples one by one, then all in one run.
+
+    Raises:
+        UsageError: `runs` below 1.
+        HardspikeError: the target cannot run the graph on them.
+    """
+    if runs < 1:
+        raise UsageError(f"runs {runs}: must be 1 or more")
+    steps, samples = spikes.shape[:2]
+    target.run(graph, spikes[:, :1], dt)
+    single = [1000 * _seconds(target, graph, spikes[:, n % samples:n % samples + 1], dt) for n in range(runs)]
+    target.run(graph, spikes, dt)
+    whole = [_seconds(target, graph, spikes, dt) for _ in range(rounds)]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return Bench(samples, steps, runs, statistics.fmean(single), statistics.median(single),
+                 float(np.percentile(single, 99)), min(single), max(single), samples / statistics.median(whole), rounds,
+                 peak, torch.get_num_threads())
+
+
+def _seconds(target: Target, graph: nir.NIRGraph, spikes: Tensor, dt: float | None) -> float:
+    began = time.perf_counter()
+    target.run(graph, spikes, dt)
+    return time.perf_counter() - began

@@ -1,0 +1,60 @@
+"""The target `lava`: an integer graph in Intel's Lava simulator, a chain as a `.net` file, any other as processes."""
+
+import tempfile
+from pathlib import Path
+
+import nir
+from torch import Tensor
+
+from hardspike import HardspikeError, UsageError
+from targets.chips import limits_of
+from targets.graph import plan
+from targets.lava import runner
+from targets.lava.netx import write_net
+from targets.lava.processes import describe
+from targets.lava.setup import setup
+from targets.loihi import rules
+from targets.loihi.chips import LOIHI2
+from targets.loihi.layers import Network, split
+from targets.recording import Recording, Transmit
+from targets.target import Files, Target
+from targets.violation import Violation
+
+
+def _check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
+    """Why Lava does not compute `graph` exactly; a note where it is no chain, which a `.net` file would hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            write_net(graph, Path(folder) / "model.net", dt)
+        except HardspikeError as no_chain:
+            try:
+                describe(_network(graph, dt), 1, Path(folder) / "graph.npz")
+            except HardspikeError as error:
+                return [Violation("graph", "structure", str(error), "is not computed exactly by Lava", "see above")]
+            return [Violation("graph", "structure", str(no_chain), "a `.net` file holds a chain",
+                              "runs as processes, without a file", "note")]
+    return []
+
+
+def _network(graph: nir.NIRGraph, dt: float | None) -> Network:
+    network = split(plan(graph, dt))
+    rules.require(network, limits_of(LOIHI2))
+    return network
+
+
+def _run(graph: nir.NIRGraph, spikes: Tensor, *, dt: float | None = None, membrane: bool = False,
+         transmit: Transmit | None = None) -> Recording:
+    """Spikes of every layer without the latency of Lava's layers; see `targets.lava.runner.run`."""
+    if membrane:
+        raise UsageError("target 'lava' records no membranes; the target loihi2 computes the same ones")
+    with tempfile.TemporaryDirectory() as folder:
+        net = Path(folder) / "model.net"
+        try:
+            write_net(graph, net, dt)
+        except HardspikeError:
+            return runner.run_processes(_network(graph, dt), spikes)
+        return runner.run(net, spikes)
+
+
+LAVA = Target("lava", "Intel's Lava simulator, in an interpreter of its own (`python -m targets setup lava`)", _run,
+              _check, integers=limits_of(LOIHI2), files=Files(".net", runner.run), setup=setup, chunk=None)

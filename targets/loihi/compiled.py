@@ -1,0 +1,166 @@
+"""The integer layers in C, compiled when that pays: `targets.c.batch` around a batch, a part of it a thread.
+
+Spikes are recorded as the code stores them, channels last, and handed out as views in (C, H, W) order: a copy would
+cost as much as the run.
+"""
+
+import ctypes
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardspike import HardspikeError, choice
+from targets import native
+from targets.c import batch
+from targets.c.program import Population, Program, build
+from targets.loihi.layers import Network
+from targets.recording import Recording, Transmit
+
+KERNELS = ("", "torch", "native")
+"""What HARDSPIKE_KERNEL may say: nothing (whatever is faster), torch, native (compiled where a compiler works)."""
+COMPILING = 1.5
+"""Seconds that a compiler takes, about."""
+TORCH_RATE = 2e8
+"""Neuron updates a second of the torch code, about."""
+_spent: dict[str, float] = {}
+"""Source -> seconds that the torch code has taken in its place in this process."""
+
+
+class NotSpikesError(Exception):
+    """What was transmitted is not 0 and 1."""
+
+
+@dataclass
+class Choice:
+    """What runs a network: `simulator`, or torch code where that is None; `source` is what was not compiled."""
+
+    simulator: "Simulator | None" = None
+    source: str = ""
+
+    def waited(self, seconds: float) -> None:
+        """The torch code took so long; when that adds up to what a compiler takes, the next run gets compiled code."""
+        if self.source:
+            _spent[self.source] = _spent.get(self.source, 0.0) + seconds
+
+
+def choose(network: Network, spikes: Tensor, largest: int, signed: bool) -> Choice:
+    """Compiled code for `network` on `spikes`, where there is any and it pays; see `KERNELS`.
+
+    Raises:
+        HardspikeError: HARDSPIKE_KERNEL is none of `KERNELS`, or asks for compiled code that is not to be had.
+    """
+    asked = choice("HARDSPIKE_KERNEL", os.environ.get("HARDSPIKE_KERNEL", ""), KERNELS)
+    if asked == "torch" or not network.layers:
+        return Choice()
+    try:
+        program = build(network, len(spikes), largest, signed, even=True)
+    except HardspikeError:
+        if asked == "native":
+            raise
+        return Choice()
+    source, constants = batch.source(program)
+    if not asked and not native.is_compiled(source):
+        updates = spikes.shape[0] * spikes.shape[1] * sum(math.prod(layer.shape) for layer in network.layers.values())
+        if _spent.get(source, 0.0) + updates / TORCH_RATE < COMPILING:
+            return Choice(source=source)
+    found, reason = native.library(source)
+    if found is None:
+        if asked == "native":
+            raise HardspikeError(f"HARDSPIKE_KERNEL=native: {reason}")
+        return Choice()
+    shapes = {name: layer.shape for name, layer in network.layers.items()}
+    arrays = [np.ascontiguousarray(values) for values in constants.arrays.values()]
+    return Choice(Simulator(program, shapes, found, arrays))
+
+
+class Simulator:
+    """A compiled network, ready to run."""
+
+    def __init__(self, program: Program, shapes: dict[str, tuple[int, ...]], library: ctypes.CDLL,
+                 arrays: list[np.ndarray]):
+        self.program, self.shapes, self.library, self.arrays = program, shapes, library, arrays
+        self.data = (ctypes.c_void_p * len(arrays))(*[values.ctypes.data for values in arrays])
+        library.state_size.restype = ctypes.c_int64
+
+    def run(self, spikes: Tensor, threads: int, part: int, membrane: bool, transmit: Transmit | None) -> Recording:
+        """Run all samples of `spikes` (T, B, *Input); with `transmit`, `part` samples at a time.
+
+        Raises:
+            NotSpikesError: `transmit` gives something else.
+        """
+        steps, samples = spikes.shape[:2]
+        layers = list(self.program.populations.values())
+        fired = {p.label: np.empty((steps, samples, p.geometry.size), np.uint8) for p in layers}
+        seen = {p.label: np.empty((steps, samples, p.geometry.size), np.int32) for p in layers} if membrane else {}
+        given = self._input(spikes)
+        pointers = (_pointers([fired[p.label] for p in layers]),
+                    _pointers([seen[p.label] if membrane else None for p in layers]))
+
+        def work(first: int, last: int, group: int = -1) -> None:
+            memory = np.empty(self.library.state_size() + 64, np.uint8)
+            memory[:] = 0
+            aligned = (memory.ctypes.data + 63) // 64 * 64
+            of = np.array([steps, samples, first, last, group], np.int64)
+            self.library.simulate(self.data, ctypes.c_void_p(aligned), ctypes.c_void_p(given.data_ptr()), *pointers,
+                                  ctypes.c_void_p(of.ctypes.data))
+
+        if transmit:
+            _in_parts(samples, threads, part, lambda first, last: self._transmitted(fired, first, last, work, transmit))
+        else:
+            _in_parts(samples, threads, max(1, -(-samples // (4 * threads))), work)
+        return Recording({p.label: self._view(fired[p.label], p) for p in layers}, torch.empty(0),
+                         {p.label: self._view(seen[p.label], p) for p in layers} if membrane else {})
+
+    def _input(self, spikes: Tensor) -> Tensor:
+        """As the code takes it: uint8, or int32 where counts are larger."""
+        if self.program.signed or self.program.largest > 255:
+            return spikes.to(torch.int32).contiguous()
+        if spikes.dtype in (torch.bool, torch.uint8):
+            return spikes.contiguous().view(torch.uint8)
+        if self.program.largest <= 127:  # torch converts floats to uint8 ten times slower
+            return spikes.to(torch.int8).contiguous().view(torch.uint8)
+        return spikes.to(torch.int32).to(torch.uint8).contiguous()
+
+    def _transmitted(self, fired: dict[str, np.ndarray], first: int, last: int, work: Callable,
+                     transmit: Transmit) -> None:
+        """Some samples through one group of layers after the other, what they send passed through `transmit`."""
+        groups: dict[int, list] = {}
+        for p in self.program.populations.values():
+            groups.setdefault(p.group, []).append(p)
+        samples = slice(first, last)
+        for index, members in enumerate(groups.values()):
+            work(first, last, index)
+            for p in members:
+                values = self._view(fired[p.label][:, samples], p).contiguous().float()
+                values = transmit(p.label, values, samples)
+                if ((values != 0) & (values != 1)).any():
+                    raise NotSpikesError
+                flat = values.to(torch.int8).reshape(*values.shape[:2], p.geometry.size).view(torch.uint8)
+                fired[p.label][:, samples] = flat.numpy()[:, :, p.geometry.order()]
+
+
+    def _view(self, values: np.ndarray, p: Population) -> Tensor:
+        """(T, B, size) as stored -> (T, B, *shape), without a copy where strides can say it."""
+        g = p.geometry
+        stored = torch.from_numpy(values).unflatten(2, (g.height, g.width, g.channels))
+        return stored.permute(0, 1, 4, 2, 3).reshape(*values.shape[:2], *self.shapes[p.label])
+
+
+def _pointers(arrays: list[np.ndarray | None]) -> ctypes.Array:
+    return (ctypes.c_void_p * len(arrays))(*[None if values is None else values.ctypes.data for values in arrays])
+
+
+def _in_parts(samples: int, threads: int, part: int, work: Callable[[int, int], None]) -> None:
+    parts = [(start, min(start + part, samples)) for start in range(0, samples, part)]
+    if threads == 1 or len(parts) == 1:
+        for first, last in parts:
+            work(first, last)
+        return
+    with ThreadPoolExecutor(min(threads, len(parts))) as pool:
+        list(pool.map(lambda ends: work(*ends), parts))

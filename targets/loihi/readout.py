@@ -1,0 +1,17 @@
+"""What the host computes behind a chip's last spikes."""
+
+from torch import Tensor
+
+from targets.loihi.layers import Network
+from targets.recording import Recording
+from targets.reference import run_node
+
+
+def read_out(network: Network, spikes: Tensor, result: Recording) -> Tensor:
+    """The host's part: what lies between the last spikes and the Output, in float64."""
+    layout = network.plan
+    values = {edge.source: result.spikes.get(edge.source, spikes).double()
+              for name in network.readout for edge in layout.sources(name) if edge.source not in network.readout}
+    for name in network.readout:
+        run_node(layout, name, values)
+    return values[layout.output]

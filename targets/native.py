@@ -1,0 +1,165 @@
+"""C compiled on the machine that runs it, kept by content. Nothing depends on it: who gets a reason instead runs torch.
+
+What is loaded is code, so it lies in a folder that nobody else can write to (`$HARDSPIKE_CACHE/kernels`, mode 0700,
+owned by this user), and a library is loaded only if its bytes are the ones that were written beside its checksum.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from hardspike import HardspikeError, cache_folder, one_line, write_bytes
+
+FLAGS = ("-std=gnu99", "-O3", "-fPIC", "-shared", "-frounding-math", "-fno-math-errno", "-fno-trapping-math", "-w")
+TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
+"""Tried in this order: not every compiler knows the first two."""
+TIMEOUT = 300
+"""Seconds that a compiler gets."""
+
+
+def compilers() -> list[list[str]]:
+    """C compilers of this machine: what $CC names, else cc, gcc, clang."""
+    named = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    return [shlex.split(name) for name in named if shlex.split(name) and shutil.which(shlex.split(name)[0])]
+
+
+def is_compiled(source: str) -> bool:
+    """Whether `library` need not compile `source`."""
+    return any(_loaded.get((source, tuple(command))) or _path(source, command, flags).is_file()
+               for command in compilers() for flags in TUNED)
+
+
+def library(source: str) -> tuple[ctypes.CDLL | None, str]:
+    """C `source` compiled, and its path; or None and the reason why it is not."""
+    reason = "no C compiler (cc, gcc, clang, or what $CC names)"
+    for command in compilers():
+        if (source, tuple(command)) in _loaded:
+            return _loaded[source, tuple(command)]
+        for flags in TUNED:
+            try:
+                path = _path(source, command, flags)
+                private_folder(path.parent)
+                if not _whole(path):
+                    _build(source, path, [*command, *flags, *FLAGS])
+                found = ctypes.CDLL(str(path)), str(path)
+            except subprocess.CalledProcessError as error:
+                reason = f"{command[0]} failed: {_first_error(error.stderr)}"
+            except (OSError, HardspikeError, subprocess.TimeoutExpired) as error:
+                reason = f"{command[0]}: {one_line(error)}"
+            else:
+                _loaded[source, tuple(command)] = found
+                return found
+    return None, reason
+
+
+_loaded: dict[tuple[str, tuple[str, ...]], tuple[ctypes.CDLL, str]] = {}
+
+
+def private_folder(folder: Path) -> None:
+    """Make `folder` for this user alone.
+
+    Raises:
+        HardspikeError: it is somebody else's, or a link.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise HardspikeError(f"{folder}: is a link or belongs to another user, and code is loaded from there; "
+                             "remove it, or set HARDSPIKE_CACHE to a folder of your own")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        folder.chmod(0o700)
+
+
+def run_compiler(command: list[str], folder: Path | None = None, timeout: float = TIMEOUT, source: IO | None = None,
+                 sink: IO | None = None) -> str:
+    """Run a compiler, or what it made; its standard output. Ends with us, and whatever it started as well.
+
+    Args:
+        folder: where it runs.
+        timeout: seconds.
+        source, sink: its standard input and output, where they are files.
+
+    Raises:
+        subprocess.CalledProcessError: it fails; with what it said.
+        subprocess.TimeoutExpired: it takes longer than `timeout` seconds.
+        OSError: there is no such program.
+    """
+    process = subprocess.Popen(command, cwd=folder, stdin=source or subprocess.DEVNULL, stdout=sink or subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
+    try:
+        out, said = process.communicate(timeout=timeout)
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, out, said)
+    return out or ""
+
+
+def _first_error(said: str) -> str:
+    lines = said.strip().splitlines() or ["no message"]
+    return next((line for line in lines if "error" in line), lines[0])
+
+
+def _path(source: str, command: list[str], flags: tuple[str, ...]) -> Path:
+    content = "\n".join((source, version(tuple(command)), *command, *flags, *FLAGS, processor()))
+    return cache_folder() / "kernels" / f"snn-{hashlib.sha256(content.encode()).hexdigest()[:32]}.so"
+
+
+def _checksum(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _whole(path: Path) -> bool:
+    """Whether the library is there, this user's own, and byte for byte what was compiled."""
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            return False
+        return hashlib.sha256(path.read_bytes()).hexdigest() == _checksum(path).read_text().strip()
+    except OSError:
+        return False
+
+
+def _build(source: str, path: Path, command: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder:  # two processes may compile at once
+        text, made = Path(folder, "kernel.c"), Path(folder, "kernel.so")
+        text.write_text(source)
+        run_compiler([*command, str(text), "-o", str(made), "-lm"])
+        made.chmod(0o600)
+        content = made.read_bytes()
+        write_bytes(_checksum(path), hashlib.sha256(content).hexdigest().encode())
+        os.replace(made, path)
+
+
+@cache
+def version(command: tuple[str, ...]) -> str:
+    """What a compiler says of itself; nothing where it does not run."""
+    try:
+        return run_compiler([*command, "--version"], timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+@cache
+def processor() -> str:
+    """What -march=native depends on; a cache may be shared by several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    kept = ("vendor", "cpu family", "model", "flags", "Features", "CPU ")
+    return "\n".join(line for line in lines if line.startswith(kept))

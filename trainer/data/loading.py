@@ -1,0 +1,124 @@
+"""Recordings of a source -> the frames of three splits, checked and cached."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hardspike import HardspikeError, UsageError, progress
+from trainer.data.cache import cached
+from trainer.data.config import DataConfig
+from trainer.data.events import encode, inside, to_counts
+from trainer.data.packing import Packed, bits_for, pack, packed_size
+from trainer.data.samples import Data, MissingSplit, Sample, Source, Split, fold_split, stratified_split
+from trainer.data.sources import SOURCES, check_source
+
+__all__ = ["load"]
+
+MANY, SPAN = 1000, 0.01
+"""So many events within this part of a window are no recording of that length."""
+
+
+def load(config: DataConfig) -> Data:
+    """Frames of the three splits, out of the cache where they were made before.
+
+    A part that the folder does not hold is missed when it is asked for: `Test/` alone is enough to test on.
+
+    Raises:
+        UsageError: an unknown name or an impossible value.
+        HardspikeError: recordings are missing or damaged, the parts do not fit each other, or the cache cannot be
+            written.
+    """
+    check_source(config)
+    if config.path is not None and not Path(config.path).is_dir():
+        raise HardspikeError(f"{config.path}: no such folder of recordings; where they are now say --data.path of "
+                             "`trainer fit` and --path of the other commands")
+    source = SOURCES[config.name](config)
+    size = config.size or source.sensor
+    if size > source.sensor:
+        raise UsageError(f"size {size}: must be at most the sensor's {source.sensor} pixels")
+    parts = _parts(config, source)
+    samples = [sample for part in parts.values() for sample in part]
+    shape = (2, size, size)
+    bits = bits_for(1 if config.encoding == "binary" else config.count_max)
+    name = f"{config.name}-{_fingerprint(config, source, samples)}-{bits}bit"
+    size = packed_size((config.steps, *shape), bits)
+    content = cached(name, (len(samples), size), (pack(frames, bits) for frames in _frames(config, source, samples)))
+    splits, begin = {}, 0
+    for name, part in parts.items():
+        labels = torch.tensor([sample.label for sample in part], dtype=torch.int64)
+        packed = Packed(content[begin : begin + len(part)], bits, (config.steps, *shape))
+        missing = source.missing.get("train" if name == "validation" else name)
+        splits[name] = MissingSplit(missing) if missing else Split(packed, labels, [sample.id for sample in part])
+        begin += len(part)
+    scale = 1.0 if config.encoding == "binary" else float(config.count_max)
+    return Data(**splits, classes=source.classes, shape=shape, steps=config.steps, scale=scale)
+
+
+def _parts(config: DataConfig, source: Source) -> dict[str, list[Sample]]:
+    """The samples of each split, which share none and of which each class can be learned."""
+    train, validation, test = source.train, source.validation, source.test
+    if not train and not test:
+        raise HardspikeError("; ".join(dict.fromkeys(source.missing.values())) or f"{config.name}: no recordings")
+    if config.folds:
+        train, test = fold_split([*train, *test], config.folds, config.fold, config.split_seed)
+    if validation is None:
+        train, validation = stratified_split(train, config.validation, config.split_seed)
+    samples = [*train, *validation, *test]
+    seen = {sample.id: sample for sample in samples}
+    if len(seen) < len(samples):
+        twice = next(sample for sample in samples if seen[sample.id] is not sample)
+        raise HardspikeError(f"{twice.file}: {twice.id} is listed twice; the splits must share no sample")
+    known = {sample.label for sample in train}
+    for sample in [*validation, *test] if train else ():
+        if sample.label not in known:
+            raise HardspikeError(f"{sample.file or sample.id}: class {sample.label}, of which there is no training "
+                                 "recording, so that no network can know it; add some, or remove the class here")
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _frames(config: DataConfig, source: Source, samples: list[Sample]) -> Iterator[np.ndarray]:
+    windows: dict[str, int] = {}
+    empty: dict[str, int] = {}
+    for sample in progress(samples, f"{config.name}: frames"):
+        events = source.read(sample)
+        _check_window(source, sample, events)
+        windows[sample.recording] = windows.get(sample.recording, 0) + 1
+        empty[sample.recording] = empty.get(sample.recording, 0) + (len(events) == 0)
+        counts = to_counts(events, config.steps, source.sensor, sample.start, source.duration, config.size)
+        yield encode(counts, config.encoding, config.count_max)
+    for sample in samples:
+        if 2 * (none := empty[sample.recording]) > (count := windows[sample.recording]):
+            raise HardspikeError(f"{sample.file or sample.id}: {none} of {count} windows of "
+                                 f"{source.duration / 1000:g} ms hold no event; are the times microseconds?")
+
+
+def _check_window(source: Source, sample: Sample, events: np.ndarray) -> None:
+    """Refuse a recording whose events lie outside of the window that is looked at, or all at one place in it: then the
+    times are of another unit, and frames would be empty without a word."""
+    name, window = sample.file or sample.id, f"{source.duration / 1000:g} ms"
+    count = int(inside(events, sample.start, source.duration).sum())
+    if 2 * count < len(events):
+        raise HardspikeError(f"{name}: {count} of {len(events)} events ({100 * count / len(events):.2g} %) lie in the "
+                             f"{window} from {sample.start} us that are looked at; are the times microseconds?")
+    span = int(events["t"][-1] - events["t"][0]) + 1 if len(events) else 0
+    if len(events) >= MANY and span < SPAN * source.duration:
+        raise HardspikeError(f"{name}: all {len(events)} events lie within {span} us, where a recording takes "
+                             f"{window}; are the times microseconds?")
+
+
+def _fingerprint(config: DataConfig, source: Source, samples: list[Sample]) -> str:
+    """Hash of all that decides about the frames and their order; recordings by name, size and time of change."""
+    digest = hashlib.sha256()
+    limit = 1 if config.encoding == "binary" else config.count_max
+    digest.update(repr((source.version, source.duration, config.steps, limit, config.size)).encode())
+    for sample in samples:
+        try:
+            stat = sample.file.stat() if sample.file else None
+        except OSError as error:  # a link to nowhere
+            raise HardspikeError(f"{sample.file}: cannot be read ({error.strerror})") from error
+        where = (str(sample.file), stat.st_size, stat.st_mtime_ns) if stat else None
+        digest.update(repr((sample.id, sample.start, where)).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,114 @@
+"""A network from its configuration."""
+
+import math
+
+import torch
+from torch import nn
+
+from hardspike import UsageError
+from trainer.networks.config import Convolution, Dense, NetworkConfig, Pool, Residual, Word, read_layers
+from trainer.networks.network import Network
+from trainer.neurons.leaky import Leaky
+
+_MEETING = 1 / math.sqrt(2)
+"""tdBN's alpha: two branches of this standard deviation sum to one of the threshold's."""
+
+
+def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int) -> Network:
+    """The network of `config` for frames of `shape` (C, H, W).
+
+    Raises:
+        UsageError: a layer that cannot be read, or that shrinks the picture to nothing.
+    """
+    builder = _Builder(config, tuple(shape))
+    layers = read_layers(config.layers)
+    for index, (word, layer) in enumerate(layers, 1):
+        builder.add(str(index), layer)
+        if min(builder.shape) < 1:
+            raise UsageError(f"layers '{config.layers}': {word} leaves a picture of {builder.shape}; shrink kernels, "
+                             "strides")
+    builder.dense("readout", classes)
+    if config.readout == "spikes":
+        builder.spiking(str(len(layers) + 1))
+    network = Network(builder.layers, config.readout, builder.sums)
+    if config.gain != 1:
+        with torch.no_grad():
+            for layer in network.layers.values():
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    layer.weight.mul_(config.gain)
+    return network
+
+
+class _Builder:
+    """Layers added one after the other; `shape` is that of the last one's output."""
+
+    def __init__(self, config: NetworkConfig, shape: tuple[int, ...]):
+        self.config, self.shape = config, shape
+        self.layers: dict[str, nn.Module] = {}
+        self.sums: dict[str, tuple[str, ...]] = {}
+
+    def add(self, index: str, layer: Word) -> None:
+        """One layer of the description."""
+        match layer:
+            case Convolution():
+                self.convolution(index, layer)
+                self.spiking(index)
+            case Residual():
+                self.residual(index, layer)
+            case Pool():
+                size = (layer.size,) * 2 if layer.size else self.shape[1:]
+                self.layers[f"pool{index}"] = (nn.AvgPool2d if layer.average else nn.MaxPool2d)(size)
+                self.shape = (self.shape[0], *(n // k for n, k in zip(self.shape[1:], size, strict=True)))
+            case Dense():
+                self.dense(index, layer.size)
+                self.spiking(index)
+
+    def convolution(self, index: str, layer: Convolution, alpha: float = 1.0) -> None:
+        """Convolution and its normalisation."""
+        kernel, stride, padding = layer.kernel, layer.stride, layer.padding
+        self.layers[f"conv{index}"] = nn.Conv2d(self.shape[0], layer.channels, kernel, stride, padding,
+                                                bias=self.config.bias and not self.config.batch_norm)
+        if self.config.batch_norm:
+            self.normalisation(index, nn.BatchNorm2d(layer.channels), alpha)
+        self.shape = (layer.channels, *((n + 2 * padding - kernel) // stride + 1 for n in self.shape[1:]))
+
+    def dense(self, index: str, size: int) -> None:
+        """Dense layer, and its normalisation where it is no readout."""
+        if len(self.shape) == 3:
+            self.layers["flatten"] = nn.Flatten()
+        normalised = self.config.batch_norm and index != "readout"
+        name = index if index == "readout" else f"dense{index}"
+        self.layers[name] = nn.Linear(math.prod(self.shape), size, bias=self.config.bias and not normalised)
+        if normalised:
+            self.normalisation(index, nn.BatchNorm1d(size))
+        self.shape = (size,)
+
+    def residual(self, index: str, layer: Residual) -> None:
+        """The basic block of Zheng et al. 2021, fig. 5: currents of two branches add in front of its last neurons.
+
+        One branch is conv3 - LIF - conv3; the other one conv1 where it changes channels or size, else the spikes (or
+        averages of them) that come in, as they are.
+        """
+        before, given, channels, stride = next(reversed(self.layers)), self.shape, layer.channels, layer.stride
+        self.convolution(f"{index}a", Convolution(channels, 3, stride, 1))
+        self.spiking(f"{index}a")
+        self.convolution(f"{index}b", Convolution(channels, 3, 1, 1), _MEETING)
+        branches = [next(reversed(self.layers)), before]
+        if stride != 1 or given[0] != channels:
+            self.sums[f"conv{index}s"], self.shape = (before,), given
+            self.convolution(f"{index}s", Convolution(channels, 1, stride, 0), _MEETING)
+            branches[1] = next(reversed(self.layers))
+        self.sums[f"lif{index}"] = tuple(branches)
+        self.spiking(index)
+
+    def spiking(self, index: str) -> None:
+        """Neurons."""
+        config = self.config
+        self.layers[f"lif{index}"] = Leaky(config.beta, config.threshold, config.surrogate,
+                                           learn_beta=config.learn_beta, reset_mechanism=config.reset,
+                                           detach_reset=config.detach_reset)
+
+    def normalisation(self, index: str, norm: nn.BatchNorm1d | nn.BatchNorm2d, alpha: float = 1.0) -> None:
+        """Batch normalisation to the standard deviation alpha*threshold (tdBN)."""
+        nn.init.constant_(norm.weight, alpha * self.config.threshold)
+        self.layers[f"norm{index}"] = norm

@@ -1,0 +1,155 @@
+"""A network in words: the options of a network, the presets, and how a list of layers is read. No torch."""
+
+import re
+from dataclasses import dataclass, field
+
+from hardspike import UsageError, choice, nearest
+from trainer.neurons.spikes import Surrogate
+
+PRESETS = {
+    "conv": "12c5s2-32c3s2-128",
+    "conv_pool": "16c3-ap2-48c3-ap2-128",
+    "mlp": "256-128",
+    # ResNet-18 of He et al. 2016 with the stem that CIFAR takes; ResNet-19 of Zheng et al. 2021
+    "resnet18": "64c3-64r-64r-128rs2-128r-256rs2-256r-512rs2-512r-ap",
+    "resnet19": "128c3-128r-128r-128r-256rs2-256r-256r-512rs2-512r-ap-256",
+    "vgg": "64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2-512",
+    # VGGSNN of Deng et al. 2022, for CIFAR10-DVS
+    "vggsnn": "64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2",
+}
+RESETS = ("subtract", "zero")
+READOUTS = ("linear", "spikes")
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """`12c5s2p0`: 12 channels, kernel 5, stride 2, padding 0 (kernel//2 where it is not given); spikes behind it."""
+
+    channels: int
+    kernel: int
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True)
+class Residual:
+    """`64rs2`: a residual block of 64 channels and stride 2; spikes within and behind it."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """`ap2`, `mp2`, `ap`: pooling over squares of `size` pixels, of the whole picture where it is None."""
+
+    average: bool
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """`128`: a dense layer of so many neurons."""
+
+    size: int
+
+
+Word = Convolution | Residual | Pool | Dense
+_CONV = re.compile(r"(\d{1,9})c(\d{1,9})(?:s(\d{1,9}))?(?:p(\d{1,9}))?", re.ASCII)
+_RESIDUAL = re.compile(r"(\d{1,9})r(?:s(\d{1,9}))?", re.ASCII)
+_POOL = re.compile(r"([am])p(\d{0,9})", re.ASCII)
+_DENSE = re.compile(r"\d{1,9}", re.ASCII)
+
+
+def read_layers(layers: str) -> list[tuple[str, Word]]:
+    """The layers of a preset or of words joined by '-', each with its word.
+
+    Raises:
+        UsageError: a word that cannot be read, or that cannot stand where it does.
+    """
+    read = [(word, _read(layers, word)) for word in PRESETS.get(layers, layers).split("-")]
+    dense = False
+    for place, (word, layer) in enumerate(read):
+        if dense and not isinstance(layer, Dense):
+            raise UsageError(f"layers '{layers}': {word} comes after a dense layer; put convolutions first")
+        if place == 0 and isinstance(layer, Residual):
+            raise UsageError(f"layers '{layers}': {word} comes first, and its shortcut would add the frames to a "
+                             "current; put a convolution before it")
+        dense = isinstance(layer, Dense)
+    return read
+
+
+def _read(layers: str, word: str) -> Word:
+    if match := _CONV.fullmatch(word):
+        channels, kernel, stride = (int(match[i] or 1) for i in (1, 2, 3))
+        layer = Convolution(channels, kernel, stride, int(match[4]) if match[4] else kernel // 2)
+        sizes = channels, kernel, stride
+    elif match := _RESIDUAL.fullmatch(word):
+        layer = Residual(int(match[1]), int(match[2] or 1))
+        sizes = layer.channels, layer.stride
+    elif match := _POOL.fullmatch(word):
+        layer = Pool(match[1] == "a", int(match[2]) if match[2] else None)
+        sizes = (1 if layer.size is None else layer.size,)
+    elif _DENSE.fullmatch(word):
+        layer = Dense(int(word))
+        sizes = (layer.size,)
+    else:
+        raise UsageError(f"layers '{layers}': cannot read '{word}'{nearest(word, PRESETS)}; "
+                         f"presets: {', '.join(PRESETS)}; or layers such as 12c5s2-ap2-128")
+    if 0 in sizes:
+        raise UsageError(f"layer '{word}': channels, kernel, stride, pooling and neurons are 1 or more")
+    return layer
+
+
+@dataclass
+class NetworkConfig:
+    """The network and its neurons.
+
+    Args:
+        layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vggsnn, or layers joined by '-': 12c5s2 is a
+            convolution (12 channels, kernel 5, stride 2, padding kernel//2 unless p0 is added), 64rs2 a residual block
+            (64 channels, stride 2), ap2 average pooling, ap the average of the whole picture, mp2 max pooling (NIR and
+            the chips cannot hold it), 128 a dense layer
+        beta: leak per time step; the first one where it is learned
+        learn_beta: one learned leak a layer, clamped to [0, 1] as in snnTorch; beyond either end it gets no gradient.
+            The PLIF of Fang et al. 2021 writes the leak as 1 - sigmoid(a), which reaches neither end, and scales the
+            input by sigmoid(a), which here the weights have to learn
+        threshold: firing threshold
+        reset: subtract (SAST eq. 4) or zero (Loihi 1 and stock Lava hold only this)
+        detach_reset: no gradient through the reset, as in snnTorch; wrong for a smooth forward
+        batch_norm: batch normalisation after each convolution and hidden dense layer; folded at export. As in tdBN
+            (Zheng et al. 2021), its statistics are taken over batch and time together, and its gain begins
+            at the threshold, at threshold/sqrt(2) where a residual branch and a shortcut meet
+        bias: biases in layers without batch normalisation
+        gain: factor on the initial weights
+        readout: linear (on time-averaged spikes, SAST eq. 6) or spikes (count of a spiking output layer)
+        surrogate: smooth spike function (forward or backward, as the method says)
+
+    Raises:
+        UsageError: a value that is unknown or out of its range, or layers that cannot be read or hold no neurons.
+    """
+
+    layers: str = "conv"
+    beta: float = 0.9
+    learn_beta: bool = False
+    threshold: float = 1.0
+    reset: str = "subtract"
+    detach_reset: bool = False
+    batch_norm: bool = True
+    bias: bool = True
+    gain: float = 1.0
+    readout: str = "linear"
+    surrogate: Surrogate = field(default_factory=Surrogate)
+
+    def __post_init__(self):
+        choice("reset", self.reset, RESETS)
+        choice("readout", self.readout, READOUTS)
+        if not 0 <= self.beta <= 1:
+            raise UsageError(f"beta {self.beta}: a leak lies in [0, 1]")
+        for key, value in (("threshold", self.threshold), ("gain", self.gain)):
+            if not 0 < value < float("inf"):
+                raise UsageError(f"{key} {value}: must be positive and finite")
+        layers = read_layers(self.layers)
+        if self.readout == "linear" and all(isinstance(layer, Pool) for _, layer in layers):
+            raise UsageError(f"layers '{self.layers}': no neurons; add a convolution or a dense layer, such as "
+                             f"{self.layers}-128")

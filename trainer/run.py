@@ -1,0 +1,275 @@
+"""One training run: what the loop changes, one step, one epoch, what is written after it."""
+
+import csv
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hardspike import HardspikeError, atomic_path, progress
+from trainer import checkpoint as checkpoints
+from trainer import distributed, hardware, losses
+from trainer.analysis import diagnostics, sharpness, theory
+from trainer.checkpoint import Checkpoint
+from trainer.config import FitConfig
+from trainer.data.augment import augment
+from trainer.data.samples import Data
+from trainer.evaluate import evaluate, one_standard_error_below
+from trainer.layers.norm import frozen_statistics
+from trainer.methods import METHODS, Measured
+from trainer.networks import Network
+
+Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,)
+DIAGNOSED = 32
+"""Recordings that `diagnose` looks at."""
+
+
+def scalars(row: dict) -> dict[str, float]:
+    """A row of the history without what it holds of single layers."""
+    return {key: value for key, value in row.items() if not isinstance(value, dict)}
+
+
+def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+    """Random numbers of one epoch and purpose: a resumed run needs no stored generator state."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) * 16 + stream)
+
+
+def _warm_cosine(step: int, total: int) -> float:
+    """Factor on the learning rate: up linearly over the first tenth, then half a cosine down to zero."""
+    warmup = max(1, total // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+def is_best(history: list[dict], samples: int, keep: str = "hard") -> bool:
+    """Whether the last epoch is the one to keep: within one standard error of the best validation accuracy.
+
+    Among epochs that a validation part of `samples` recordings cannot tell apart, the latest has trained longest.
+
+    Args:
+        keep: hard or surrogate: whose accuracy; last: always.
+    """
+    if keep == "last":
+        return True
+    best = max(row[f"{keep}_accuracy"] for row in history)
+    return history[-1][f"{keep}_accuracy"] >= one_standard_error_below(best, samples)
+
+
+class Run:
+    """What the loop changes: network, optimizer, the method's state, the history.
+
+    Args:
+        config: the run.
+        data: its recordings.
+        network: to be trained; moved to `device`.
+        device: what it is trained on.
+    """
+
+    def __init__(self, config: FitConfig, data: Data, network: Network, device: torch.device):
+        self.config, self.data, self.network, self.device = config, data, network, device
+        self.method = METHODS[config.method]
+        self.state = self.method.state()
+        self.history: list[dict] = []
+        steepest = max(config.network.surrogate.slope, config.slope_end or 0.0)  # q grows with the slope
+        network.set_mode(surrogate=config.network.surrogate.with_slope(steepest))
+        self.theory = theory.report(network, self.method.hard)
+        network.set_mode(self.method.hard, config.network.surrogate)
+        network.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
+        self.leaks = [neuron.beta for neuron in network.neurons().values() if neuron.beta.requires_grad]
+        weights = [p for p in network.parameters() if not any(p is leak for leak in self.leaks)]
+        # decay would pull a learned leak towards forgetting
+        groups = [{"params": weights}] + [{"params": self.leaks, "weight_decay": 0.0}] * bool(self.leaks)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+        self.batches = max(1, len(data.train.labels) // config.batch_size)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, functools.partial(_warm_cosine, total=config.epochs * self.batches))
+        self.average = None
+        if config.average:
+            self.average = torch.optim.swa_utils.AveragedModel(
+                network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True)
+
+    @property
+    def kept(self) -> Network:
+        """The network that is evaluated and saved."""
+        return self.average.module if self.average else self.network
+
+    def announce(self) -> None:
+        """Say what is trained on what, and what the theory says of it."""
+        c, t = self.config, self.theory
+        aligned = "yes" if t["theory_aligned"] else f"no ({t['why_not']})"
+        where = self.device.type + (f", {distributed.size()} processes" if distributed.size() > 1 else "")
+        print(f"{c.method} on {c.data.name}: {len(self.data.train.labels)} recordings to train, "
+              f"{len(self.data.validation.labels)} to validate, T={self.data.steps}; "
+              f"{sum(p.numel() for p in self.network.parameters())} parameters; on {where}")
+        print(f"at the steepest slope: phi(-theta) {t['phi(-theta)']:.3g}, contraction q {t['q_loose']:.3g} loose, "
+              f"{t['q_tight']:.3g} tight; "
+              f"theory-aligned: {aligned}")
+
+    def _stream(self, epoch: int, stream: int) -> Iterator[Batch]:
+        """This process's shards of minibatches of the training part in an order of their own, augmented; endless.
+
+        Order and augmentation are drawn for the joint minibatch: however many processes there are, the same
+        recordings come in the same shape. They are drawn on the CPU: the same on every device.
+        """
+        order, noise = (_generator(self.config.seed, epoch, 2 * stream + i) for i in (0, 1))
+        train, size = self.data.train, self.config.batch_size
+        while True:
+            for index in torch.randperm(len(train.labels), generator=order).split(size)[:self.batches]:
+                shard = distributed.shard(len(index))
+                mine = index[shard]
+                frames = augment(train.at(mine).to(self.device).float(), noise, self.config.augment, shard,
+                                 len(index))
+                yield self.data.to_input(frames), train.labels[mine].to(self.device)
+
+    def _streams(self, epoch: int) -> list[Iterator[Batch]]:
+        """Two independent streams. A GPU leaves the processor idle, which makes its next minibatches meanwhile."""
+        streams = [self._stream(epoch, 0), self._stream(epoch, 1)]
+        return [hardware.made_ahead(stream) for stream in streams] if self.device.type == "cuda" else streams
+
+    def epoch(self, epoch: int) -> dict:
+        """One pass over the training part; returns its row of the history."""
+        config = self.config
+        self._anneal(epoch)
+        self.method.begin(self.state, epoch)
+        self.network.train()
+        first, second = self._streams(epoch)
+        total, began = 0.0, time.perf_counter()
+        steps = range(self.batches)
+        leads = distributed.rank() == 0
+        with progress(steps, f"epoch {epoch}/{config.epochs}") if leads else nullcontext(steps) as bar:
+            for _ in bar:
+                total += self.step(next(first), lambda: next(second))
+        seconds = time.perf_counter() - began
+        measured = self.method.end(self.state, config) or Measured()
+        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
+            raise self._diverged("weights became infinite or no numbers")
+        distributed.check_same(list(self.network.parameters()), f"{config.out}: epoch {epoch}")
+        smooth, hard = (evaluate(self.kept, self.data, self.data.validation, mode) for mode in (False, True))
+        row = {
+            "epoch": epoch,
+            "train_loss": total / self.batches,
+            "surrogate_accuracy": smooth.accuracy,
+            "hard_accuracy": hard.accuracy,
+            "gap": smooth.accuracy - hard.accuracy,
+            "hard_loss": hard.loss,
+            "spikes_per_sample": sum(hard.spikes.values()),
+            "slope": next(iter(self.network.neurons().values())).surrogate.slope,
+            "gradient_evaluations": self.state.gradient_evaluations,
+            "train_seconds": seconds,
+            "peak_memory": hardware.peak_bytes(self.device),
+            **measured.row,
+        }
+        layers = measured.layers
+        if config.diagnose and (epoch % config.diagnose == 0 or epoch == config.epochs):
+            found, sharp = self._diagnose()
+            for name, values in found.items():
+                layers[name] = layers.get(name, {}) | values
+            row |= sharp
+        if layers:
+            row["layers"] = layers
+        return row
+
+    def step(self, batch: Batch, draw: Callable[[], Batch]) -> float:
+        """One step of the optimizer; returns the loss. `draw` as in `trainer.methods.method.Method`."""
+        config = self.config
+        value = self.method.gradient(self.network, self.loss, batch, draw, config, self.state).item()
+        if not math.isfinite(value):
+            raise self._diverged(f"loss became {value}")
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if "without overflow" not in str(error):  # torch's words where a factor of the step is beyond float32
+                raise
+            raise self._diverged(f"the optimizer's step failed ({error})") from error
+        for leak in self.leaks:  # outside [0, 1] it would get no gradient to come back
+            leak.data.clamp_(0, 1)
+        self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.network)
+        return value
+
+    def _diverged(self, what: str) -> HardspikeError:
+        kept = ". last.pt holds the epoch before" if self.history else ""
+        *options, last = self.method.lower
+        return HardspikeError(f"{self.config.out}: {what} in epoch {len(self.history) + 1}; the run diverged: lower "
+                              f"{', '.join(options)} or {last}{kept}")
+
+    def loss(self, batch: Batch, precision: str | None = None) -> Tensor:
+        """Cross-entropy, and the RMP loss where it is asked for; in `precision`, without it the configuration's."""
+        membranes: dict[str, Tensor] | None = {} if self.config.rmp else None
+        with hardware.autocast(self.device, precision or self.config.precision):
+            logits = self.network(batch[0], membranes=membranes)
+        logits = logits.to(self.network.layers["readout"].weight.dtype)
+        loss = torch.nn.functional.cross_entropy(logits, batch[1], label_smoothing=self.config.label_smoothing)
+        if membranes:
+            thresholds = {name: neuron.threshold for name, neuron in self.network.neurons().items()}
+            loss = loss + self.config.rmp * losses.rmp(membranes, thresholds)
+        return loss
+
+    def check_precision(self) -> None:
+        """Say how far mixed precision is from float32, or refuse it. See `hardware.check_precision`."""
+        batch = next(self._stream(1, 0))
+        weights = [p for p in self.network.parameters() if p.requires_grad]
+        with frozen_statistics(self.network):
+            found = hardware.check_precision(weights, lambda precision: self.loss(batch, precision))
+        if distributed.rank() == 0:
+            print(found)
+
+    def _diagnose(self) -> tuple[dict[str, dict], dict[str, float]]:
+        """Diagnostics of layers and sharpness of the network that is kept, on the same recordings of the training part
+        each time."""
+        train = self.data.train
+        index = torch.randperm(len(train.labels), generator=_generator(self.config.seed, 0, 0))[:DIAGNOSED]
+        windows = {name: neuron.windows for name, neuron in self.network.neurons().items() if neuron.windows}
+        frames, labels = self.data.to_input(train.at(index)).to(self.device), train.labels[index].to(self.device)
+        return (diagnostics.diagnose(self.kept, frames, windows, self.config.seed),
+                sharpness.logged(self.kept, frames, labels, self.config.sast.rho))
+
+    def _anneal(self, epoch: int) -> None:
+        """The slope of this epoch: geometric from the configured one to `slope_end`, which the last fifth keeps."""
+        surrogate, end = self.config.network.surrogate, self.config.slope_end
+        if end is not None:
+            done = min(1.0, (epoch - 1) / max(1, round(0.8 * self.config.epochs) - 1))
+            surrogate = surrogate.with_slope(surrogate.slope * (end / surrogate.slope) ** done)
+        for network in {self.network, self.kept}:
+            network.set_mode(surrogate=surrogate)
+
+    def save(self, row: dict) -> None:
+        """Say how the epoch went; write metrics.csv, best.pt where this epoch is the best so far, and last.pt, which
+        ends the epoch."""
+        print(f"epoch {row['epoch']:3d}/{self.config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
+              f"{100 * row['surrogate_accuracy']:.1f} %  hard {100 * row['hard_accuracy']:.1f} %  "
+              f"gap {100 * row['gap']:+.1f}  spikes {row['spikes_per_sample']:.0f}  {row['train_seconds']:.1f} s",
+              flush=True)
+        best = is_best(self.history, len(self.data.validation.labels), self.config.keep)
+        out = self.config.out
+        current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,
+                             self.theory)
+        with atomic_path(out / "metrics.csv") as temporary, open(temporary, "w", newline="") as file:
+            # what is not measured in every epoch has its column all the same
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for each in self.history for key in scalars(each))))
+            writer.writeheader()
+            writer.writerows(map(scalars, self.history))
+        if best:
+            checkpoints.save(current, out / "best.pt")
+        training = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+                    "schedule": self.schedule.state_dict(), "method": self.state.to_dict(),
+                    "average": self.average.state_dict() if self.average else None}
+        checkpoints.save(replace(current, training=training), out / "last.pt")
+
+    def restore(self, stored: Checkpoint) -> None:
+        """Continue where `save` left off."""
+        training = stored.training
+        self.network.load_state_dict(training["network"])
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.schedule.load_state_dict(training["schedule"])
+        self.state = self.method.state.from_dict(training["method"], str(self.config.out / "last.pt"))
+        if self.average:
+            self.average.load_state_dict(training["average"])
+        self.history = stored.history
