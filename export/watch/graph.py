@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from export.freeze.assembly import Assembly, Signal
-from export.freeze.convert import CONVERTERS, advice, convert
+from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer, Piece
 from export.freeze.neurons import DT
 from export.watch import forms
@@ -24,6 +24,7 @@ from export.watch.recorder import is_leaf
 from export.watch.steps import Population, populations
 from export.watch.usage import Run, Usage, recorded
 from export.watch.values import label
+from export.watch.words import LINEAR_MODULES, why
 from hardspike import HardspikeError
 
 
@@ -156,7 +157,7 @@ class Builder:
             return False
         if isinstance(expr.function, nn.Module):
             return not isinstance(expr.function, tuple(CONVERTERS)) and len(list(expr.children())) == 1 and isinstance(
-                expr.function, _LINEAR)
+                expr.function, LINEAR_MODULES)
         form = forms.FORMS.get(label(expr.function))
         if form in (forms.same, forms.reshape, forms.multiply):
             return any(self.soft(child) for child in expr.children())
@@ -165,7 +166,7 @@ class Builder:
     def layer(self, name: str, module: nn.Module, source: Expr) -> Signal | None:
         """A layer of the network on `source`; None where only a matrix does it."""
         kind = next((kind for kind in type(module).__mro__ if kind in CONVERTERS), None)
-        if kind is None and isinstance(module, _LINEAR):
+        if kind is None and isinstance(module, LINEAR_MODULES):
             return None
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and self.soft(source):
             return forms.apart(self, name, module, source)
@@ -198,7 +199,7 @@ class Builder:
                 self.dense[id(expr)] = affine(expr, sources)
             except HardspikeError as error:
                 odd = expr if str(error) else self._culprit(expr)
-                raise HardspikeError(self._why(odd, str(error))) from error
+                raise HardspikeError(why(self, odd, str(error))) from error
         found, out, binary = self.dense[id(expr)], [], self.dense[id(expr)].selects()
         for number, (source, weight) in enumerate(zip(sources, found.weights, strict=True)):
             signal = self.signal(source)
@@ -334,8 +335,8 @@ class Builder:
         if isinstance(expr.function, nn.Module):
             children = list(expr.children())
             signal = self.layer(name, expr.function, children[0]) if len(children) == 1 else None
-            if signal is None and not isinstance(expr.function, (*CONVERTERS, *_LINEAR)):
-                raise HardspikeError(self._why(expr, ""))
+            if signal is None and not isinstance(expr.function, (*CONVERTERS, *LINEAR_MODULES)):
+                raise HardspikeError(why(self, expr, ""))
         else:
             form = forms.FORMS.get(label(expr.function))
             try:
@@ -347,20 +348,6 @@ class Builder:
         if signal is not None:
             return signal
         return self.matrix(name, expr)
-
-    def _why(self, expr: Apply, text: str) -> str:
-        """Why no graph holds an operation, in one line."""
-        words = self.folder.words(expr.values[0])
-        if isinstance(expr.function, nn.Module):
-            head = f"layer {words} ({type(expr.function).__name__})"
-            return f"{head}: {text}" if text else f"{head}: NIR has no such operation; {advice(expr.function)}"
-        head = f"forward, operation '{words}'"
-        if text:
-            return f"{head}: {text}"
-        if sum(not isinstance(child, Fixed) for child in expr.children()) > 1:
-            return (f"{head}: multiplies signals with one another, which no sum of weights does; NIR has no such "
-                    "operation: use linear layers and neurons, and train again")
-        return f"{head}: {words} has no form in NIR; {_TRY.get(words, 'keep to layers (modules), sums and factors')}"
 
     def streams(self) -> list[Expr]:
         """What goes in, in the order of use."""
@@ -383,16 +370,6 @@ class Builder:
         host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
         reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
         return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons)
-
-
-_LINEAR = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Upsample, nn.Unflatten, nn.AdaptiveAvgPool1d,
-           nn.AdaptiveAvgPool2d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.PixelShuffle, nn.PixelUnshuffle,
-           nn.ReflectionPad2d, nn.ReplicationPad2d, nn.Conv3d, nn.ChannelShuffle, nn.Bilinear, nn.Fold, nn.Unfold)
-_TRY = {**dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "gelu", "leaky_relu", "softmax", "clamp", "abs"),
-                        "put a spiking neuron in its place and train again"),
-        **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "norm"),
-                        "its factors depend on the input: use BatchNorm and train again"),
-        "batch_norm": "use nn.BatchNorm with running statistics"}
 
 
 def _uneven(module: nn.Module, shape: tuple[int, ...]) -> bool:

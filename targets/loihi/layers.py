@@ -106,8 +106,8 @@ def _layer(network: Network, name: str, group: int) -> Layer:
         members = [cell, *_reset_loop(network, name, cell), name] if subtracts else members
     decays, synapse = _decays(network, cell, shape), ""
     inner = [edge for edge in plan.sources(cell) if edge.source not in members]
-    before = plan.nodes[inner[0].source] if len(inner) == 1 and not inner[0].delayed else None
-    if subtracts and isinstance(before, nir.LI | nir.I):
+    feeds = plan.nodes[inner[0].source] if len(inner) == 1 and not inner[0].delayed else None
+    if subtracts and isinstance(feeds, nir.LI | nir.I):
         synapse = inner[0].source
         members.insert(0, synapse)
         decays = decays[0], _decays(network, synapse, shape)[0]
