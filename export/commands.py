@@ -22,7 +22,7 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
 
     Args:
         model: a run's folder or a checkpoint (.pt) of `python -m trainer fit`; or FILE.py:NAME, a network of your own
-            or a function that makes it: your file is run, and --recordings.input is what the network is called with
+            or a function that makes it: your file is run, and --input is what the network is called with
         output: what is written
         samples: recordings to check on, spread over the test part; 0 for all
         recordings: what to check on

@@ -6,9 +6,10 @@ imported where they are needed: `import hardspike` takes some hundredths of a se
 
 from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
-from hardspike.errors import HardspikeError, UsageError, choice, nearest, one_line, printable, shown, words
-from hardspike.files import atomic_path, cache_folder, write_bytes, write_text
+from hardspike.errors import HardspikeError, UsageError, choice, few, nearest, one_line, printable, shown, words
+from hardspike.files import atomic_path, cache_folder, file_size, read_bytes, write_bytes, write_text
 from hardspike.lock import run_lock
+from hardspike.memory import free_memory, require_memory
 from hardspike.plain import parse_json, parse_yaml, read_yaml
 from hardspike.tables import csv_cell, print_table, progress, versions, write_csv
 from hardspike.values import from_values, to_values
@@ -26,6 +27,9 @@ __all__ = [
     "claim",
     "claimed",
     "csv_cell",
+    "few",
+    "file_size",
+    "free_memory",
     "from_values",
     "nearest",
     "one_line",
@@ -34,7 +38,9 @@ __all__ = [
     "print_table",
     "printable",
     "progress",
+    "read_bytes",
     "read_yaml",
+    "require_memory",
     "run",
     "run_lock",
     "shown",

@@ -5,11 +5,22 @@ import reprlib
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["HardspikeError", "UsageError", "choice", "nearest", "one_line", "printable", "shown", "words"]
+__all__ = ["HardspikeError", "UsageError", "choice", "few", "nearest", "one_line", "printable", "shortened", "shown",
+           "words"]
+
+
+LONGEST_LINE = 480
+"""Characters of an error."""
 
 
 class HardspikeError(Exception):
-    """What went wrong, where, which limit and what to do, in one line. Exit status 1."""
+    """What went wrong, where, which limit and what to do, in one line. Exit status 1.
+
+    Much of what it says comes out of files: the message is made printable, and short enough to be read.
+    """
+
+    def __init__(self, said: object = ""):
+        super().__init__(shortened(printable(str(said))))
 
 
 class UsageError(HardspikeError):
@@ -37,6 +48,14 @@ def printable(text: str) -> str:
                    else char.encode("unicode_escape").decode() for char in text)
 
 
+def shortened(line: str) -> str:
+    """At most `LONGEST_LINE` characters: of a longer line something is left out of the middle, since what to do stands
+    at its end."""
+    if len(line) <= LONGEST_LINE:
+        return line
+    return f"{line[:LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 + 5:]}"
+
+
 def shown(value: object) -> str:
     """A value as an error message quotes it: printable, short whatever it holds, `null`, `true` and `false` as in
     YAML."""
@@ -50,6 +69,12 @@ def shown(value: object) -> str:
         return printable(short.repr(value))
     except Exception:  # as above: it is to be named, not to be understood
         return f"a {type(value).__name__}"
+
+
+def few(names: Iterable[str], most: int = 6) -> str:
+    """The first names, shortened, and how many more there are: a list that an error message can hold."""
+    names = [printable(str(name))[:40] for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def words(text: str) -> list[str]:

@@ -9,8 +9,9 @@ from functools import cache
 from pathlib import Path
 
 from hardspike.errors import HardspikeError
+from hardspike.memory import require_memory
 
-__all__ = ["alive", "atomic_path", "cache_folder", "host", "write_bytes", "write_text"]
+__all__ = ["alive", "atomic_path", "cache_folder", "file_size", "host", "read_bytes", "write_bytes", "write_text"]
 
 LONGEST_NAME = 255
 """Bytes of a file's name on every usual file system."""
@@ -68,6 +69,42 @@ def write_bytes(path: str | Path, content: bytes | bytearray | memoryview) -> No
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8 through `write_bytes`; halves of surrogate pairs, which have no UTF-8, are escaped."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def file_size(path: str | Path, largest: int, kind: str) -> int:
+    """Bytes of a regular file that is about to be read.
+
+    Args:
+        largest: bytes that a file of this kind may have.
+        kind: what it should be, for the message.
+
+    Raises:
+        HardspikeError: it is missing, no regular file, may not be looked at, or is larger.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError as error:
+        raise HardspikeError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise HardspikeError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give another "
+                             f"{kind}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise HardspikeError(f"{path}: is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no file')}; give a {kind}")
+    if found.st_size > largest:
+        raise HardspikeError(f"{path}: {found.st_size / 1e9:.3g} GB; a {kind} of at most {largest / 1e9:.3g} GB is "
+                             "read")
+    return found.st_size
+
+
+def read_bytes(path: str | Path, largest: int, kind: str) -> bytes:
+    """The content of a file; arguments and errors as `file_size`."""
+    size = file_size(path, largest, kind)
+    require_memory(size, f"{path}: reading it", "free some")
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)  # not more, should it grow
+    except OSError as error:
+        raise HardspikeError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def cache_folder() -> Path:

@@ -7,13 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from hardspike.errors import printable
+from hardspike.errors import printable, shortened
 
 __all__ = ["Interrupts", "say", "standard_streams", "stdout_trouble"]
-
-LONGEST_LINE = 480
-"""Characters of an error; from the middle of a longer one something is left out, since what to do stands at its end."""
-
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
@@ -43,9 +39,7 @@ def standard_streams() -> Iterator[None]:
 
 def say(line: str) -> None:
     """One printable line on standard error, which may be closed or full."""
-    line = printable(line)
-    if len(line) > LONGEST_LINE:
-        line = f"{line[:LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 + 5:]}"
+    line = shortened(printable(line))
     with suppress(OSError, ValueError, AttributeError):  # closed is None
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

@@ -1,12 +1,13 @@
 """Spikes that go into a graph: from a file, and checked against the graph's Input."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, few, require_memory
 from targets.graph import Plan
 from targets.recording import read_npz
 
@@ -19,7 +20,7 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
     """
     arrays = read_npz(path)
     if "spikes" not in arrays:
-        raise HardspikeError(f"{path}: has no array 'spikes' (T, B, ...), only {', '.join(arrays) or 'nothing'}")
+        raise HardspikeError(f"{path}: has no array 'spikes' (T, B, ...), only {few(arrays) or 'nothing'}")
     spikes, labels = arrays["spikes"], arrays.get("labels")
     if spikes.dtype.kind not in "biuf":
         raise HardspikeError(f"{path}: 'spikes' is of type {spikes.dtype}; numbers are needed")
@@ -87,3 +88,21 @@ def computable(spikes: Tensor) -> Tensor:
     if spikes.is_floating_point() and spikes.itemsize == 1:
         return spikes.float()
     return spikes.to({torch.uint16: torch.int32, torch.uint32: torch.int64}.get(spikes.dtype, spikes.dtype))
+
+
+def check_memory(plan: Plan, spikes: Tensor, width: int, membrane: bool = False) -> None:
+    """Refuse a run that the memory of this machine does not hold, before it begins.
+
+    Args:
+        width: bytes of a value.
+        membrane: membranes are recorded as well.
+
+    Raises:
+        HardspikeError: as estimated, it needs more than `hardspike.SHARE` of the free memory.
+    """
+    size = {name: math.prod(plan.output_shape[name]) for name in plan.nodes}
+    spiking = sum(size[name] for name in plan.spiking())
+    widest = max(size[name] + sum(size[edge.source] for edge in plan.sources(name)) for name in plan.nodes)
+    steps, batch = spikes.shape[:2]
+    require_memory(steps * batch * (width * widest + spiking * (1 + 8 * membrane)),
+                   f"a run of {steps} steps of {batch} samples", "take fewer samples or steps")

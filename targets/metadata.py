@@ -10,7 +10,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from hardspike import HardspikeError, one_line
+from hardspike import HardspikeError, from_values, one_line, parse_json
 
 LONGEST = 1 << 16
 """Characters of a value that is read as JSON."""
@@ -76,7 +76,7 @@ def quantised(graph: nir.NIRGraph) -> Quantised | None:
     if not isinstance(known.get("target"), str):
         raise HardspikeError("metadata quantised: it has to be JSON with a 'target', as `python -m export quantise` "
                              "writes it")
-    return Quantised(**known)
+    return from_values(Quantised, known, "metadata quantised")
 
 
 def mark_quantised(graph: nir.NIRGraph, mark: Quantised) -> nir.NIRGraph:
@@ -108,10 +108,7 @@ def _json(graph: nir.NIRGraph, key: str) -> dict[str, Any]:
     stored = text(graph.metadata[key])
     if len(stored) > LONGEST:
         raise HardspikeError(f"metadata {key}: {len(stored)} characters, at most {LONGEST}; write the graph anew")
-    try:
-        values = json.loads(stored)
-    except (ValueError, RecursionError) as error:
-        raise HardspikeError(f"metadata {key}: is no JSON ({one_line(error)}); write the graph anew") from error
+    values = parse_json(stored, f"metadata {key}")
     if not isinstance(values, dict):
         raise HardspikeError(f"metadata {key}: holds no keys and values; write the graph anew")
     return values

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from targets.graph import SPIKING, Plan, plan
-from targets.inputs import check_spikes
+from targets.inputs import check_memory, check_spikes
 from targets.nodes import stateless as linear
 from targets.nodes.neurons import STEPS, Coefficients, State, Step, coefficients, delay_steps
 from targets.recording import Recording, Transmit
@@ -39,8 +39,11 @@ def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: 
     """
     layout = plan(graph, dt)
     spikes = check_spikes(layout, spikes)
+    check_memory(layout, spikes, 8, membrane)
     result = Recording({}, torch.empty(0))
     values = {layout.input: spikes.to(torch.float64)}
+    last = {edge.source: position for position, group in enumerate(layout.groups) for name in group
+            for edge in layout.sources(name)}  # the group that reads a node's values last
     for position, group in enumerate(layout.groups):
         loop = len(group) > 1 or any(edge.source == edge.target for edge in layout.sources(group[0]))
         if group != [layout.input]:
@@ -54,8 +57,7 @@ def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: 
                 if transmit:
                     values[name] = transmit(name, values[name], slice(None))
                 result.spikes[name] = values[name].to(torch.uint8)
-        needed = {edge.source for later in layout.groups[position + 1:] for n in later for edge in layout.sources(n)}
-        for name in [name for name in values if name not in needed and name != layout.output]:
+        for name in [name for name in values if last.get(name, 0) <= position and name != layout.output]:
             del values[name]
     result.output = values[layout.output].clone()
     return result
@@ -68,9 +70,9 @@ def run_node(layout: Plan, name: str, values: dict[str, Tensor], record: Recordi
     if isinstance(node, nir.Output):
         values[name] = x
     elif isinstance(node, nir.Delay):
-        values[name] = torch.zeros_like(x)
+        values[name], delays = torch.zeros_like(x), _delays(layout, name)
         for t in range(len(x)):
-            values[name][t] = _delayed(x, t, _delays(layout, name))
+            values[name][t] = _delayed(x, t, delays)
     elif type(node) in STEPS:
         values[name] = torch.empty_like(x)
         membrane = None
@@ -89,7 +91,7 @@ def _run_loop(layout: Plan, group: list[str], values: dict[str, Tensor], record:
     """The nodes of a loop, step by step; a delayed edge reads what its source gave in the step before."""
     steps, batch = next(iter(values.values())).shape[:2]
     neurons: dict[str, tuple[Step, Coefficients, State]] = {}
-    delays: dict[str, dict[int, Tensor]] = {}
+    delays: dict[str, Tensor] = {}
     membranes: dict[str, Tensor] = {}
     for name in group:
         values[name] = torch.zeros(steps, batch, *layout.output_shape[name], dtype=torch.float64)
@@ -151,18 +153,16 @@ def _neuron(layout: Plan, name: str, like: Tensor) -> tuple[Step, Coefficients, 
     return step, coefficients(name, node, layout.input_shape[name], layout.dt), (torch.zeros_like(like),) * states
 
 
-def _delays(layout: Plan, name: str) -> dict[int, Tensor]:
-    """Delay in steps -> mask of the elements that have it."""
-    steps = torch.from_numpy(delay_steps(name, layout.nodes[name], layout.input_shape[name], layout.dt))
-    return {int(k): steps == k for k in steps.unique()}
+def _delays(layout: Plan, name: str) -> Tensor:
+    """Delay of every element in steps, one after the other."""
+    return torch.from_numpy(delay_steps(name, layout.nodes[name], layout.input_shape[name], layout.dt)).flatten()
 
 
-def _delayed(x: Tensor, t: int, delays: dict[int, Tensor]) -> Tensor:
+def _delayed(x: Tensor, t: int, delays: Tensor) -> Tensor:
     """What a Delay gives at step `t` for its input `x` (T, B, *shape); zero before the first step."""
     value = torch.zeros_like(x[0])
-    for k, mask in delays.items():
-        if t >= k:
-            value[:, mask] = x[t - k][:, mask]
+    there = (delays <= t).nonzero().squeeze(1)
+    value.view(len(value), -1)[:, there] = x.flatten(2)[t - delays[there], :, there].T
     return value
 
 

@@ -1,7 +1,8 @@
 """C++ for the CPU, compiled on the machine that runs it, on first use.
 
 Nothing is compiled at install and nothing depends on it: where `library` finds a reason against, torch code runs. A
-library lies in `hardspike.cache_folder()/kernels`, named by a hash of source, compiler, flags and processor.
+library lies in `hardspike.cache_folder()/kernels`, named by a hash of source, compiler, flags and processor, and is
+loaded as `trainer.library_cache` says.
 """
 
 import ctypes
@@ -17,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hardspike import HardspikeError, atomic_path, cache_folder
+from hardspike import HardspikeError, one_line
+from trainer.library_cache import loaded, run
 
 FOLDER = Path(__file__).parent
 HEADER = FOLDER / "native.h"
@@ -32,18 +34,22 @@ def library(name: str) -> tuple[ctypes.CDLL | None, str]:
     """`trainer/{name}.cpp` compiled, and its path; or None and the reason why it is not. Asked once a process."""
     reason = "no C++ compiler (c++, g++, clang++, or what $CXX names)"
     for compiler in [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]:
-        command = shlex.split(compiler)
-        if not shutil.which(command[0]):
+        try:
+            command = shlex.split(compiler)
+        except ValueError as error:  # a quotation mark without its other one
+            return None, f"no C++ compiler: $CXX cannot be read ({error})"
+        if not command or not shutil.which(command[0]):
             continue
         for flags in (("-march=native", *FLAGS), FLAGS):
             try:
-                path = _compile(FOLDER / f"{name}.cpp", command, flags)
-                compiled = ctypes.CDLL(str(path))
+                compiled, path = _compiled(FOLDER / f"{name}.cpp", command, flags)
             except subprocess.CalledProcessError as error:
                 lines = error.stderr.strip().splitlines() or ["no message"]
                 reason = f"{compiler} failed: {next((line for line in lines if 'error' in line), lines[0])}"
-            except (OSError, HardspikeError, subprocess.TimeoutExpired) as error:
-                reason = f"{compiler}: {error}"
+            except (OSError, subprocess.TimeoutExpired) as error:
+                reason = f"{compiler}: {one_line(error)}"
+            except HardspikeError as error:  # the cache's, whichever compiler fills it
+                return None, str(error)
             else:
                 compiled.use_pool(_torch_pool())
                 _keep_freed_memory()
@@ -118,18 +124,16 @@ def _keep_freed_memory() -> None:
             libc.mallopt(option, 1 << 30)
 
 
-def _compile(source: Path, command: list[str], flags: tuple[str, ...]) -> Path:
-    """The library, from the cache where it has it."""
-    def run(*arguments: str) -> str:
-        return subprocess.run([*command, *arguments], check=True, capture_output=True, text=True, timeout=300).stdout
-
-    content = "\n".join((source.read_text(), HEADER.read_text(), run("--version"), *command, *flags, _processor()))
+def _compiled(source: Path, command: list[str], flags: tuple[str, ...]) -> tuple[ctypes.CDLL, Path]:
+    """The library and its file, from the cache where it has it."""
+    version = run([*command, "--version"])
+    content = "\n".join((source.read_text(), HEADER.read_text(), version, *command, *flags, _processor()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    path = cache_folder() / "kernels" / f"{source.stem}-{digest}.so"
-    if not path.is_file():
-        with atomic_path(path) as temporary:  # two processes may compile at once
-            run(*flags, f"-I{FOLDER}", str(source), "-o", str(temporary))
-    return path
+
+    def compile_to(out: Path) -> None:
+        run([*command, *flags, f"-I{FOLDER}", str(source), "-o", str(out)], out)
+
+    return loaded(f"{source.stem}-{digest}", compile_to)
 
 
 def _processor() -> str:

@@ -63,6 +63,8 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
     if recordings.input is None:
         raise UsageError(f"{source.file}:{source.name}: --input FILE.npz with what the network is called with, "
                          "`spikes` (T, B, ...), is needed")
+    if output.no_check:
+        raise UsageError("--no-check is for checkpoints; a network of your own is compared with its own run")
     out = output.out or source.file.with_name(f"{source.name}.nir")
     if out.suffix != ".nir":
         raise UsageError(f"{out}: is written as .nir; name it {out.with_suffix('.nir').name}")

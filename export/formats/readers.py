@@ -32,9 +32,10 @@ def readers(graph: nir.NIRGraph) -> str:
 
 
 def _as_stock(node: nir.NIRNode) -> bool:
-    """Whether stock readers take a node's settings: one threshold a layer, square kernels, no groups."""
+    """Whether stock readers take a node's settings: one threshold and leak a layer, square kernels, no groups."""
     if isinstance(node, nir.LIF):
-        return np.unique(array(node.v_threshold)).size == 1 and not np.any(array(node.v_leak))
+        return all(np.unique(array(value)).size == 1 for value in (node.v_threshold, node.tau, node.r)) \
+            and not np.any(array(node.v_leak))
     if isinstance(node, nir.Conv2d):
         sides = array(node.weight).shape[2:]
         return sides[0] == sides[1] and int(np.asarray(node.groups)) == 1

@@ -10,9 +10,9 @@ from export.watch.fold import Apply, Fixed
 if TYPE_CHECKING:
     from export.watch.graph import Builder
 
-LINEAR_MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Upsample, nn.Unflatten, nn.AdaptiveAvgPool1d,
-                  nn.AdaptiveAvgPool2d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.PixelShuffle, nn.PixelUnshuffle,
-                  nn.ReflectionPad2d, nn.ReplicationPad2d, nn.Conv3d, nn.ChannelShuffle, nn.Bilinear, nn.Fold, nn.Unfold)
+LINEAR_MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Conv3d, nn.Upsample, nn.Unflatten, nn.AdaptiveAvgPool1d,
+                  nn.AdaptiveAvgPool2d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReflectionPad2d,
+                  nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Fold, nn.Unfold)
 """Layers that are linear and have no node of their own: matrices, where they are small enough."""
 _TRY = {**dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "gelu", "leaky_relu", "softmax", "clamp", "abs"),
                         "put a spiking neuron in its place and train again"),

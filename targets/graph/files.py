@@ -3,12 +3,11 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import h5py
 import nir
 import numpy as np
-from nir.serialization import hdf2dict
 
-from hardspike import HardspikeError, atomic_path, one_line
+from hardspike import HardspikeError, one_line, printable
+from targets import hdf5
 from targets.graph.plan import _NAMES, _WAY_OUT, _structure
 from targets.graph.shapes import array
 
@@ -17,17 +16,11 @@ def read(path: str | Path) -> nir.NIRGraph:
     """Read and check a `.nir` file (HDF5).
 
     Raises:
-        HardspikeError: the file is missing, is no NIR graph, or holds a graph that `plan` refuses.
+        HardspikeError: the file is missing, is no NIR graph, is beyond the limits of `targets.hdf5`, or holds a graph
+            that `plan` refuses.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise HardspikeError(f"{path}: no such file")
-    try:
-        with h5py.File(path, "r") as file:
-            content = hdf2dict(file["node"]) if isinstance(file.get("node"), h5py.Group) else None
-    except Exception as error:  # h5py lets a damaged file surface as almost any exception
-        raise HardspikeError(f"{path}: not a readable NIR file (HDF5): {one_line(error)}") from error
-    if content is None or not isinstance(kind := content.get("type"), str) or kind != "NIRGraph":
+    content = hdf5.read(path, "NIR file").get("node")
+    if not isinstance(content, dict) or not isinstance(kind := content.get("type"), str) or kind != "NIRGraph":
         raise HardspikeError(f"{path}: an HDF5 file, but it holds no NIR graph (no 'node' group of type NIRGraph)")
     try:
         graph = _from_dict(content, "graph")
@@ -46,11 +39,10 @@ def write(graph: nir.NIRGraph, path: str | Path) -> None:
     structure = _structure(graph)
     shapes = {id(node): structure["input_shape"][name] for name, node in structure["nodes"].items()}
     content = _to_dict(graph, shapes)
-    with atomic_path(path) as temporary:
-        try:
-            nir.write(temporary, SimpleNamespace(to_dict=lambda: content))
-        except (TypeError, ValueError, AttributeError) as error:
-            raise HardspikeError(f"{path}: nir cannot store this graph: {one_line(error)}") from error
+    try:
+        hdf5.write(path, lambda file: nir.write(file, SimpleNamespace(to_dict=lambda: content)))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise HardspikeError(f"{path}: nir cannot store this graph: {one_line(error)}") from error
 
 
 def _to_dict(node: nir.NIRNode, shapes: dict[int, tuple[int, ...]]) -> dict:
@@ -76,7 +68,8 @@ def _from_dict(content: dict, name: str) -> nir.NIRNode:
     kind = kind if isinstance(kind, str) else "missing"
     if kind not in _NAMES:
         known = ", ".join(sorted(_NAMES))
-        raise HardspikeError(f"node '{name}': type {kind} is not known; {_WAY_OUT.get(kind, f'known are {known}')}")
+        raise HardspikeError(f"node '{name}': type {printable(kind)[:60]} is not known; "
+                             f"{_WAY_OUT.get(kind, f'known are {known}')}")
     fields = dict(content)
     if kind == "NIRGraph":
         nodes, edges = fields.get("nodes"), fields.get("edges")
@@ -93,7 +86,8 @@ def _from_dict(content: dict, name: str) -> nir.NIRNode:
     try:
         return nir.dict2NIRNode(fields)
     except Exception as error:  # nir computes shapes as it builds, so foreign values fail in any way
-        raise HardspikeError(f"node '{name}' ({kind}): its fields make no {kind}: {one_line(error)}") from error
+        raise HardspikeError(f"node '{name}' ({kind}): its fields make no {kind}: "
+                             f"{printable(one_line(error))[:200]}") from error
 
 
 def _text(value: bytes | str) -> str:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 import networkx as nx
 import nir
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, few
 from targets.graph.shapes import array
+
+DEEPEST = 50
+"""Loops within loops."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +64,31 @@ def schedule(nodes: dict[str, nir.NIRNode],
     return names, [Edge(a, b, (a, b) in delayed) for a, b in edges], groups
 
 
-def _cut(loop: nx.DiGraph, graph: nx.DiGraph) -> frozenset[tuple[str, str]]:
+def _cut(loop: nx.DiGraph, graph: nx.DiGraph, depth: int = 0) -> frozenset[tuple[str, str]]:
     """The edges to delay so that `loop`, a part of `graph`, has no cycle left."""
     cut: frozenset[tuple[str, str]] = frozenset()
     for component in nx.strongly_connected_components(loop):
         inner = loop.subgraph(component)
         if nx.is_directed_acyclic_graph(inner):
             continue
+        if depth > DEEPEST:
+            raise HardspikeError(f"loop {few(sorted(component))}: lies in {depth} other loops, at most {DEEPEST}; put "
+                                 "a nir.Delay of one step into the edges that are late")
         entries = sorted({b for a, b in graph.in_edges(component) if a not in component})
-        choices = {entry: _cut_at(inner, entry, graph) for entry in entries}
-        if len(set(choices.values())) > 1:
-            raise HardspikeError(
-                f"loop {' -> '.join(sorted(component))}: it is entered at {', '.join(entries)}, and NIR does not say "
-                "which edge is a step late; let it be entered at one node, or put a nir.Delay of one step into the "
-                "edge that is late")
+        choices = {}
+        for entry in entries:  # one after the other: two that differ end the search
+            choices[entry] = _cut_at(inner, entry, graph, depth)
+            if choices[entry] != choices[entries[0]]:
+                raise HardspikeError(
+                    f"loop {' -> '.join(sorted(component)[:6])}{' -> ...' * (len(component) > 6)}: it is entered at "
+                    f"{few(entries)}, and NIR does not say which edge is a step late; let it be entered at one node, "
+                    "or put a nir.Delay of one step into the edge that is late")
         cut |= choices[entries[0]]
     return cut
 
 
-def _cut_at(loop: nx.DiGraph, entry: str, graph: nx.DiGraph) -> frozenset[tuple[str, str]]:
+def _cut_at(loop: nx.DiGraph, entry: str, graph: nx.DiGraph, depth: int) -> frozenset[tuple[str, str]]:
     rest = loop.copy()
     cut = frozenset(loop.in_edges(entry))
     rest.remove_edges_from(cut)
-    return cut | _cut(rest, graph)
+    return cut | _cut(rest, graph, depth + 1)

@@ -7,11 +7,12 @@ and adds nodes to a graph with an unconnected end. Shapes are inferred in `targe
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import nir
 import numpy as np
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, few, nearest, printable
 from targets import metadata
 from targets.graph.order import Edge, schedule
 from targets.graph.shapes import array, infer_shapes, input_shape
@@ -24,6 +25,12 @@ SUPPORTED = (nir.Input, nir.Output, nir.NIRGraph, nir.Delay, *STATELESS, *NEURON
 DEFAULT_DT = 1e-4
 """Seconds a step where nobody says: what the NIR paper (Pedersen et al. 2024) and snnTorch's export use."""
 
+LONGEST_NAME = 120
+"""Characters of a node's name, its subgraphs' names before it."""
+MOST_NODES = 10_000
+MOST_EDGES = 50_000
+DEEPEST = 24
+"""Subgraphs within subgraphs."""
 _NAMES = {kind.__name__ for kind in SUPPORTED}
 _POSITIVE = {"tau", "tau_mem", "tau_syn"}
 _WAY_OUT = {"MaxPool2d": "NIR has no maximum over spikes: train with average or sum pooling, or with stride"}
@@ -48,11 +55,21 @@ class Plan:
 
     def sources(self, name: str) -> list[Edge]:
         """The edges into `name`; their values sum."""
-        return [edge for edge in self.edges if edge.target == name]
+        return self._ends[1].get(name, [])
 
     def targets(self, name: str) -> list[Edge]:
         """The edges out of `name`."""
-        return [edge for edge in self.edges if edge.source == name]
+        return self._ends[0].get(name, [])
+
+    @cached_property
+    def _ends(self) -> tuple[dict[str, list[Edge]], dict[str, list[Edge]]]:
+        """Edges by their source and by their target."""
+        by_source: dict[str, list[Edge]] = {}
+        by_target: dict[str, list[Edge]] = {}
+        for edge in self.edges:
+            by_source.setdefault(edge.source, []).append(edge)
+            by_target.setdefault(edge.target, []).append(edge)
+        return by_source, by_target
 
     def spiking(self) -> list[str]:
         """Names of the nodes that emit spikes, in order."""
@@ -89,12 +106,21 @@ def _structure(graph: nir.NIRGraph) -> dict:
             "input": source, "output": sink}
 
 
-def _flatten(graph: nir.NIRGraph, prefix: str) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
-    """All nodes under dotted names and all edges; an edge that comes out twice (beside and through a subgraph) sums."""
+def _flatten(graph: nir.NIRGraph, prefix: str, taken: dict[str, str] | None = None,
+             depth: int = 0) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
+    """All nodes under dotted names and all edges; an edge that comes out twice (beside and through a subgraph) sums.
+
+    `taken`: the names so far, with the place that each comes from.
+    """
+    taken = {} if taken is None else taken
+    if depth > DEEPEST:
+        raise HardspikeError(f"subgraph '{prefix[:40]}...': lies deeper than {DEEPEST} subgraphs; flatten the graph")
     nodes: dict[str, nir.NIRNode] = {}
     edges: list[tuple[str, str]] = []
     inlet: dict[str, str] = {}  # a subgraph's name -> the name of its Input
     outlet: dict[str, str] = {}
+    for key in graph.nodes:
+        _check_name(key, prefix, taken)
     _check_edges(graph, prefix)
     for key, node in graph.nodes.items():
         name = prefix + key
@@ -105,7 +131,7 @@ def _flatten(graph: nir.NIRGraph, prefix: str) -> tuple[dict[str, nir.NIRNode], 
         if not isinstance(node, nir.NIRGraph):
             nodes[name] = node
             continue
-        inner_nodes, inner_edges = _flatten(node, f"{name}.")
+        inner_nodes, inner_edges = _flatten(node, f"{name}.", taken, depth + 1)
         for ends, kind in ((inlet, nir.Input), (outlet, nir.Output)):
             found = [f"{name}.{child}" for child, value in node.nodes.items() if isinstance(value, kind)]
             if len(found) != 1:
@@ -118,26 +144,59 @@ def _flatten(graph: nir.NIRGraph, prefix: str) -> tuple[dict[str, nir.NIRNode], 
     return _bypass(nodes, edges)
 
 
+def _check_name(key: str, prefix: str, taken: dict[str, str]) -> None:
+    """Refuse a name that no file can hold, or that another node has once subgraphs are resolved; put it in `taken`."""
+    shown = printable(str(key))[:80]
+    where = f" of subgraph '{prefix[:-1]}'" if prefix else ""
+    if not isinstance(key, str) or not 0 < len(prefix + key) <= LONGEST_NAME or not key.isprintable() or "/" in key \
+            or not key.strip("."):
+        raise HardspikeError(f"node '{shown}'{where}: a name is 1 to {LONGEST_NAME} printable characters without '/', "
+                             f"which is HDF5's mark of a group; call it '{_renamed(key)}'")
+    if len(taken) >= MOST_NODES:
+        raise HardspikeError(f"graph has more than {MOST_NODES} nodes; no target runs so many")
+    other = taken.setdefault(prefix + key, f"'{shown}'{where}")
+    if other != f"'{shown}'{where}":
+        raise HardspikeError(f"node '{prefix}{key}': {other} and '{shown}'{where} are one name once subgraphs are "
+                             "resolved (SUBGRAPH.NODE); rename one of them")
+
+
+def _renamed(key: str) -> str:
+    """A name that can be written, as near as may be."""
+    return "".join(c if c.isprintable() and c != "/" else "_" for c in str(key)).strip(".")[:40] or "layer"
+
+
 def _bypass(nodes: dict, edges: list[tuple[str, str]]) -> tuple[dict, list[tuple[str, str]]]:
     """Take out every Input that is fed and every Output that feeds: they are the ends of subgraphs, plain wires."""
     for name, node in list(nodes.items()):
+        if not isinstance(node, nir.Input | nir.Output):
+            continue
         before = [a for a, b in edges if b == name]
         after = [b for a, b in edges if a == name]
-        if isinstance(node, nir.Input | nir.Output) and before and after:
+        if name in before:
+            raise HardspikeError(f"node '{name}' ({type(node).__name__}): leads into itself, and computes nothing; "
+                                 "remove that edge")
+        if before and after:
             edges = [edge for edge in edges if name not in edge] + [(a, b) for a in before for b in after]
             del nodes[name]
+        if len(edges) > MOST_EDGES:
+            raise HardspikeError(f"graph has more than {MOST_EDGES} edges once subgraphs are resolved; no target runs "
+                                 "so many")
     return nodes, edges
 
 
 def _check_edges(graph: nir.NIRGraph, prefix: str) -> None:
+    where = f" of subgraph '{prefix[:-1]}'" if prefix else ""
+    if len(graph.edges) > MOST_EDGES:
+        raise HardspikeError(f"graph{where} has {len(graph.edges)} edges; at most {MOST_EDGES}")
     for edge, count in Counter(map(tuple, graph.edges)).items():
+        shown = " -> ".join(printable(str(end))[:80] for end in edge)
         for end in edge:
             if end not in graph.nodes:
-                where = f" of subgraph '{prefix[:-1]}'" if prefix else ""
-                raise HardspikeError(f"edge {edge[0]} -> {edge[1]}{where}: there is no node '{end}'; "
-                                     f"nodes are {', '.join(graph.nodes)}")
+                name = printable(str(end))[:80]
+                raise HardspikeError(f"edge {shown}{where}: there is no node '{name}'{nearest(name, graph.nodes)}; "
+                                     f"nodes are {few(graph.nodes)}")
         if count > 1:
-            raise HardspikeError(f"edge {edge[0]} -> {edge[1]}: listed {count} times; NIR allows an edge once")
+            raise HardspikeError(f"edge {shown}: listed {count} times; NIR allows an edge once")
 
 
 def _check_ends(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]]) -> None:
@@ -146,7 +205,7 @@ def _check_ends(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]]) -> 
         if not found:
             raise HardspikeError(f"graph has no {kind.__name__} node; add one and connect it")
         if len(found) > 1:
-            raise HardspikeError(f"graph has {len(found)} {kind.__name__} nodes ({', '.join(found)}); a recording has "
+            raise HardspikeError(f"graph has {len(found)} {kind.__name__} nodes ({few(found)}); a recording has "
                                  f"one {kind.__name__.lower()}, so keep one (concatenate the others or drop them)")
     fed = {target for _, target in edges}
     for name, node in nodes.items():

@@ -43,17 +43,23 @@ def infer_shapes(nodes: dict[str, nir.NIRNode], edges: list,
         HardspikeError: edges of different shapes meet in a node, or a node does not take its input.
     """
     taken, given = dict(known), dict(known)
+    sources: dict[str, list[str]] = {}
+    for edge in edges:
+        sources.setdefault(edge.target, []).append(edge.source)
     waiting = [name for name in nodes if name not in known]
     while waiting:  # in a loop a node's shape is known from the edge that enters it, so every round finds one
-        for name in list(waiting):
-            source = next((edge.source for edge in edges if edge.target == name and edge.source in given), None)
-            if source is not None:
-                taken[name] = given[source]
-                given[name] = output_shape(name, nodes[name], taken[name])
-                if math.prod(given[name]) > LARGEST:
-                    raise HardspikeError(f"node '{name}': gives {given[name]}, more than {LARGEST} values; "
-                                         "its padding or the Input's shape is off")
-                waiting.remove(name)
+        left = []
+        for name in waiting:
+            source = next((source for source in sources[name] if source in given), None)
+            if source is None:
+                left.append(name)
+                continue
+            taken[name] = given[source]
+            given[name] = output_shape(name, nodes[name], taken[name])
+            if math.prod(given[name]) > LARGEST:
+                raise HardspikeError(f"node '{name}': gives {given[name]}, more than {LARGEST} values; "
+                                     "its padding or the Input's shape is off")
+        waiting = left
     for edge in edges:
         if given[edge.source] != taken[edge.target]:
             raise HardspikeError(f"edge {edge.source} -> {edge.target}: gives shape {given[edge.source]}, but "

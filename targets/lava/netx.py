@@ -5,13 +5,15 @@ The file (HDF5) holds a chain of convolutional and dense layers with one kind of
 `readout`. Whatever netx or lava-nc 0.10.0 would compute wrongly without a word is refused here.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import h5py
 import nir
 import numpy as np
 
-from hardspike import HardspikeError, atomic_path
+from hardspike import HardspikeError
+from targets import hdf5
 from targets.chips import limits_of
 from targets.graph import Plan, plan
 from targets.graph.shapes import array, conv_arguments
@@ -38,7 +40,13 @@ def write_net(graph: nir.NIRGraph, path: Path, dt: float | None = None) -> list[
     rules.require(network, limits_of(LOIHI2))
     layers = _chain(network)
     readout = _readout(network)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    hdf5.write(path, lambda made: _write(made, layout, layers, readout))
+    return layers
+
+
+def _write(made: BytesIO, layout: Plan, layers: list[Layer], readout: tuple[np.ndarray, np.ndarray] | None) -> None:
+    """The whole file, in memory."""
+    with h5py.File(made, "w") as file:
         shape, number = layout.output_shape[layout.input], 1
         file["layer/0/type"], file["layer/0/shape"] = b"input", np.array(shape)
         for layer in layers:
@@ -55,7 +63,6 @@ def write_net(graph: nir.NIRGraph, path: Path, dt: float | None = None) -> list[
             shape, number = layout.output_shape[linear], number + 1
         if readout:
             file["readout/weight"], file["readout/bias"] = readout
-    return layers
 
 
 def _chain(network: Network) -> list[Layer]:

@@ -8,35 +8,23 @@ import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from hardspike import HardspikeError, progress
+from targets import hdf5
 from targets.inputs import check_spikes, computable
+from targets.lava.net_file import KIND, NetFile, copied, described
 from targets.lava.processes import describe
 from targets.lava.setup import WORKER, required
 from targets.loihi.layers import Network
 from targets.loihi.readout import read_out
 from targets.recording import Recording
-
-
-@dataclass(frozen=True)
-class NetFile:
-    """What a `.net` file says beside its weights: shapes without time and batch, layer name -> shape in order.
-
-    `readout` is the float weight (out, in) and bias (out,) that the host applies to the last layer's spikes.
-    """
-
-    input_shape: tuple[int, ...]
-    layers: dict[str, tuple[int, ...]]
-    readout: tuple[np.ndarray, np.ndarray] | None
 
 
 def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = None) -> Recording:
@@ -55,9 +43,13 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
     """
     net = Path(net)
     required(folder)
-    network, spikes = read_net(net), computable(spikes)
+    content = hdf5.read(net, KIND)
+    network, spikes = described(net, content), computable(spikes)
     _check(net, network, spikes)
-    found = _simulate("run", net, network.layers, spikes, timeout, folder)
+    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
+        copy = Path(scratch) / net.name
+        hdf5.write(copy, lambda made: copied(content, made))  # what was looked at, and nothing else
+        found = _simulate("run", copy, network.layers, spikes, timeout, folder, str(net))
     last = found[list(network.layers)[-1]].double()
     if network.readout is None:
         return Recording(found, last)
@@ -83,15 +75,15 @@ def run_processes(network: Network, spikes: Tensor, timeout: float = 3600, folde
         path = Path(scratch) / "graph.npz"
         layers = describe(network, len(spikes), path)
         shapes = {name: layer.shape for name, layer in layers.items()}
-        found = _simulate("processes", path, shapes, spikes, timeout, folder)
+        found = _simulate("processes", path, shapes, spikes, timeout, folder, "graph")
     result = Recording(found, torch.empty(0))
     result.output = read_out(network, spikes, result)
     return result
 
 
 def _simulate(command: str, path: Path, shapes: dict[str, tuple[int, ...]], spikes: Tensor, timeout: float,
-              folder: Path | None) -> dict[str, Tensor]:
-    """Start the worker on a file; spikes of every layer (T, B, *shape)."""
+              folder: Path | None, label: str) -> dict[str, Tensor]:
+    """Start the worker on a file; spikes of every layer (T, B, *shape). `label` begins an error."""
     steps, samples = spikes.shape[:2]
     with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
         source, result, log = (Path(scratch) / name for name in ("spikes.npy", "layers.npz", "log"))
@@ -103,37 +95,10 @@ def _simulate(command: str, path: Path, shapes: dict[str, tuple[int, ...]], spik
             status = _work(words, scratch, file, timeout, bar)
             file.seek(0)
             if status != 0:
-                raise HardspikeError(f"{path}: {_cause(status, file.read(), timeout)}")
+                raise HardspikeError(f"{label}: {_cause(status, file.read(), timeout)}")
         recorded = np.load(result)
         return {name: torch.from_numpy(recorded[str(i)]).reshape(steps, samples, *shape)
                 for i, (name, shape) in enumerate(shapes.items(), start=1)}
-
-
-def read_net(path: Path) -> NetFile:
-    """Shapes and names of a `.net` file; layers without a name are called by their number.
-
-    Raises:
-        HardspikeError: it is missing, no HDF5, or no network description with an input layer.
-    """
-    if not path.is_file():
-        raise HardspikeError(f"{path}: no such file")
-    try:
-        with h5py.File(path, "r") as file:
-            entries = [file["layer"][str(i)] for i in range(len(file["layer"]))]
-            kinds = [entry["type"][()].decode() for entry in entries]
-            if kinds[:1] != ["input"]:
-                raise HardspikeError(f"{path}: its first layer is {kinds[:1] or 'missing'}; a layer of type input, "
-                                     "with its shape, has to come first")
-            shapes = [tuple(map(int, np.atleast_1d(entry["shape"][()]))) if "shape" in entry else ()
-                      for entry in entries]
-            layers = {entry["name"][()].decode() if "name" in entry else str(i): shape
-                      for i, (entry, kind, shape) in enumerate(zip(entries, kinds, shapes, strict=True))
-                      if kind in ("conv", "dense")}
-            readout = tuple(file["readout"][key][()] for key in ("weight", "bias")) if "readout" in file else None
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
-        raise HardspikeError(f"{path}: not a network of lava-dl's netx (HDF5): {' '.join(str(error).split())}; "
-                             "write one with `python -m export lava`") from error
-    return NetFile(shapes[0], layers, readout)
 
 
 def _check(net: Path, network: NetFile, spikes: Tensor) -> None:

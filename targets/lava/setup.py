@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardspike import HardspikeError, cache_folder
+from hardspike import HardspikeError, cache_folder, parse_json
 
 WORKER = Path(__file__).with_name("worker.py")
 _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -47,12 +47,14 @@ def find(folder: Path | None = None) -> Environment | None:
     """The environment that `setup` finished in `folder`, if there is one that fits this version of hardspike."""
     env = (folder or default_folder()) / _NAME
     try:
-        stamp = json.loads((env / _STAMP).read_text())
-    except (OSError, ValueError):
+        stamp = parse_json((env / _STAMP).read_bytes(), "stamp")
+        if stamp["requirements"] != _fingerprint():
+            return None
+        found = Environment(env / "bin" / "python", stamp["base"], stamp["versions"], stamp["patched"])
+    except (OSError, HardspikeError, KeyError, TypeError):  # none, or cut short
         return None
-    if stamp["requirements"] != _fingerprint():
-        return None
-    return Environment(env / "bin" / "python", stamp["base"], stamp["versions"], stamp["patched"])
+    whole = isinstance(found.base, str) and isinstance(found.patched, bool) and isinstance(found.versions, dict)
+    return found if whole and isinstance(found.versions.get("python"), str) else None
 
 
 def required(folder: Path | None = None) -> Environment:

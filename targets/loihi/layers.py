@@ -16,11 +16,16 @@ from dataclasses import dataclass, field
 import nir
 import numpy as np
 
+from hardspike import HardspikeError
 from targets.graph import LINEAR, NEURONS, SPIKING, Plan
 from targets.graph.shapes import Shape, array, expand
 from targets.nodes.neurons import delay_steps
 from targets.violation import Violation
 
+LONGEST_PATH = 64
+"""Nodes in a row between two layers."""
+MOST_PATHS = 100
+"""Times that a node is looked at, on average: ways that branch and meet again double with every branch."""
 DECAY_UNIT = 4096
 """Lava counts a decay in 4096ths: leak = (4096 - decay) / 4096."""
 GAIN_TOLERANCE = 1e-5  # r and tau in float32 divide to 1 within 1e-7
@@ -59,12 +64,14 @@ class Layer:
 
 @dataclass
 class Network:
-    """`layers` in order of execution, the host's nodes in order (Output last), and what is neither."""
+    """`layers` in order of execution, the host's nodes in order (Output last), and what is neither; `traced`: nodes
+    looked at on the ways between layers."""
 
     plan: Plan
     layers: dict[str, Layer] = field(default_factory=dict)
     readout: list[str] = field(default_factory=list)
     problems: list[Violation] = field(default_factory=list)
+    traced: int = 0
 
     def recurrent(self, layer: Layer) -> bool:
         """Whether `layer` hears itself, directly or through others."""
@@ -75,7 +82,7 @@ def split(plan: Plan) -> Network:
     """Find the layers and the readout of a planned graph; `problems` says what does not fit.
 
     Raises:
-        HardspikeError: a delay is not a whole number of steps.
+        HardspikeError: a delay is not a whole number of steps, or the ways between layers are too many to follow.
     """
     network = Network(plan)
     group_of = {name: index for index, group in enumerate(plan.groups) for name in group}
@@ -180,6 +187,10 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
            found: list[Connection]) -> np.ndarray | float:
     """Follow the edges back from layer `name` to the spikes that feed it; gives the bias that lies on the way."""
     plan, node = network.plan, network.plan.nodes[at]
+    network.traced += 1
+    if len(path) > LONGEST_PATH or network.traced > MOST_PATHS * len(plan.nodes):
+        raise HardspikeError(f"layer '{name}': the nodes before it branch and meet too often, or are more than "
+                             f"{LONGEST_PATH} in a row without a neuron; multiply them into one Linear")
     linear = [step for step in path if isinstance(plan.nodes[step], LINEAR)]
     bias: np.ndarray | float = 0.0
     if at in path:

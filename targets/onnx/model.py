@@ -33,6 +33,7 @@ from targets.graph import Plan, plan
 from targets.graph.shapes import Shape
 from targets.loihi import rules
 from targets.loihi.layers import split
+from targets.onnx.guard import MOST_NODES
 from targets.onnx.integers import bounds, emit_integers
 from targets.onnx.nodes import Emitter, Outputs, emit_nodes
 
@@ -112,6 +113,11 @@ def _sequence(plan: Plan, emit: Emit, steps: int) -> onnx.GraphProto:
     collected: dict[str, list[str]] = {}
     for t in range(steps):
         e.scope = "sequence"
+        if t and len(e.nodes) * steps > t * MOST_NODES:
+            a_step = len(e.nodes) // t
+            raise HardspikeError(f"unroll {steps}: {a_step} operators a step make {a_step * steps}, more than "
+                                 f"{MOST_NODES}; unroll at most {MOST_NODES // a_step}, or write one step and call it "
+                                 "once a step")
         results = emit(e, e.op("Gather", "input", e.index(f"step_{t}", t), axis=0))
         e.advance()
         e.scope = "sequence"

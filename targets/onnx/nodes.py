@@ -15,6 +15,8 @@ from targets.graph.shapes import Shape, array, conv_arguments, expand, output_sh
 from targets.nodes.neurons import STEPS, Coefficients, coefficients, delay_steps
 from targets.reference import before_start
 
+MOST_DELAYS = 256
+"""Different delays of one node."""
 LARGEST_STATE = 1 << 28
 """Values; a gigabyte a sample."""
 
@@ -156,8 +158,11 @@ def remember(e: Emitter, x: str, longest: int) -> None:
 
 def delay(e: Emitter, x: str | None, steps: np.ndarray) -> str:
     """A nir.Delay of `steps` (*shape) whole steps; `x` is None in a loop, where it is not computed yet."""
-    value = None
-    for k in np.unique(steps):
+    value, different = None, np.unique(steps)
+    if len(different) > MOST_DELAYS:
+        raise HardspikeError(f"node '{e.scope}' (Delay): {len(different)} different delays, which ONNX computes one by "
+                             f"one; at most {MOST_DELAYS}: round them")
+    for k in different:
         if k:
             part = late(e, steps.shape, int(steps.max()), int(k))
         elif x is not None:

@@ -8,8 +8,9 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, one_line, printable
 from targets.inputs import computable
+from targets.onnx.guard import read_model
 from targets.onnx.model import to_onnx
 from targets.recording import Recording
 from targets.violation import Violation
@@ -39,29 +40,31 @@ def run_file(path: str | Path, spikes: Tensor) -> Recording:
     Raises:
         HardspikeError: the file is missing, no such model, or does not take these spikes.
     """
-    if not Path(path).is_file():
-        raise HardspikeError(f"{path}: no such file")
-    return _run(_session(str(path), str(path)), spikes)
+    return _run(_session(read_model(path), str(path)), spikes, str(path))
 
 
-def _session(model: str | bytes, label: str) -> onnxruntime.InferenceSession:
+def _session(model: bytes, label: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what goes wrong is raised as well
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen classes and no common one
-        raise HardspikeError(f"{label}: onnxruntime does not load it: {' '.join(str(error).split())}") from error
-    if "arithmetic" not in session.get_modelmeta().custom_metadata_map:
-        raise HardspikeError(f"{label}: an ONNX model, but not one of `python -m export onnx` (no 'arithmetic' in its "
-                             "metadata)")
+        raise HardspikeError(f"{label}: onnxruntime does not load it: {printable(one_line(error))[:200]}") from error
     return session
 
 
-def _run(session: onnxruntime.InferenceSession, spikes: Tensor) -> Recording:
+def _run(session: onnxruntime.InferenceSession, spikes: Tensor, label: str = "graph") -> Recording:
     """All steps of `spikes`; they are checked against what the model takes."""
     metadata, spikes = session.get_modelmeta().custom_metadata_map, computable(spikes)
     _check_input(session, spikes, metadata)
+    try:
+        return _steps(session, spikes, metadata)
+    except Exception as error:  # as in `_session`
+        raise HardspikeError(f"{label}: onnxruntime does not run it: {printable(one_line(error))[:200]}") from error
+
+
+def _steps(session: onnxruntime.InferenceSession, spikes: Tensor, metadata: dict[str, str]) -> Recording:
     frames, batch = spikes.float().numpy(), spikes.shape[1]
     names = [value.name for value in session.get_outputs()]
     if "steps" in metadata:

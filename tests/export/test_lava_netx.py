@@ -14,6 +14,7 @@ from hardspike import HardspikeError
 from targets import graph as graphs
 from targets import loihi2
 from targets.lava import runner
+from targets.lava.net_file import read_net
 from targets.lava.netx import write_net
 from targets.lava.setup import setup
 from targets.loihi import chips
@@ -36,7 +37,7 @@ def test_every_dataset_is_as_netx_wants_it(seed, tmp_path):
     lava_naive.write(tmp_path / "expected.net", layers, shape)
     written = write_net(lava_naive.to_nir(layers, shape), tmp_path / "model.net")
     assert [layer.name for layer in written] == [f"lif{i}" for i in range(len(layers))]
-    assert list(runner.read_net(tmp_path / "model.net").layers) == [layer.name for layer in written]
+    assert list(read_net(tmp_path / "model.net").layers) == [layer.name for layer in written]
     found, expected = datasets(tmp_path / "model.net"), datasets(tmp_path / "expected.net")
     for name, value in expected.items():
         np.testing.assert_array_equal(found.pop(name, 0), value, err_msg=name)  # a bias of zero is left out

@@ -152,7 +152,7 @@ def test_bad_input_is_refused(tmp_path):
     with pytest.raises(HardspikeError, match="no such file"):
         runner.run(path, torch.zeros(3, 1, 12))
     path.write_bytes(b"no HDF5")
-    with pytest.raises(HardspikeError, match="not a network of lava-dl's netx"):
+    with pytest.raises(HardspikeError, match="not a readable network of lava-dl's netx"):
         runner.run(path, torch.zeros(3, 1, 12))
     with h5py.File(path, "w") as file:
         file["layer/0/type"] = b"dense"

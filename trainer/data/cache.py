@@ -1,5 +1,7 @@
 """Frames on disk: a `.npy` array followed by its CRC-32, named after a hash of all that it was made from."""
 
+import math
+import os
 import shutil
 import sys
 import zlib
@@ -61,16 +63,20 @@ def _write(path: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> No
 def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """The array, or None where the file is not what `_write` writes."""
     try:
-        # Mapped copy-on-write: pages are read when needed, and a caller who writes to them changes no file.
-        array = np.load(path, mmap_mode="c")
-        if array.shape != shape or array.dtype != np.uint8:
-            return None
-        checksum, left = 0, array.size
         with open(path, "rb") as file:  # not through the map: that would count as this process's memory
-            file.seek(array.offset)
+            if np.lib.format.read_magic(file) != (1, 0):
+                return None
+            found = np.lib.format.read_array_header_1_0(file)
+            offset, left = file.tell(), math.prod(shape)
+            if found != (shape, False, np.dtype(np.uint8)) or os.fstat(file.fileno()).st_size != offset + left + 4:
+                return None
+            checksum = 0
             while chunk := file.read(min(left, 1 << 20)):
                 checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
-            return array if file.read() == checksum.to_bytes(4, "big") else None
-    except (OSError, ValueError, EOFError):
+            if file.read() != checksum.to_bytes(4, "big"):
+                return None
+        # Mapped copy-on-write: pages are read when needed, and a caller who writes to them changes no file.
+        return np.memmap(path, np.uint8, "c", offset, shape)
+    except Exception:  # numpy parses headers with Python's own parser, whose errors are many
         return None
 

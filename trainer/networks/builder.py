@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from hardspike import UsageError
+from hardspike import UsageError, require_memory, shown
 from trainer.networks.config import Convolution, Dense, NetworkConfig, Pool, Residual, Word, read_layers
 from trainer.networks.network import Network
 from trainer.neurons.leaky import Leaky
@@ -14,19 +14,32 @@ _MEETING = 1 / math.sqrt(2)
 """tdBN's alpha: two branches of this standard deviation sum to one of the threshold's."""
 
 
-def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int) -> Network:
+LARGEST_PICTURE = 1 << 28
+"""Values that a layer gives in one step."""
+FEW = 1 << 20
+"""Parameters that any machine holds."""
+
+
+def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int, most: int | None = None) -> Network:
     """The network of `config` for frames of `shape` (C, H, W).
 
+    Args:
+        most: parameters that it may have; without it what memory holds, gradients and the optimizer's state beside.
+
     Raises:
-        UsageError: a layer that cannot be read, or that shrinks the picture to nothing.
+        UsageError: a layer that cannot be read, or that shrinks the picture to nothing; more parameters than `most`.
+        HardspikeError: memory does not hold it.
     """
-    builder = _Builder(config, tuple(shape))
+    builder = _Builder(config, tuple(shape), most)
     layers = read_layers(config.layers)
     for index, (word, layer) in enumerate(layers, 1):
         builder.add(str(index), layer)
         if min(builder.shape) < 1:
-            raise UsageError(f"layers '{config.layers}': {word} leaves a picture of {builder.shape}; shrink kernels, "
-                             "strides")
+            raise UsageError(f"layers {shown(config.layers)}: {word} leaves a picture of {builder.shape}; shrink "
+                             "kernels, strides")
+        if math.prod(builder.shape) > LARGEST_PICTURE:
+            raise UsageError(f"layers {shown(config.layers)}: {word} gives {builder.shape}, more than "
+                             f"{LARGEST_PICTURE} values a step; take fewer channels, less padding")
     builder.dense("readout", classes)
     if config.readout == "spikes":
         builder.spiking(str(len(layers) + 1))
@@ -42,8 +55,9 @@ def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int) -> N
 class _Builder:
     """Layers added one after the other; `shape` is that of the last one's output."""
 
-    def __init__(self, config: NetworkConfig, shape: tuple[int, ...]):
-        self.config, self.shape = config, shape
+    def __init__(self, config: NetworkConfig, shape: tuple[int, ...], most: int | None):
+        self.config, self.shape, self.most = config, shape, most
+        self.parameters = 0
         self.layers: dict[str, nn.Module] = {}
         self.sums: dict[str, tuple[str, ...]] = {}
 
@@ -66,6 +80,7 @@ class _Builder:
     def convolution(self, index: str, layer: Convolution, alpha: float = 1.0) -> None:
         """Convolution and its normalisation."""
         kernel, stride, padding = layer.kernel, layer.stride, layer.padding
+        self.room(f"{layer.channels}c{kernel}", layer.channels * self.shape[0] * kernel**2)
         self.layers[f"conv{index}"] = nn.Conv2d(self.shape[0], layer.channels, kernel, stride, padding,
                                                 bias=self.config.bias and not self.config.batch_norm)
         if self.config.batch_norm:
@@ -76,12 +91,23 @@ class _Builder:
         """Dense layer, and its normalisation where it is no readout."""
         if len(self.shape) == 3:
             self.layers["flatten"] = nn.Flatten()
+        self.room(str(size), size * math.prod(self.shape))
         normalised = self.config.batch_norm and index != "readout"
         name = index if index == "readout" else f"dense{index}"
         self.layers[name] = nn.Linear(math.prod(self.shape), size, bias=self.config.bias and not normalised)
         if normalised:
             self.normalisation(index, nn.BatchNorm1d(size))
         self.shape = (size,)
+
+    def room(self, word: str, parameters: int) -> None:
+        """Refuse a layer of so many parameters before it is made, where there is no room for it."""
+        self.parameters += parameters
+        label = f"layers {shown(self.config.layers)}: up to {word} they have {self.parameters} parameters"
+        if self.most is not None and self.parameters > self.most:
+            raise UsageError(f"{label}, where {self.most} are there; the description is of another network")
+        if self.most is None and self.parameters > FEW:
+            require_memory(16 * self.parameters, f"{label}, which with gradients and the optimizer's state",
+                           "take smaller layers")
 
     def residual(self, index: str, layer: Residual) -> None:
         """The basic block of Zheng et al. 2021, fig. 5: currents of two branches add in front of its last neurons.

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from hardspike import UsageError, choice, nearest
+from hardspike import UsageError, choice, nearest, shown
 from trainer.neurons.spikes import Surrogate
 
 PRESETS = {
@@ -17,6 +17,9 @@ PRESETS = {
     # VGGSNN of Deng et al. 2022, for CIFAR10-DVS
     "vggsnn": "64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2",
 }
+LARGEST_NUMBER = 1 << 20
+"""Channels, kernel, stride, padding, neurons of a layer."""
+MOST_LAYERS = 1000
 RESETS = ("subtract", "zero")
 READOUTS = ("linear", "spikes")
 
@@ -67,13 +70,16 @@ def read_layers(layers: str) -> list[tuple[str, Word]]:
     Raises:
         UsageError: a word that cannot be read, or that cannot stand where it does.
     """
-    read = [(word, _read(layers, word)) for word in PRESETS.get(layers, layers).split("-")]
+    words = PRESETS.get(layers, layers).split("-")
+    if len(words) > MOST_LAYERS:
+        raise UsageError(f"layers {shown(layers)}: {len(words)} of them; at most {MOST_LAYERS}")
+    read = [(word, _read(layers, word)) for word in words]
     dense = False
     for place, (word, layer) in enumerate(read):
         if dense and not isinstance(layer, Dense):
-            raise UsageError(f"layers '{layers}': {word} comes after a dense layer; put convolutions first")
+            raise UsageError(f"layers {shown(layers)}: {word} comes after a dense layer; put convolutions first")
         if place == 0 and isinstance(layer, Residual):
-            raise UsageError(f"layers '{layers}': {word} comes first, and its shortcut would add the frames to a "
+            raise UsageError(f"layers {shown(layers)}: {word} comes first, and its shortcut would add the frames to a "
                              "current; put a convolution before it")
         dense = isinstance(layer, Dense)
     return read
@@ -94,8 +100,10 @@ def _read(layers: str, word: str) -> Word:
         layer = Dense(int(word))
         sizes = (layer.size,)
     else:
-        raise UsageError(f"layers '{layers}': cannot read '{word}'{nearest(word, PRESETS)}; "
+        raise UsageError(f"layers {shown(layers)}: cannot read {shown(word)}{nearest(word, PRESETS)}; "
                          f"presets: {', '.join(PRESETS)}; or layers such as 12c5s2-ap2-128")
+    if max(sizes) > LARGEST_NUMBER or (isinstance(layer, Convolution) and layer.padding > LARGEST_NUMBER):
+        raise UsageError(f"layer '{word}': numbers go up to {LARGEST_NUMBER}")
     if 0 in sizes:
         raise UsageError(f"layer '{word}': channels, kernel, stride, pooling and neurons are 1 or more")
     return layer

@@ -17,10 +17,10 @@ from sys import stderr
 
 import numpy as np
 
-from hardspike import HardspikeError, UsageError
+from hardspike import HardspikeError, UsageError, one_line
 from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
-from trainer.data.events import check_events
+from trainer.data.events import LATEST, check_events
 from trainer.data.readers.aedat import read_aedat
 from trainer.data.readers.five_bytes import last_time, read_five_bytes
 from trainer.data.readers.tonic_files import download
@@ -135,6 +135,9 @@ def _windows(trials: list[_Trial], window: int) -> list[Sample]:
     """The whole windows of every trial, one after the other, without overlap."""
     samples, short = [], 0
     for trial in trials:
+        if trial.end - trial.begin > LONGEST_MS * 1000:
+            raise HardspikeError(f"{trial.file}: {trial.name} lasts {(trial.end - trial.begin) / 1e6:.4g} s, where a "
+                                 f"gesture lasts less than {LONGEST_MS / 1000:g}; are its times microseconds?")
         starts = range(trial.begin, trial.end - window + 1, window)
         short += not starts
         for start in starts:
@@ -184,8 +187,8 @@ def _read_numpy(file: Path, sensor: int) -> np.ndarray:
 def _array(file: Path, mmap_mode: str | None = None) -> np.ndarray:
     try:
         rows = np.load(file, mmap_mode)
-    except (OSError, ValueError, EOFError) as error:
-        raise HardspikeError(f"{file}: cannot be read ({error}); download the release again") from error
+    except Exception as error:  # numpy parses headers with Python's own parser, whose errors are many
+        raise HardspikeError(f"{file}: cannot be read ({one_line(error)}); download the release again") from error
     if rows.ndim != 2 or rows.shape[1] != 4 or not len(rows) or rows.dtype.kind not in "uif":
         raise HardspikeError(f"{file}: {rows.dtype} {rows.shape} where rows of x, y, p, t are expected")
     return rows
@@ -193,7 +196,7 @@ def _array(file: Path, mmap_mode: str | None = None) -> np.ndarray:
 
 def _beside(table: Path, name: str) -> Path:
     """The file that a table in its folder names."""
-    if Path(name).name != name or name.startswith("."):
+    if Path(name).name != name or name.startswith(".") or not name.isprintable() or not name:
         raise HardspikeError(f"{table}: {name!r} is no file's name; correct it")
     return table.with_name(name)
 
@@ -201,7 +204,7 @@ def _beside(table: Path, name: str) -> Path:
 def _lines(file: Path) -> list[str]:
     try:
         return [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a zero byte in the name
         raise HardspikeError(f"{file}: cannot be read ({error})") from error
 
 
@@ -214,6 +217,9 @@ def _rows(file: Path, keys: tuple[str, ...]) -> list[dict[str, str]]:
 
 def _integer(text: str, file: Path) -> int:
     try:
-        return int(text)
+        number = int(text)
     except ValueError as error:
         raise HardspikeError(f"{file}: {text!r} is not a whole number") from error
+    if not -LATEST < number < LATEST:
+        raise HardspikeError(f"{file}: {text!r} is beyond 62 bits; correct it")
+    return number
