@@ -15,7 +15,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from hardspike import HardspikeError, atomic_path, cache_folder
+from hardspike.errors import HardspikeError
+from hardspike.files import atomic_path, cache_folder
 
 LARGEST = 1 << 28
 """Bytes of a library."""
@@ -139,7 +140,7 @@ def _folder() -> Path:
 
 def _refuse(what: str) -> None:
     what += ", or set HARDSPIKE_CACHE to another folder"
-    _warn(f"warning: {what}; torch code runs meanwhile, slower")
+    _warn(f"warning: {what}; slower code runs meanwhile")
     raise HardspikeError(what)
 
 
