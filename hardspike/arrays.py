@@ -52,7 +52,7 @@ def _declared(path: str | Path, archive: zipfile.ZipFile, member: zipfile.ZipInf
     with archive.open(member) as file:
         if file.read(6) != b"\x93NUMPY":
             raise HardspikeError(f"{path}: '{name}' is no array; write the file with numpy.savez")
-        version = tuple(file.read(2))
+        version = file.read(1)[0], file.read(1)[0]
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
         if read is None:
             raise HardspikeError(f"{path}: '{name}' has a header of numpy's version {version}; write it anew")

@@ -25,9 +25,9 @@ def free_memory() -> int:
     with suppress(ImportError, OSError, ValueError):
         import resource  # absent on Windows
 
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            found.append(limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            found.append(most - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())
     return max(0, min(found, default=1 << 62))
 
 

@@ -91,7 +91,7 @@ def _run_loop(layout: Plan, group: list[str], values: dict[str, Tensor], record:
     """The nodes of a loop, step by step; a delayed edge reads what its source gave in the step before."""
     steps, batch = next(iter(values.values())).shape[:2]
     neurons: dict[str, tuple[Step, Coefficients, State]] = {}
-    delays: dict[str, dict[int, Tensor]] = {}
+    delays: dict[str, Tensor] = {}
     membranes: dict[str, Tensor] = {}
     for name in group:
         values[name] = torch.zeros(steps, batch, *layout.output_shape[name], dtype=torch.float64)

@@ -1,6 +1,6 @@
 """What a target is: one instance for each, in the table of `targets.table`; chips also in that of `targets.chips`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,6 +62,7 @@ class Target:
         loses_spikes: whether `transmit` is taken.
         files: its own kind of file, where it has one.
         setup: installs what it needs, for one that is set up apart (the interpreter to make it from -> anything).
+        records: (graph, spikes, dt, layers) -> the same, recording some layers alone, where that is faster.
         chunk: samples that it runs at once; None: all, where starting it costs more.
     """
 
@@ -76,6 +77,7 @@ class Target:
     loses_spikes: bool = False
     files: Files | None = None
     setup: Callable[[Path | None], Any] | None = None
+    records: Callable[[nir.NIRGraph, Tensor, float | None, Collection[str]], Recording] | None = None
     chunk: int | None = CHUNK
 
     def check(self, graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
@@ -87,13 +89,15 @@ class Target:
         return self.checks(graph, dt)
 
     def run(self, graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: bool = False,
-            transmit: Transmit | None = None) -> Recording:
+            transmit: Transmit | None = None, layers: Collection[str] | None = None) -> Recording:
         """Run `graph` on `spikes` (T, B, *Input).
 
         Args:
             dt: seconds a step; see `targets.graph.plan`.
             membrane: also record what every spiking node compares with its threshold.
             transmit: what reaches the next layers of every spiking node's spikes, and is recorded.
+            layers: whose spikes are recorded; none of them where only the output counts, which chips then give sooner.
+                None: all.
 
         Raises:
             UsageError: `transmit` for a target that cannot lose spikes between layers.
@@ -101,10 +105,17 @@ class Target:
         """
         if transmit and not self.loses_spikes:
             raise UsageError(f"target '{self.name}' cannot lose spikes between layers; reference and the chips can")
-        return self.runs(graph, spikes, dt=dt, membrane=membrane, transmit=transmit)
+        if layers is not None and self.records and not membrane and not transmit:
+            return self.records(graph, spikes, dt, layers)
+        found = self.runs(graph, spikes, dt=dt, membrane=membrane, transmit=transmit)
+        if layers is not None:
+            found.spikes = {name: fired for name, fired in found.spikes.items() if name in layers}
+        return found
 
-    def run_in_chunks(self, graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None) -> Recording:
+    def run_in_chunks(self, graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None,
+                      layers: Collection[str] | None = None) -> Recording:
         """`run`, some samples at a time: as much memory as `chunk` samples take, the same spikes."""
-        parts = [self.run(graph, part, dt) for part in spikes.split(self.chunk or max(1, spikes.shape[1]), 1)]
+        chunk = self.chunk or max(1, spikes.shape[1])
+        parts = [self.run(graph, part, dt, layers=layers) for part in spikes.split(chunk, 1)]
         return Recording({layer: torch.cat([part.spikes[layer] for part in parts], 1) for layer in parts[0].spikes},
                          torch.cat([part.output for part in parts], 1))

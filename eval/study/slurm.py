@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eval.study.train import Launch, train
-from hardspike import HardspikeError, UsageError, one_line, words
+from hardspike import HardspikeError, UsageError, claimed, one_line, words
 from trainer.config import FitConfig
 
 PAUSE = 2.0
@@ -43,10 +43,15 @@ def slurm(folder: Path, jobs: int, options: str) -> Launch:
         raise HardspikeError("engine slurm needs submitit; install it with `pip install hardspike[slurm]`") from error
 
     def launch(configs: list[FitConfig]) -> Iterator[tuple[FitConfig, str | None]]:
+        held = [config for config in configs if claimed(config.out)]
+        yield from ((config, None) for config in held)  # no job for what others are at
+        free = [config for config in configs if config not in held]
+        if not free:
+            return
         try:
             executor = submitit.AutoExecutor(folder, cluster="slurm")
             executor.update_parameters(slurm_array_parallelism=jobs, **given)
-            running = list(zip(configs, executor.map_array(train, configs), strict=True))
+            running = list(zip(free, executor.map_array(train, free), strict=True))
         except Exception as error:  # submitit's own kinds are many; all mean that nothing was submitted
             raise HardspikeError(f"Slurm takes no jobs ({one_line(error)}); see --slurm, or take --engine "
                                  "local") from error

@@ -1,6 +1,7 @@
 """A model as C for any machine, compiled and compared layer by layer: `python -m export c`."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,12 @@ from export.options import Output, Quantisation
 from export.recordings import Recordings
 from hardspike import HardspikeError, UsageError, print_table, write_text
 from targets import native
-from targets.c import selftest
-from targets.c.constants import fan_out
-from targets.c.file import CFile, write
 from targets.chips import chip, limits_of
 from targets.graph import plan
 from targets.loihi import rules
+from targets.loihi.c import selftest
+from targets.loihi.c.constants import fan_out
+from targets.loihi.c.file import CFile, write
 from targets.loihi.layers import Network, split
 from targets.target import CHUNK, Target
 
@@ -113,19 +114,28 @@ def _check(out: Path, written: CFile, graph, machine: Target, frames: Tensor, co
     """Every layer's spikes of the compiled file against the chip's arithmetic, and the sanitizers' silence."""
     parts, additions = [], 0.0
     said = f"C ({' '.join(compiler)})"
-    for part in frames.split(CHUNK, 1):
-        exact, found = machine.run(graph, part, dt), selftest.run(written, part, compiler)
-        parts.append(parities.compare(machine.name, said, exact.spikes, found.spikes))
-        parities.require_same_output(out, exact.output.flatten(2), found.output, 0.0)
-        additions += _additions(written, part, found.spikes)
+    with ThreadPoolExecutor() as pool:  # the compiler is what takes time
+        sanitized = pool.submit(_sanitized, written, frames[:, :SANITIZED_SAMPLES], compiler)
+        code = pool.submit(selftest.code_bytes, written, compiler)
+        for part in frames.split(CHUNK, 1):
+            exact, found = machine.run(graph, part, dt), selftest.run(written, part, compiler)
+            parts.append(parities.compare(machine.name, said, exact.spikes, found.spikes))
+            parities.require_same_output(out, exact.output.flatten(2), found.output, 0.0)
+            additions += _additions(written, part, found.spikes)
+        if not sanitized.result():
+            print(f"{out}: not run with sanitizers, which {compiler[0]} has not got here")
     checked = parities.merge(parts)
     parities.refuse_silence(out, checked)
     parities.require_equal(out, checked)
-    if selftest.sanitizers(compiler):
-        selftest.run(written, frames[:, :SANITIZED_SAMPLES], compiler, selftest.SANITIZED)
-    else:
-        print(f"{out}: not run with sanitizers, which {compiler[0]} has not got here")
-    return checked, _cost(written, compiler, additions / (frames.shape[0] * frames.shape[1]))
+    return checked, _cost(written, code.result(), additions / (frames.shape[0] * frames.shape[1]))
+
+
+def _sanitized(written: CFile, frames: Tensor, compiler: list[str]) -> bool:
+    """Run with sanitizers; whether there are any."""
+    if not selftest.sanitizers(compiler):
+        return False
+    selftest.run(written, frames, compiler, selftest.SANITIZED)
+    return True
 
 
 def _fans(written: CFile) -> list[tuple[str, Tensor]]:
@@ -146,8 +156,7 @@ def _additions(written: CFile, frames: Tensor, spikes: dict[str, Tensor]) -> flo
     return total
 
 
-def _cost(written: CFile, compiler: list[str] | None, additions: float | None) -> Cost:
-    code = selftest.code_bytes(written, compiler) if compiler else None
+def _cost(written: CFile, code: int | None, additions: float | None) -> Cost:
     updates = sum(p.geometry.size for p in written.program.populations.values())
     return Cost(code, written.constants, written.state, updates, additions,
                 int(sum(float(fan.sum()) for _, fan in _fans(written))))
@@ -165,6 +174,7 @@ def _place(out: Path, written: CFile, graph, machine: Target, recordings: Record
 
 
 def _say(out: Path, written: CFile, cost: Cost) -> None:
+    files = f"{written.name}.h" + (f" and {written.name}_test.c" if cost.additions is not None else "")
     print_table([{"code, bytes": cost.code, "constants, bytes": cost.constants, "state, bytes": cost.state,
                   "neuron updates a step": cost.updates, "additions a step": cost.additions,
-                  "at most": cost.most}], f"{out}, with {written.name}.h and {written.name}_test.c")
+                  "at most": cost.most}], f"{out}, with {files}")

@@ -27,7 +27,7 @@ def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
     group_of = {name: index for index, group in enumerate(layout.groups) for name in group}
     for source, target in list(edit.edges):
         inside = group_of[source] == group_of[target]
-        if isinstance(edit.nodes[target], NEURONS) and not inside and _weightless(edit, source):
+        if isinstance(edit.nodes[target], NEURONS) and not inside and weightless(edit, source):
             name = edit.fresh(f"{source}_to_{target}")
             shape = layout.output_shape[source]
             if len(shape) == 1 and shape[0] > LARGEST:
@@ -40,7 +40,7 @@ def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
     return edit.graph()
 
 
-def _weightless(edit: Edit, name: str) -> bool:
+def weightless(edit: Edit, name: str) -> bool:
     """Whether `name` gives spikes, or what Flatten, Delay, Scale and pooling make of them."""
     waiting, seen = [name], set()
     while waiting:

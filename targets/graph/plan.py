@@ -64,7 +64,8 @@ class Plan:
     @cached_property
     def _ends(self) -> tuple[dict[str, list[Edge]], dict[str, list[Edge]]]:
         """Edges by their source and by their target."""
-        by_source, by_target = {}, {}
+        by_source: dict[str, list[Edge]] = {}
+        by_target: dict[str, list[Edge]] = {}
         for edge in self.edges:
             by_source.setdefault(edge.source, []).append(edge)
             by_target.setdefault(edge.target, []).append(edge)

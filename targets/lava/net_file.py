@@ -44,8 +44,10 @@ def described(path: Path, content: dict) -> NetFile:
         kinds = [str(entry["type"]) for entry in entries]
         shapes = [_shape(path, i, entry["shape"]) if "shape" in entry else () for i, entry in enumerate(entries)]
         names = [str(entry.get("name", i)) for i, entry in enumerate(entries)]
-        readout = tuple(np.asarray(content["readout"][key], np.float64) for key in ("weight", "bias")) \
-            if "readout" in content else None
+        readout = None
+        if "readout" in content:
+            weight, bias = (np.asarray(content["readout"][key], np.float64) for key in ("weight", "bias"))
+            readout = weight, bias
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise HardspikeError(f"{path}: not a network of lava-dl's netx: {printable(one_line(error))[:100]} is wrong or "
                              "missing; write one with `python -m export lava`") from error

@@ -4,6 +4,7 @@ A chip is one instance here (or in a file of its own) and one line in `targets.c
 where it comes from, and its arithmetic.
 """
 
+from collections.abc import Collection
 from functools import partial
 
 import nir
@@ -21,6 +22,8 @@ BRIEF = "Intel, Loihi 2 technology brief 2021 (public, coarse)"
 LAVA_LIF = "lava-nc 0.10, proc/lif/models.py"
 LAVA_DENSE = "lava-nc 0.10, proc/dense: 8 bits with a sign"
 NETX = "lava-dl 0.6, netx"
+CHUNK = 512
+"""Samples that it runs at once: to look at a graph anew takes as long as some tens of samples."""
 SANA_FE = "SANA-FE 2.2, loihi.yaml and calculate_tile_coordinates; Davies et al. 2018 give 128 cores and the mesh"
 
 _SHARED = {
@@ -32,6 +35,11 @@ _SHARED = {
 def _run(limits: Limits, graph: nir.NIRGraph, spikes: Tensor, *, dt: float | None = None, membrane: bool = False,
          transmit: Transmit | None = None) -> Recording:
     return fixed_point.run(graph, spikes, limits, dt, membrane, transmit)
+
+
+def _record(limits: Limits, graph: nir.NIRGraph, spikes: Tensor, dt: float | None,
+            layers: Collection[str]) -> Recording:
+    return fixed_point.run(graph, spikes, limits, dt, layers=layers)
 
 
 def _check(limits: Limits, graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:

@@ -1,7 +1,7 @@
-"""The integer layers in C, compiled when that pays: `targets.c.batch` around a batch, a part of it a thread.
+"""The integer layers in C, compiled when that pays: `targets.loihi.c.batch` around a batch, a part of it a thread.
 
-Spikes are recorded as the code stores them, channels last, and handed out as views in (C, H, W) order: a copy would
-cost as much as the run.
+Spikes are recorded as the code makes them, sample by sample and channels last, and handed out as views in the order
+(T, B, C, H, W): a copy would cost as much as the run.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from hardspike import HardspikeError, choice
 from targets import native
-from targets.c import batch
-from targets.c.program import Population, Program, build
+from targets.loihi.c import batch
+from targets.loihi.c.program import Population, Program, build
 from targets.loihi.layers import Network
 from targets.recording import Recording, Transmit
 
@@ -30,6 +30,25 @@ TORCH_RATE = 2e8
 """Neuron updates a second of the torch code, about."""
 _spent: dict[str, float] = {}
 """Source -> seconds that the torch code has taken in its place in this process."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run gives, and what happens on its way.
+
+    Args:
+        membrane: record what is compared with the threshold.
+        transmit: what reaches the next layers.
+        layers: whose spikes are recorded; None: all.
+    """
+
+    membrane: bool = False
+    transmit: Transmit | None = None
+    layers: frozenset[str] | None = None
+
+    def keeps(self, layer: str) -> bool:
+        """Whether the spikes of `layer` are recorded."""
+        return self.layers is None or layer in self.layers
 
 
 class NotSpikesError(Exception):
@@ -88,34 +107,42 @@ class Simulator:
         self.data = (ctypes.c_void_p * len(arrays))(*[values.ctypes.data for values in arrays])
         library.state_size.restype = ctypes.c_int64
 
-    def run(self, spikes: Tensor, threads: int, part: int, membrane: bool, transmit: Transmit | None) -> Recording:
+    def run(self, spikes: Tensor, threads: int, part: int, wanted: Wanted) -> Recording:
         """Run all samples of `spikes` (T, B, *Input); with `transmit`, `part` samples at a time.
+
+        A layer that is not recorded leaves its spikes where the next sample of the same thread will: in memory that
+        stays in the core's cache.
 
         Raises:
             NotSpikesError: `transmit` gives something else.
         """
         steps, samples = spikes.shape[:2]
         layers = list(self.program.populations.values())
-        fired = {p.label: np.empty((steps, samples, p.geometry.size), np.uint8) for p in layers}
-        seen = {p.label: np.empty((steps, samples, p.geometry.size), np.int32) for p in layers} if membrane else {}
+        kept = {p.label: wanted.transmit is not None or wanted.keeps(p.label) for p in layers}
+        fired = {p.label: np.empty((samples, steps, p.geometry.size), np.uint8) for p in layers if kept[p.label]}
+        seen = {p.label: np.empty((samples, steps, p.geometry.size), np.int32) for p in layers if wanted.membrane}
         given = self._input(spikes)
-        pointers = (_pointers([fired[p.label] for p in layers]),
-                    _pointers([seen[p.label] if membrane else None for p in layers]))
+        strides = [(p.geometry.size, steps * p.geometry.size * kept[p.label]) for p in layers]
+        strides.append((samples * self.program.input.size, self.program.input.size))
+        between = np.array(strides, np.int64)
+        membranes = _pointers([seen.get(p.label) for p in layers])
 
         def work(first: int, last: int, group: int = -1) -> None:
-            memory = np.empty(self.library.state_size() + 64, np.uint8)
-            memory[:] = 0
+            own = {p.label: np.empty((steps, p.geometry.size), np.uint8) for p in layers if not kept[p.label]}
+            memory = np.zeros(self.library.state_size() + 64, np.uint8)
             aligned = (memory.ctypes.data + 63) // 64 * 64
-            of = np.array([steps, samples, first, last, group], np.int64)
-            self.library.simulate(self.data, ctypes.c_void_p(aligned), ctypes.c_void_p(given.data_ptr()), *pointers,
-                                  ctypes.c_void_p(of.ctypes.data))
+            of = np.array([steps, first, last, group], np.int64)
+            self.library.simulate(self.data, ctypes.c_void_p(aligned), ctypes.c_void_p(given.data_ptr()),
+                                  _pointers([fired.get(p.label, own.get(p.label)) for p in layers]), membranes,
+                                  ctypes.c_void_p(between.ctypes.data), ctypes.c_void_p(of.ctypes.data))
 
-        if transmit:
+        if wanted.transmit:
+            transmit = wanted.transmit
             _in_parts(samples, threads, part, lambda first, last: self._transmitted(fired, first, last, work, transmit))
         else:
             _in_parts(samples, threads, max(1, -(-samples // (4 * threads))), work)
-        return Recording({p.label: self._view(fired[p.label], p) for p in layers}, torch.empty(0),
-                         {p.label: self._view(seen[p.label], p) for p in layers} if membrane else {})
+        return Recording({p.label: self._view(fired[p.label], p) for p in layers if wanted.keeps(p.label)},
+                         torch.empty(0), {p.label: self._view(seen[p.label], p) for p in layers if wanted.membrane})
 
     def _input(self, spikes: Tensor) -> Tensor:
         """As the code takes it: uint8, or int32 where counts are larger."""
@@ -137,19 +164,19 @@ class Simulator:
         for index, members in enumerate(groups.values()):
             work(first, last, index)
             for p in members:
-                values = self._view(fired[p.label][:, samples], p).contiguous().float()
+                values = self._view(fired[p.label][samples], p).contiguous().float()
                 values = transmit(p.label, values, samples)
                 if ((values != 0) & (values != 1)).any():
                     raise NotSpikesError
                 flat = values.to(torch.int8).reshape(*values.shape[:2], p.geometry.size).view(torch.uint8)
-                fired[p.label][:, samples] = flat.numpy()[:, :, p.geometry.order()]
+                fired[p.label][samples] = flat.numpy()[:, :, p.geometry.order()].swapaxes(0, 1)
 
 
     def _view(self, values: np.ndarray, p: Population) -> Tensor:
-        """(T, B, size) as stored -> (T, B, *shape), without a copy where strides can say it."""
+        """(B, T, size) as stored -> (T, B, *shape), without a copy where strides can say it."""
         g = p.geometry
-        stored = torch.from_numpy(values).unflatten(2, (g.height, g.width, g.channels))
-        return stored.permute(0, 1, 4, 2, 3).reshape(*values.shape[:2], *self.shapes[p.label])
+        stored = torch.from_numpy(values).unflatten(2, (g.height, g.width, g.channels)).permute(1, 0, 4, 2, 3)
+        return stored.reshape(*stored.shape[:2], *self.shapes[p.label])
 
 
 def _pointers(arrays: list[np.ndarray | None]) -> ctypes.Array:

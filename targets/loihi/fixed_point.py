@@ -18,7 +18,7 @@ Where it pays, compiled code computes the same (`targets.loihi.compiled`).
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ from targets.inputs import check_spikes
 from targets.limits import Limits
 from targets.loihi import compiled, rules
 from targets.loihi.bounds import SHIFT, STATE, largest_sum, prove
+from targets.loihi.compiled import Wanted
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network, split
 from targets.loihi.readout import read_out
 from targets.nodes import stateless as linear
@@ -70,12 +71,12 @@ class Cells:
 
 
 def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = None,
-        membrane: bool = False, transmit: Transmit | None = None) -> Recording:
+        membrane: bool = False, transmit: Transmit | None = None, layers: Collection[str] | None = None) -> Recording:
     """Run an integer `graph` on integer `spikes` (T, B, *Input).
 
     Membranes are recorded in the chip's unit, threshold << 6, int32. The host's readout behind the last neurons is
     computed in float64: exact for integer weights. `transmit` says what reaches the next layers of a layer's spikes,
-    and is recorded.
+    and is recorded. `layers`: whose spikes are recorded, where not all are wanted; recording them takes its time.
 
     Raises:
         HardspikeError: the graph breaks a rule of the chip's arithmetic, or the input is not made of integers.
@@ -89,12 +90,16 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     chosen, result = compiled.choose(network, spikes, largest, signed), None
     if chosen.simulator:
         with suppress(compiled.NotSpikesError):
-            result = chosen.simulator.run(spikes, torch.get_num_threads(), _part(network), membrane, transmit)
+            read = {edge.source for name in network.readout for edge in layout.sources(name)}
+            wanted = Wanted(membrane, transmit, None if layers is None else frozenset({*layers, *read}))
+            result = chosen.simulator.run(spikes, torch.get_num_threads(), _part(network), wanted)
     if result is None:
         began = time.perf_counter()
         result = _run_in_torch(network, spikes, small, membrane, transmit)
         chosen.waited(time.perf_counter() - began)
     result.output = read_out(network, spikes, result)
+    if layers is not None:
+        result.spikes = {name: fired for name, fired in result.spikes.items() if name in layers}
     return result
 
 

@@ -25,6 +25,7 @@ from trainer.config import FitConfig
 from trainer.data import load
 from trainer.evaluate import evaluate
 
+SHIPPED = Path(__file__).parents[2] / "trainer" / "studies"
 STUDY = """
 keep: last
 base: {method: hard, epochs: 2, batch_size: 128, data: {steps: 3}, network: {layers: 4c5s4-16, batch_norm: true}}
@@ -182,15 +183,16 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
 SBATCH = """#!/usr/bin/env python3
 import os, re, subprocess, sys
 from pathlib import Path
-here = Path(__file__).parent
 script = Path(sys.argv[-1])
 tasks = int(re.search(r"--array=0-(\\d+)", script.read_text())[1]) + 1
-(here / "script").write_text(script.read_text())
+(Path(__file__).parent / "script").write_text(script.read_text())
 for task in range(tasks):
     env = {**os.environ, "SLURM_JOB_ID": str(100 + task), "SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": str(task),
            "SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0",
            "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "here"}
-    subprocess.run(["bash", str(script)], env=env)
+    given = script.parent / f"77_{task}_submitted.pkl"  # written once this has said the job's number
+    subprocess.Popen(["bash", "-c", f"until [ -e {given} ]; do sleep 0.1; done; bash {script}"], env=env,
+                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 print("Submitted batch job 77")
 """
 SRUN = """#!/usr/bin/env python3
@@ -202,7 +204,11 @@ os.execvp(words[0], words)
 """
 SACCT = """#!/bin/sh
 echo 'JobID|State|NodeList'
-for task in 0 1 2 3; do echo "77_$task|COMPLETED|here"; done
+for task in 0 1 2; do
+    state=RUNNING
+    [ -e "$JOBS/77_${task}_0_result.pkl" ] && state=COMPLETED
+    echo "77_$task|$state|here"
+done
 """
 
 
@@ -213,6 +219,7 @@ def test_slurm_by_a_stand_in(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("JOBS", str(tmp_path / "slurm"))
     monkeypatch.setattr(training, "finished", _done)
     from eval.study import slurm as module
     monkeypatch.setattr(module, "train", _pretend)
@@ -223,7 +230,8 @@ def test_slurm_by_a_stand_in(tmp_path, monkeypatch):
     assert all(_done(config) for config in _runs(tmp_path / "runs"))
     monkeypatch.setattr(module, "train", _fails)
     with pytest.raises(HardspikeError, match=r"3 of 3 runs failed: .*diverged"):
-        train_all(_runs(tmp_path / "other"), module.slurm(tmp_path / "slurm", 2, ""))
+        monkeypatch.setenv("JOBS", str(tmp_path / "again"))
+        train_all(_runs(tmp_path / "other"), module.slurm(tmp_path / "again", 2, ""))
     with pytest.raises(UsageError, match="key=value"):
         module.parameters("partition")
 
@@ -310,7 +318,7 @@ def test_impossible_options(options, message):
         Training(**options).checked()
 
 
-@pytest.mark.parametrize("path", sorted(Path("trainer/studies").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_studies_can_be_read_and_are_what_they_say(path):
     plan = read(path)
     if path.stem.endswith("_sast"):

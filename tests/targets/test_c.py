@@ -10,11 +10,11 @@ import torch
 
 from hardspike import HardspikeError
 from targets import loihi1, loihi2, native
-from targets.c import batch, file, gather, selftest
-from targets.c.form import comment
-from targets.c.program import Names, build
 from targets.graph import plan
 from targets.loihi import compiled
+from targets.loihi.c import batch, file, gather, selftest
+from targets.loihi.c.form import comment
+from targets.loihi.c.program import Names, build
 from targets.loihi.layers import split
 from tests import lava_naive, random_graphs
 from tests.targets.test_fixed_point import DT, integers, neuron

@@ -1,10 +1,12 @@
-"""The C functions of a program: one for each connection and each layer, named after it; see `targets.c.form`."""
+"""The C functions of a program: one for each connection and each layer, named after it; see `targets.loihi.c.form`."""
 
-from targets.c.constants import conv_tables, dense_table, even_tables
-from targets.c.form import Form, comment, plus
-from targets.c.gather import GUARD, gather
-from targets.c.neurons import describe, neurons
-from targets.c.program import Geometry, Population, Synapses
+import re
+
+from targets.loihi.c.constants import conv_tables, dense_table, even_tables
+from targets.loihi.c.form import Form, comment, plus
+from targets.loihi.c.gather import GUARD, gather
+from targets.loihi.c.neurons import describe, neurons
+from targets.loihi.c.program import Geometry, Population, Synapses
 
 BLOCK = 64
 """Plain: so many input places are looked through at a time; their list is all the memory that it takes."""
@@ -41,6 +43,7 @@ class Functions(Form):
         what = "matrix" if s.axes is None else "convolution"
         before, busy = self._busy(p, s)
         counted = not s.source and self.program.graded
+        uses_i = counted or any(re.search(r"\bi\b", line) for line in body)  # not where there is a single place
         where = "in + start" if loop else "in"
         lines = [*before, f"/* {comment(s.label)}: the {what} between {source} and {comment(p.label)}"
                  f"{f', heard {s.delay} steps late' if s.delay else ''}. */",
@@ -51,7 +54,7 @@ class Functions(Form):
                  f"    {inner}const int32_t count = events{'_wide' if kind == 'int32_t' else ''}({where}, {length}, "
                  "list);", *busy,
                  f"    {inner}for (int32_t n = 0; n < count; n++) {{",
-                 f"        {inner}const int32_t i = {shift}list[n];",
+                 *([f"        {inner}const int32_t i = {shift}list[n];"] if uses_i else []),
                  *([f"        {inner}const int32_t value = in[i];"] if counted else []),
                  *(f"    {inner}{line}" for line in body), f"    {inner}}}", *(["    }"] if loop else []), "}"]
         return lines
@@ -70,7 +73,15 @@ class Functions(Form):
         wake = [f"        for (int32_t y = 0; y < {p.sums[0]}; y++)", "            awake[y] = 1;"] if p.rests else []
         return found.lines, [GUARD, f"    if (count >= {found.events}) {{", *wake,
                              f"        {s.name}_gather({'s, ' if picture else ''}in, {to}, {s.name}_quads);",
-                             "        return;", "    }", "#else", f"    (void){s.name}_quads;", "#endif"]
+                             "        return;", "    }", *self._listed(p, s, found.listed, to, wake),
+                             "#else", f"    (void){s.name}_quads;", "#endif"]
+
+    def _listed(self, p: Population, s: Synapses, listed: bool, to: str, wake: list[str]) -> list[str]:
+        """The lines that hand a list of events to the function that adds in registers, where there is one."""
+        if not listed or (not s.source and self.program.graded):
+            return []
+        return ["    if (count) {", *wake, f"        {s.name}_listed(list, count, {to}, {s.name}_weights);", "    }",
+                "    return;"]
 
     def _dense(self, p: Population, s: Synapses) -> list[str]:
         g, m, rows = p.geometry, p.margin, p.sums[0]
@@ -113,7 +124,7 @@ class Functions(Form):
                    if all(fixed is None or fixed % axis.stride == r for fixed, axis, r in
                           zip(constant.values(), s.conv, key, strict=True))]
         if not classes:  # every event falls between the taps
-            return ["    (void)i;", *(["    (void)value;"] if not s.source and self.program.graded else []),
+            return [*(["    (void)value;"] if not s.source and self.program.graded else []),
                     "    (void)sum;", *(["    (void)awake;"] if p.rests else [])]
         table = self.constants.add(f"{s.name}_weights", weights)
         c, y, x = _decoded(g)

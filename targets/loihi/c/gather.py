@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from targets.c.program import Geometry, Population, Synapses
+from targets.loihi.c.program import Geometry, Population, Synapses
 
 LANES = 16
 GUARD = "#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)"
@@ -26,12 +26,14 @@ class Gather:
         weights: the table that it reads.
         fields: of the state.
         events: so many in a step make it the faster one.
+        listed: there is a second function, for fewer events, that adds their weights up in registers.
     """
 
     lines: list[str]
     weights: np.ndarray
     fields: list[str]
     events: int
+    listed: bool = False
 
 
 def gather(p: Population, s: Synapses, source: Geometry, row: int) -> Gather | None:
@@ -124,9 +126,25 @@ def _dense(p: Population, s: Synapses, row: int) -> Gather | None:
              *(f"    {names[0][b]} = _mm512_add_epi32({names[0][b]}, {names[c][b]});"
                for c in range(1, chains) for b in range(blocks)),
              *(f"    {line}" for line in _add(p, out, "a0")), "}", "#endif"]
+    listed = row % LANES == 0 and not (p.margin.left or p.margin.right)
+    if listed:
+        lines += _listed(p, s, row, blocks)
     cost = each * blocks * 1.9 + 30
-    event = EVENT / 4 + 2.0 * -(-row // (32 if p.narrow else 16))
-    return Gather(lines, quads.reshape(-1), [], int(cost / event) + 1)
+    event = EVENT / 4 + (1.0 if listed else 2.0) * blocks
+    return Gather(lines, quads.reshape(-1), [], int(cost / event) + 1, listed)
+
+
+def _listed(p: Population, s: Synapses, row: int, blocks: int) -> list[str]:
+    """Events one by one, sums in registers: in memory, each would wait for the one before."""
+    sums = "int16_t" if p.narrow else "int32_t"
+    return [GUARD, f"static void {s.name}_listed(const list_t *restrict list, int32_t count, {sums} *restrict to, "
+            "const int8_t *restrict weights)", "{", f"    __m512i a[{blocks}];",
+            *(f"    a[{b}] = _mm512_setzero_si512();" for b in range(blocks)),
+            "    for (int32_t n = 0; n < count; n++) {",
+            f"        const int8_t *restrict w = weights + list[n] * {row};",
+            *(f"        a[{b}] = _mm512_add_epi32(a[{b}], _mm512_cvtepi8_epi32(_mm_loadu_si128("
+              f"(const __m128i *)(w + {b * LANES}))));" for b in range(blocks)), "    }",
+            *(f"    {line}" for line in _add(p, len(s.weight), "a")), "}", "#endif"]
 
 
 def _add(p: Population, out: int, name: str) -> list[str]:

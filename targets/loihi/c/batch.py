@@ -1,14 +1,14 @@
 """The same functions around a batch: what the simulator compiles and calls.
 
-Beside the functions of `targets.c.functions` (fast form) there is a loop over samples, groups of layers and steps. A
+Beside the functions of `functions` (fast form) there is a loop over samples, groups of layers and steps. A
 layer that is in no loop runs through all its steps before the next one does, so that its state stays in the core's
 nearest memory. The text depends on the network's shape, not on its numbers: what a search over weights tries is
 compiled once.
 """
 
-from targets.c.constants import Constants
-from targets.c.functions import Functions
-from targets.c.program import Population, Program
+from targets.loihi.c.constants import Constants
+from targets.loihi.c.functions import Functions
+from targets.loihi.c.program import Population, Program
 
 EVENTS = """\
 #if defined(__AVX512VBMI2__) && defined(__AVX512BW__)
@@ -115,7 +115,7 @@ def _groups(program: Program, functions: Functions) -> list[str]:
     kind, lines = functions.input_type(""), []
     number = {name: i for i, name in enumerate(program.populations)}
     arguments = (f"struct state *restrict s, const {kind} *in, uint8_t *const *spikes, int32_t *const *membranes, "
-                 "int64_t steps, int64_t batch, int64_t b")
+                 "const int64_t *strides, int64_t steps, int64_t b")
     for index, members in enumerate(groups.values()):
         lines += [f"static void group{index}({arguments})", "{"]
         for p in members:
@@ -128,22 +128,23 @@ def _groups(program: Program, functions: Functions) -> list[str]:
         for p in members:
             given = []
             for synapse in p.synapses:
-                late, size = synapse.delay, program.geometry(synapse.source).size
-                what = f"spikes[{number[synapse.source]}]" if synapse.source else "in"
-                place = f"{what} + ((t{f' - {late}' if late else ''}) * batch + b) * {size}"
+                late, k = synapse.delay, number[synapse.source] if synapse.source else len(number)
+                what = f"spikes[{k}]" if synapse.source else "in"
+                place = f"{what} + (t{f' - {late}' if late else ''}) * strides[{2 * k}] + b * strides[{2 * k + 1}]"
                 given.append(f"t >= {late} ? {place} : 0" if late else place)
-            own = f"((int64_t)t * batch + b) * {p.geometry.size}"
+            own = f"t * strides[{2 * number[p.name]}] + b * strides[{2 * number[p.name] + 1}]"
             given += [f"membranes[{number[p.name]}] ? membranes[{number[p.name]}] + {own} : 0",
                       f"spikes[{number[p.name]}] + {own}"]
             lines.append(f"        {p.name}(s, {', '.join(given)});")
         lines += ["    }", "}", ""]
-    calls = [f"        if (group < 0 || group == {i})\n            group{i}(s, in, spikes, membranes, steps, batch, b);"
-             for i in range(len(groups))]
+    values = "s, in, spikes, membranes, strides, steps, b"
+    calls = [f"        if (group < 0 || group == {i})\n            group{i}({values});" for i in range(len(groups))]
     return [*lines, "int64_t state_size(void)", "{", "    return sizeof(struct state);", "}", "",
-            "/* Samples first to last through one group of layers, or all (group -1). */",
+            "/* Samples first to last through one group of layers, or all (-1). strides: of every layer, and last of "
+            "the input, elements between two steps and between two samples. */",
             f"void simulate(const void *const *data, void *memory, const {kind} *in, uint8_t *const *spikes, "
-            "int32_t *const *membranes, const int64_t *of)", "{",
-            "    struct state *s = memory;", "    const int64_t steps = of[0], batch = of[1], first = of[2], last = "
-            "of[3], group = of[4];", "    const int rounding = fegetround();",
+            "int32_t *const *membranes, const int64_t *strides, const int64_t *of)", "{",
+            "    struct state *s = memory;", "    const int64_t steps = of[0], first = of[1], last = of[2], "
+            "group = of[3];", "    const int rounding = fegetround();",
             "    s->data = data;", "    fesetround(FE_TOWARDZERO);",
             "    for (int64_t b = first; b < last; b++) {", *calls, "    }", "    fesetround(rounding);", "}"]

@@ -29,7 +29,7 @@ LARGEST_LAYER = 1 << 22
 """Neurons of a layer: places inside it are counted in 32 bits, sums and margins included."""
 PARTS = ("weights", "threshold", "bias", "v", "u", "v_keep", "u_keep", "v_kept", "u_kept", "awake", "spikes", "now",
          "row", "begins", "sums", "rows",
-         "quads", "gather", "picture")
+         "quads", "gather", "picture", "listed")
 RESERVED = set("""
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
