@@ -311,8 +311,9 @@ def _ancestors(graph: nir.NIRGraph, name: str) -> nir.NIRGraph:
     """The part of `graph` that decides about the spikes of `name`, with an Output there."""
     whole = nx.DiGraph(graph.edges)
     keep = nx.ancestors(whole, name) | {name}
-    nodes = {n: node for n, node in graph.nodes.items() if n in keep} | {"_output": nir.Output({"output": None})}
-    edges = [(a, b) for a, b in graph.edges if a in keep and b in keep] + [(name, "_output")]
+    end = Edit(graph).fresh("output")
+    nodes = {n: node for n, node in graph.nodes.items() if n in keep} | {end: nir.Output({"output": None})}
+    edges = [(a, b) for a, b in graph.edges if a in keep and b in keep] + [(name, end)]
     return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
 
 

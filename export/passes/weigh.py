@@ -28,7 +28,7 @@ def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
     for source, target in list(edit.edges):
         inside = group_of[source] == group_of[target]
         if isinstance(edit.nodes[target], NEURONS) and not inside and weightless(edit, source):
-            name = f"{source}_to_{target}"
+            name = edit.fresh(f"{source}_to_{target}")
             shape = layout.output_shape[source]
             if len(shape) == 1 and shape[0] > LARGEST:
                 raise HardspikeError(f"layer '{target}': {shape[0]} values of '{source}' reach it without weights; the "
@@ -42,11 +42,17 @@ def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
 
 def weightless(edit: Edit, name: str) -> bool:
     """Whether `name` gives spikes, or what Flatten, Delay, Scale and pooling make of them."""
-    if isinstance(edit.nodes[name], (*SPIKING, nir.Input)):
-        return True
-    if isinstance(edit.nodes[name], (*LINEAR, *NEURONS)):
-        return False
-    return all(weightless(edit, source) for source in edit.sources(name))
+    waiting, seen = [name], set()
+    while waiting:
+        name = waiting.pop()
+        node = edit.nodes[name]
+        if name in seen or isinstance(node, (*SPIKING, nir.Input)):
+            continue
+        if isinstance(node, (*LINEAR, *NEURONS)):
+            return False
+        seen.add(name)  # a loop may hold none of them
+        waiting += edit.sources(name)
+    return True
 
 
 def _identity(shape: tuple[int, ...]) -> nir.NIRNode:

@@ -344,7 +344,7 @@ def use_config(path: Path) -> None:
 
 def use_study(path: Path) -> None:
     """The variants of a study."""
-    from eval.study import read
+    from eval.study.plan import read
 
     read(path)
 
