@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Frames, the Lava environment and downloads stay beside the project
 export HARDSPIKE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo report test lava bench clean distclean
+.PHONY: demo report test fuzz faults lava bench clean distclean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hardspike needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -27,6 +27,15 @@ demo: $(STAMP)
 # One page about the demo's network, after `make demo`
 report: $(STAMP)
 	$(BIN)/python -m eval report runs/demo/sast -o runs/demo/report.html
+
+# Files of every kind, changed at random, COUNT of them; full disks, kills, two runs at once
+SEED ?= 1
+COUNT ?= 20000
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seed $(SEED) --count $(COUNT) --corpus
+
+faults: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.faults
 
 test: $(STAMP)
 	$(BIN)/ruff check .

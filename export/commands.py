@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B008
         recordings: Recordings = Recordings(), lossy_reset: bool = False) -> Parity | None:  # noqa: B008
-    """Write a checkpoint as a NIR graph with hard thresholds and check it spike for spike.
+    """Write a checkpoint, or a snnTorch network of your own, as a NIR graph and check it spike for spike.
 
     The file is read back, run by the target `reference` on real samples and compared, layer by layer, with the hard
     PyTorch network, both in float64; a single mismatch is an error and leaves no file. MODEL.parity.json says what
     was compared.
 
     Args:
-        model: a run's folder or a checkpoint (.pt) of `python -m trainer fit`
+        model: a run's folder or a checkpoint (.pt) of `python -m trainer fit`; or FILE.py:NAME, a network of your own
+            or a function that makes it: your file is run, and --input is what the network is called with
         output: what is written
         samples: recordings to check on, spread over the test part; 0 for all
         recordings: what to check on
@@ -30,8 +31,11 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
     Returns:
         what the check saw; None without a check.
     """
-    from export.formats.nir import write_model
+    from export.formats.nir import write_model, write_own
+    from export.formats.source import source_of
     from export.model import Model
+    if (source := source_of(model)) is not None:
+        return write_own(source, output, samples, recordings, lossy_reset)
     return write_model(Model.open(model), output, samples, recordings, lossy_reset)
 
 

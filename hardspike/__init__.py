@@ -4,6 +4,7 @@ It lies below `trainer` and `targets`, which do not know each other, and imports
 imported where they are needed: `import hardspike` takes some hundredths of a second.
 """
 
+from hardspike.arrays import read_npz
 from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
 from hardspike.errors import HardspikeError, UsageError, choice, few, nearest, one_line, printable, shown, words
@@ -39,6 +40,7 @@ __all__ = [
     "printable",
     "progress",
     "read_bytes",
+    "read_npz",
     "read_yaml",
     "require_memory",
     "run",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hardspike import UsageError
 from targets.graph import plan
+from targets.options import RandomEvents
 from targets.target import Target
 
 
@@ -44,12 +45,13 @@ class Bench:
     threads: int
 
 
-def random_input(graph: nir.NIRGraph, dt: float | None, steps: int, samples: int, density: float) -> Tensor:
-    """Events (T, B, *Input) uint8 of 0 and 1, of which `density` are 1; the same every time.
+def random_input(graph: nir.NIRGraph, dt: float | None, events: RandomEvents) -> Tensor:
+    """Events (T, B, *Input) uint8 of 0 and 1; the same every time.
 
     Raises:
         UsageError: a number out of range.
     """
+    steps, samples, density = events.steps, events.samples, events.density
     if steps < 1 or samples < 1 or not 0 <= density <= 1:
         raise UsageError(f"steps {steps}, samples {samples}, density {density:g}: must be 1 or more, 1 or more, and "
                          "from 0 to 1")

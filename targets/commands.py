@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hardspike import UsageError, atomic_path, print_table
+from targets.options import RandomEvents
 
 if TYPE_CHECKING:
     import nir
@@ -165,17 +166,16 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     return recording
 
 
-def bench(graph: Path, target: str = "loihi2", input: Path | None = None, samples: int = 64, steps: int = 32,
-          density: float = 0.05, runs: int = 100, dt: float | None = None, json: Path | None = None) -> Bench:
+def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
+          events: RandomEvents = RandomEvents(), runs: int = 100, dt: float | None = None,  # noqa: B008
+          json: Path | None = None) -> Bench:
     """Time a NIR graph on a target: latency of one sample, throughput of many in one run, memory.
 
     Args:
         graph: the .nir file
         target: where it runs; `python -m targets list` names them
         input: .npz file with `spikes` (T, B, ...); default: random events
-        samples: of random events
-        steps: of random events
-        density: share of places that have an event in a step
+        events: what is drawn without --input
         runs: of one sample, for the latency
         dt: seconds a step, where the graph does not say
         json: file for the table
@@ -189,9 +189,9 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None, sample
     from targets.inputs import load_spikes
     from targets.table import load_target
     runs_on, network = load_target(target), _read(graph)
-    spikes = load_spikes(input)[0] if input else benches.random_input(network, dt, steps, samples, density)
+    spikes = load_spikes(input)[0] if input else benches.random_input(network, dt, events)
     found = benches.bench(runs_on, network, spikes, runs, dt)
-    given = f"{input}" if input else f"random events, {density:.1%} of places"
+    given = f"{input}" if input else f"random events, {events.density:.1%} of places"
     print_table([{"mean, ms": found.mean, "median, ms": found.median, "p99, ms": found.p99,
                   "fastest, ms": found.fastest, "slowest, ms": found.slowest, "samples/s": found.throughput,
                   "at most, MiB": found.memory}],

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError, few, require_memory
+from hardspike import HardspikeError, few, read_npz, require_memory
 from targets.graph import Plan
-from targets.recording import read_npz
 
 
 def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:

@@ -1,7 +1,6 @@
 """C compiled on the machine that runs it, kept by content. Nothing depends on it: who gets a reason instead runs torch.
 
-What is loaded is code, so it lies in a folder that nobody else can write to (`$HARDSPIKE_CACHE/kernels`, mode 0700,
-owned by this user), and a library is loaded only if its bytes are the ones that were written beside its checksum.
+What is loaded is code; see `hardspike.libraries`.
 """
 
 import ctypes
@@ -11,7 +10,6 @@ import platform
 import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -19,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from hardspike import HardspikeError, cache_folder, one_line, write_bytes
+from hardspike import HardspikeError, cache_folder, libraries, one_line
 
 FLAGS = ("-std=gnu99", "-O3", "-fPIC", "-shared", "-frounding-math", "-fno-math-errno", "-fno-trapping-math", "-w")
 TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
@@ -48,15 +46,13 @@ def library(source: str) -> tuple[ctypes.CDLL | None, str]:
             return _loaded[source, tuple(command)]
         for flags in TUNED:
             try:
-                path = _path(source, command, flags)
-                private_folder(path.parent)
-                if not _whole(path):
-                    _build(source, path, [*command, *flags, *FLAGS])
-                found = ctypes.CDLL(str(path)), str(path)
+                found = _compiled(source, _path(source, command, flags), [*command, *flags, *FLAGS])
             except subprocess.CalledProcessError as error:
                 reason = f"{command[0]} failed: {_first_error(error.stderr)}"
-            except (OSError, HardspikeError, subprocess.TimeoutExpired) as error:
+            except (OSError, subprocess.TimeoutExpired) as error:
                 reason = f"{command[0]}: {one_line(error)}"
+            except HardspikeError as error:  # the cache's, whichever compiler fills it
+                return None, str(error)
             else:
                 _loaded[source, tuple(command)] = found
                 return found
@@ -64,21 +60,6 @@ def library(source: str) -> tuple[ctypes.CDLL | None, str]:
 
 
 _loaded: dict[tuple[str, tuple[str, ...]], tuple[ctypes.CDLL, str]] = {}
-
-
-def private_folder(folder: Path) -> None:
-    """Make `folder` for this user alone.
-
-    Raises:
-        HardspikeError: it is somebody else's, or a link.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise HardspikeError(f"{folder}: is a link or belongs to another user, and code is loaded from there; "
-                             "remove it, or set HARDSPIKE_CACHE to a folder of your own")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        folder.chmod(0o700)
 
 
 def run_compiler(command: list[str], folder: Path | None = None, timeout: float = TIMEOUT, source: IO | None = None,
@@ -119,30 +100,15 @@ def _path(source: str, command: list[str], flags: tuple[str, ...]) -> Path:
     return cache_folder() / "kernels" / f"snn-{hashlib.sha256(content.encode()).hexdigest()[:32]}.so"
 
 
-def _checksum(path: Path) -> Path:
-    return path.with_suffix(".sha256")
+def _compiled(source: str, path: Path, command: list[str]) -> tuple[ctypes.CDLL, str]:
+    def compile_to(out: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="hardspike-") as folder:
+            text = Path(folder, "kernel.c")
+            text.write_text(source)
+            libraries.run([*command, str(text), "-o", str(out), "-lm"], out, TIMEOUT)
 
-
-def _whole(path: Path) -> bool:
-    """Whether the library is there, this user's own, and byte for byte what was compiled."""
-    try:
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-            return False
-        return hashlib.sha256(path.read_bytes()).hexdigest() == _checksum(path).read_text().strip()
-    except OSError:
-        return False
-
-
-def _build(source: str, path: Path, command: list[str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder:  # two processes may compile at once
-        text, made = Path(folder, "kernel.c"), Path(folder, "kernel.so")
-        text.write_text(source)
-        run_compiler([*command, str(text), "-o", str(made), "-lm"])
-        made.chmod(0o600)
-        content = made.read_bytes()
-        write_bytes(_checksum(path), hashlib.sha256(content).hexdigest().encode())
-        os.replace(made, path)
+    found, file = libraries.loaded(path.stem, compile_to)
+    return found, str(file)
 
 
 @cache

@@ -14,9 +14,9 @@ import torch
 
 from hardspike import HardspikeError, UsageError, parse_json
 from targets import native
-from targets.c.file import CFile, kept_slots, write
 from targets.graph import plan
 from targets.loihi import rules
+from targets.loihi.c.file import CFile, kept_slots, write
 from targets.loihi.layers import split
 from targets.target import Target
 
@@ -35,7 +35,7 @@ class Stepper(Protocol):
 
 
 class Compiled:
-    """The network's own C (`targets.c.file`), one step a call: state stays where it is."""
+    """The network's own C (`targets.loihi.c.file`), one step a call: state stays where it is."""
 
     def __init__(self, written: CFile, library: ctypes.CDLL):
         self.written, self.library, name = written, library, written.name

@@ -200,7 +200,7 @@ def test_the_lock_is_given_back_when_the_block_fails(tmp_path):
 def test_the_lock_of_a_dead_process_is_taken_over(flock, tmp_path, dead, monkeypatch):
     if not flock:
         monkeypatch.setattr(lock, "_flock", lambda descriptor: None)
-    here = lock._ourselves()
+    here = lock.ourselves()
     for owner in ({**here, "pid": dead}, {**here, "boot": "an earlier one"}, {**here, "started": 1}, {}, {"pid": "x"}):
         (tmp_path / ".lock").write_text(json.dumps(owner))
         with run_lock(tmp_path):
@@ -213,7 +213,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(flock, tmp_path, dead, monkeyp
 
 def test_without_flock_a_living_owner_or_one_elsewhere_is_believed(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "_flock", lambda descriptor: None)
-    for owner in (lock._ourselves(), {**lock._ourselves(), "host": "elsewhere"}):
+    for owner in (lock.ourselves(), {**lock.ourselves(), "host": "elsewhere"}):
         (tmp_path / ".lock").write_text(json.dumps(owner))
         with pytest.raises(HardspikeError, match=rf"process {owner['pid']} on {owner['host']}.* remove"), \
                 run_lock(tmp_path):

@@ -109,7 +109,7 @@ print("HEAVY", heavy, seconds < 0.5)
 """
     status, out, error = process(code)
     assert status == 0 and out.splitlines()[-1] == "HEAVY [] True" and error.count("\n") == 3 * len(PACKAGES)
-    assert "Train a network and keep the checkpoint" in out and out.count("hardspike " + hardspike.__version__) == 4
+    assert "Train a network and keep the weights" in out and out.count("hardspike " + hardspike.__version__) == 4
 
 
 @pytest.mark.parametrize("package", PACKAGES)

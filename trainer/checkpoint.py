@@ -90,8 +90,8 @@ def load(path: str | Path) -> Checkpoint:
     content = _content(path)
     try:
         return _checkpoint(content, str(path))
-    except HardspikeError:
-        raise
+    except HardspikeError as error:
+        raise error if str(error).startswith(str(path)) else _damaged(str(path), str(error)) from error
     except Exception as error:  # torch surfaces values that do not fit as almost any exception
         raise HardspikeError(f"{path}: damaged checkpoint: {printable(one_line(error))[:200]}") from error
 
@@ -216,7 +216,7 @@ def _check_rest(rest: dict, where: str) -> None:
             raise _damaged(where, f"{key} {shown(rest[key])}; keys and values are needed")
     if rest["training"] is not None and (lacking := [key for key in TRAINING if key not in rest["training"]]):
         raise _damaged(where, f"its training state has no '{lacking[0]}'; the run cannot go on, begin it anew")
-    kind = rest["calibration"] and rest["calibration"].get("kind")
+    kind = None if rest["calibration"] is None else rest["calibration"].get("kind")
     if rest["calibration"] is not None and not (isinstance(kind, str) and kind and kind.isprintable()):
         raise _damaged(where, f"calibration of kind {shown(kind)}; a name is needed")
 

@@ -2,7 +2,7 @@
 
 Nothing is compiled at install and nothing depends on it: where `library` finds a reason against, torch code runs. A
 library lies in `hardspike.cache_folder()/kernels`, named by a hash of source, compiler, flags and processor, and is
-loaded as `trainer.library_cache` says.
+loaded as `hardspike.libraries` says.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hardspike import HardspikeError, one_line
-from trainer.library_cache import loaded, run
+from hardspike.libraries import loaded, run
 
 FOLDER = Path(__file__).parent
 HEADER = FOLDER / "native.h"

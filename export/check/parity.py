@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Parity:
         samples: recordings run.
         layers: one row a spiking layer.
         float32: where the network in float32 parts from float64, or None where that does not apply.
+        notes: what a reader of the verdict has to know besides.
     """
 
     source: str
@@ -45,6 +46,7 @@ class Parity:
     samples: int
     layers: list[LayerParity]
     float32: FirstDifferences | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def mismatches(self) -> int:
@@ -77,7 +79,7 @@ class Parity:
                         else f"{f.beyond} first differences beyond rounding" if f.differing else "nothing to explain"))
             if f.outputs_beyond:
                 text += f"; {f.outputs_beyond} values of the output are off by more than rounding"
-        return text
+        return "; ".join([text, *self.notes])
 
 
 def merge(parts: list[Parity]) -> Parity:
@@ -86,8 +88,13 @@ def merge(parts: list[Parity]) -> Parity:
 
 
 def _merged(one: Any, other: Any) -> Any:
-    """Field by field: counts add up, measures (float) keep the larger, lists go item by item, words stay."""
+    """Field by field: counts add up, measures (float) keep the larger, lists go item by item, words stay.
+
+    Of lists of words each word stays once.
+    """
     def both(mine: Any, theirs: Any) -> Any:
+        if isinstance(mine, list) and not any(map(is_dataclass, (*mine, *theirs))):
+            return list(dict.fromkeys([*mine, *theirs]))
         if isinstance(mine, list):
             return [_merged(a, b) for a, b in zip(mine, theirs, strict=True)]
         if isinstance(mine, float):

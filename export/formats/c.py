@@ -17,12 +17,12 @@ from export.options import Output, Quantisation
 from export.recordings import Recordings
 from hardspike import HardspikeError, UsageError, print_table, write_text
 from targets import native
-from targets.c import selftest
-from targets.c.constants import fan_out
-from targets.c.file import CFile, write
 from targets.chips import chip, limits_of
 from targets.graph import plan
 from targets.loihi import rules
+from targets.loihi.c import selftest
+from targets.loihi.c.constants import fan_out
+from targets.loihi.c.file import CFile, write
 from targets.loihi.layers import Network, split
 from targets.target import CHUNK, Target
 

@@ -2,22 +2,30 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import nir
-import torch
 from torch import nn
 
 from export.check import parity as parities
+from export.check.own import check_own, require_same_graph
 from export.check.parity import Parity
 from export.check.report import announce, write_report
-from export.check.stepwise import check_stepwise
-from export.freeze.freeze import freeze
+from export.formats.readers import readers
+from export.formats.source import Source
 from export.model import Model, frozen, output_path
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
+from export.passes.neutral import neutral
 from export.recordings import Recordings
+from export.watch.called import Called
+from export.watch.graph import build
+from export.watch.owner import require_chain
+from export.watch.parts import chunk_of, few, others
+from export.watch.usage import chosen, recorded
 from hardspike import HardspikeError, UsageError, atomic_path, versions
 from targets.graph import read, write
+from targets.inputs import load_spikes
 
 
 def write_model(model: Model, output: Output, samples: int, recordings: Recordings,
@@ -40,37 +48,82 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
 
     checked, report = write_graph(out, graph, None if output.no_check else check, lossy_reset)
     announce(out, report, checked, output.json)
+    print(readers(read(out)))
     return checked
 
 
-def write_checked(network: nn.Module | Mapping[str, nn.Module], samples: torch.Tensor, path: str | Path,
-                  lossy_reset: bool = False) -> Parity:
+def write_own(source: Source, output: Output, samples: int, recordings: Recordings,
+              lossy_reset: bool = False) -> Parity:
+    """Write a network of the user's own code, run on a file of spikes; see `export.commands.nir`.
+
+    Raises:
+        UsageError: no such file is given.
+        HardspikeError: the code fails, NIR cannot hold the network, or a spike differs.
+    """
+    if recordings.input is None:
+        raise UsageError(f"{source.file}:{source.name}: --input FILE.npz with what the network is called with, "
+                         "`spikes` (T, B, ...), is needed")
+    if output.no_check:
+        raise UsageError("--no-check is for checkpoints; a network of your own is compared with its own run")
+    out = output.out or source.file.with_name(f"{source.name}.nir")
+    if out.suffix != ".nir":
+        raise UsageError(f"{out}: is written as .nir; name it {out.with_suffix('.nir').name}")
+    frames, _ = load_spikes(recordings.input)
+    checked = write_checked(source.network(), frames[:, :samples or None].float(), out, lossy_reset, source.steps)
+    announce(out, out.with_suffix(".parity.json"), checked, output.json)
+    print(readers(read(out)))
+    return checked
+
+
+def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs: Any = None,
+                  path: str | Path = "network.nir", lossy_reset: bool = False, steps: str | None = None) -> Parity:
     """Write your own snnTorch network as a NIR graph and check it spike for spike; PATH.parity.json says what was seen.
 
-        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 500), snn.Leaky(beta=0.9, init_hidden=True),
-                            nn.Linear(500, 10), snn.Leaky(beta=0.9, init_hidden=True, output=True))
+        net = Net()                            # your class, its loop over time in forward or outside of it
         ...                                    # train it as you do
-        samples = (torch.rand(25, 64, 1, 28, 28) < 0.2).float()  # (T, B, ...): better, real ones
-        parity = write_checked(net, samples, "net.nir")
+        parity = write_checked(net, x, "net.nir")   # x: what you call net with
         print(parity.verdict())                # 0 mismatching spikes, or HardspikeError and no file
 
-    Stock snnTorch runs `network` step by step in float64; the file is read back and run by the target `reference`.
+    The network is run as you run it, in evaluation mode and float64, and watched: your object, your forward. The file
+    is read back, run by the target `reference`, and compared with that run layer by layer and step by step; afterwards
+    the network is as it was.
 
     Args:
-        network: what `export.freeze.freeze` takes, with a forward for one time step (see `export.check.stepwise`).
-        samples: (T, B, ...), real ones where there are any.
+        network: any module; compiled and parallel wrappers are looked through. Layers in order, name -> module. Or what
+            `with export.watch.record() as run` saw being called, which needs no inputs.
+        inputs: what forward takes: a tensor, a tuple of arguments, a dict of named ones; real ones where there are any.
+            For a module whose forward does one time step, all steps: (T, B, ...), and the states that forward returns
+            after its output are handed back to it.
         path: the .nir file.
         lossy_reset: write every reset as NIR's LIF, which resets to zero; prints how many spikes that changes.
+        steps: where forward could be meant either way: `forward`, it is called once; `outside`, once a step.
 
     Raises:
         HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
     """
-    if samples.ndim < 2:
-        raise UsageError(f"samples of shape {tuple(samples.shape)}: (T, B, ...) is needed")
+    usage = network.usage() if isinstance(network, Called) else chosen(network, inputs, steps)
+    if usage.chain:
+        require_chain(usage, inputs)
     metadata = {"hardspike": versions("hardspike")["hardspike"]}
-    graph = fold_batchnorm(freeze(network, samples.shape[2:], metadata, lossy_reset))
-    return write_graph(Path(path), graph,
-                       lambda written: check_stepwise(network, written, samples.cpu(), not lossy_reset), lossy_reset)[0]
+    first = few(usage)
+    with recorded(first) as run:
+        watched, room = build(run, metadata, lossy_reset), chunk_of(run)
+    with recorded(others(first)) as run:
+        require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
+                           "other samples give another graph, so what forward does depends on them")
+    exact = fold_batchnorm(watched.graph)
+
+    def written(graph: nir.NIRGraph) -> Parity:
+        return write_graph(Path(path), graph,
+                           lambda file: check_own(usage, watched, file, graph, lossy_reset, room), lossy_reset)[0]
+
+    plain = neutral(exact)
+    if plain.nodes == exact.nodes:
+        return written(exact)
+    try:
+        return written(plain)
+    except HardspikeError:  # a factor in the weights rounds otherwise, which decides where a membrane meets a threshold
+        return written(exact)
 
 
 def write_graph(out: Path, graph: nir.NIRGraph, check: Callable[[nir.NIRGraph], Parity] | None,

@@ -1,5 +1,6 @@
 """From trained modules to a NIR graph with hard thresholds."""
 
-from export.freeze.freeze import convert, freeze
+from export.freeze.convert import convert
+from export.freeze.freeze import freeze
 
 __all__ = ["convert", "freeze"]

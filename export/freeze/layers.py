@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import nir
 import numpy as np
+import snntorch as snn
 from torch import Tensor, nn
 
 from hardspike import HardspikeError
@@ -23,12 +24,16 @@ class Layer:
         module: to convert.
         shape: of its input, without batch and time.
         lossy_reset: a reset that NIR's LIF does not hold may be written as one to zero.
+        binary: its input is all zeros and ones.
+        forgets: a neuron whose states are made anew in every step.
     """
 
     name: str
     module: nn.Module
     shape: tuple[int, ...]
     lossy_reset: bool = False
+    binary: bool = False
+    forgets: bool = False
 
 
 @dataclass
@@ -43,6 +48,8 @@ class Piece:
         edges: between the nodes.
         membrane: the node that gives the membrane potential as the module returns it, where there is one.
         past: the node that gives the spikes of the step before, where there is one.
+        entries: the nodes that take the input, where there are several.
+        compared: the node that compares the membrane with the threshold; default: the one named like the layer.
     """
 
     nodes: dict[str, nir.NIRNode]
@@ -52,6 +59,8 @@ class Piece:
     edges: list[tuple[str, str]] = field(default_factory=list)
     membrane: str | None = None
     past: str | None = None
+    entries: tuple[str, ...] = ()
+    compared: str = ""
 
 
 def refusal(layer: Layer, text: str) -> HardspikeError:
@@ -99,7 +108,8 @@ def batch_norm(layer: Layer) -> Piece:
     if len(shape) not in ((3,) if isinstance(module, nn.BatchNorm2d) else (1, 2)) or shape[0] != module.num_features:
         raise refusal(layer, f"{module.num_features} features; its input is {shape}: give as many channels")
     one = np.ones(module.num_features)
-    gain, shift = (one, 0 * one) if module.weight is None else (to_array(module.weight), to_array(module.bias))
+    gain = one if module.weight is None else to_array(module.weight)
+    shift = 0 * one if module.bias is None else to_array(module.bias)
     factor = gain / np.sqrt(to_array(module.running_var) + module.eps)
     offset = shift - to_array(module.running_mean) * factor
     if len(shape) == 1:
@@ -122,6 +132,61 @@ def average_pool(layer: Layer) -> Piece:
     channels = layer.shape[0]
     return _single(layer, _depthwise(layer, np.full((channels, 1, *kernel), 1 / kernel[0]), np.zeros(channels), stride,
                                      padding))
+
+
+def adaptive_average_pool(layer: Layer) -> Piece:
+    """AdaptiveAvgPool1d or 2d where the picture's size is a multiple of what is asked: an average pooling."""
+    module, size = layer.module, layer.shape[1:]
+    wanted = tuple(size[axis] if n is None else n for axis, n in
+                   enumerate(np.broadcast_to(np.array(module.output_size, object), len(size)).tolist()))
+    if any(n % k for n, k in zip(size, wanted, strict=True)):
+        raise refusal(layer, f"makes {wanted} of {size}: windows of different sizes; choose sizes that divide evenly")
+    kernel = tuple(n // k for n, k in zip(size, wanted, strict=True))
+    plain = nn.AvgPool1d(kernel) if isinstance(module, nn.AdaptiveAvgPool1d) else nn.AvgPool2d(kernel)
+    return average_pool(Layer(layer.name, plain, layer.shape))
+
+
+def maximum_pool(layer: Layer) -> Piece:
+    """MaxPool1d or 2d of zeros and ones: an OR, a sum over each window that is compared with one half.
+
+    Raises:
+        HardspikeError: the layer gets currents; a setting that has no form.
+    """
+    module = layer.module
+    if not layer.binary:
+        raise refusal(layer, "takes the largest of currents, which no sum of them gives; NIR has no such operation; "
+                             "use average pooling (ap2) or a strided convolution and train again, or pool the spikes "
+                             "after the neuron")
+    dimensions = 1 if isinstance(module, nn.MaxPool1d) else 2
+    kernel, stride, padding, dilation = (tuple(np.broadcast_to(value, dimensions).tolist()) for value in
+                                         (module.kernel_size, module.stride or module.kernel_size, module.padding,
+                                          module.dilation))
+    if len(layer.shape) != dimensions + 1:
+        raise refusal(layer, f"takes {'(C, L)' if dimensions == 1 else '(C, H, W)'}; its input is {layer.shape}")
+    if module.return_indices:
+        raise refusal(layer, "return_indices=True: which spike came first is nothing that a chip knows; use "
+                             "nn.Upsample to undo the pooling")
+    if module.ceil_mode and any((n + 2 * p - d * (k - 1) - 1) % s for n, k, s, p, d in zip(
+            layer.shape[1:], kernel, stride, padding, dilation, strict=True)):
+        raise refusal(layer, f"ceil_mode=True with {layer.shape[1:]} pads one side alone, which NIR does not; use "
+                             "ceil_mode=False, or sizes that divide evenly")
+    channels, summed = layer.shape[0], f"{layer.name}_sum"
+    node = _conv(layer, np.ones((channels, 1, *kernel)), np.zeros(channels), stride, padding, dilation, channels)
+    shape = output_shape(summed, node, layer.shape)
+    return Piece({summed: node, layer.name: nir.Threshold(np.full(shape, 0.5))}, shape, summed,
+                 edges=[(summed, layer.name)])
+
+
+def graded(layer: Layer) -> Piece:
+    """snn.GradedSpikes: a factor for every spike."""
+    factor = to_array(layer.module.weights)
+    factor = factor[:1] if not np.ptp(factor) else factor
+    try:
+        full = np.broadcast_to(factor, (1, *layer.shape))[0]
+    except ValueError:
+        raise refusal(layer, f"its weights {factor.shape} do not fit its input {layer.shape}: torch makes a picture of "
+                             "them; give it one feature an axis, (B, size, 1)") from None
+    return _single(layer, nir.Scale(full.copy()))
 
 
 def flatten(layer: Layer) -> Piece:
@@ -168,6 +233,11 @@ CONVERTERS: dict[type[nn.Module], Callable[[Layer], Piece]] = {
     nn.BatchNorm2d: batch_norm,
     nn.AvgPool1d: average_pool,
     nn.AvgPool2d: average_pool,
+    nn.AdaptiveAvgPool1d: adaptive_average_pool,
+    nn.AdaptiveAvgPool2d: adaptive_average_pool,
+    nn.MaxPool1d: maximum_pool,
+    nn.MaxPool2d: maximum_pool,
+    snn.GradedSpikes: graded,
     nn.Flatten: flatten,
     **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
                      nn.FeatureAlphaDropout), nothing),

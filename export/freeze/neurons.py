@@ -11,6 +11,8 @@ u the membrane, I the input current of step t, and s, r the spikes of this step 
     zero (Leaky)             u' = lambda*(1 - r)*u + I              LIF
     zero, not delayed        u' = lambda*u + I; s; u' *= 1 - s      LIF
     zero (all others)        u' = (1 - r)*(lambda*u + I)            LIF that is made to fire (see `_zero_and_deaf`)
+
+Lapicque has lambda = 1 - dt/(R C) and takes dt/C times its input. Alpha is two LI (see `_alpha`).
 """
 
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 
 from export.freeze import layers
 from export.freeze.layers import Layer, Piece, refusal, to_array
+from hardspike import one_line
 from trainer.neurons.leaky import Leaky
 
 DT = 1e-4
@@ -35,29 +38,98 @@ SLOWEST = 2.0**60
 KICK = 2.0**100
 """A current that makes any neuron fire; float32 holds it, and it leaves no trace since the reset follows."""
 
+_SURROGATES = {"Sigmoid": "sigmoid", "FastSigmoid": "fast_sigmoid", "ATan": "atan", "Triangular": "triangular",
+               "StraightThroughEstimator": "straight_through_estimator", "SpikeRateEscape": "spike_rate_escape",
+               "LeakySpikeOperator": "LSO", "SparseFastSigmoid": "SFS", "StochasticSpikeOperator": "SSO"}
+
 
 def neuron(layer: Layer) -> Piece:
-    """Leaky, Synaptic, RLeaky or RSynaptic.
+    """Leaky, Lapicque, Synaptic, Alpha, RLeaky or RSynaptic.
 
     The node called like the layer has the layer's spikes.
 
     Raises:
         HardspikeError: a setting that NIR cannot hold.
     """
+    module = layer.module
+    check(layer)
+    theta, leak, gain = _full(layer, "threshold", module.threshold), _leak(layer), None
+    if isinstance(module, snn.Lapicque):
+        gain = _full(layer, "C", module.R * (1 / (module.R * module.C)) * module.time_step)
+    piece = _forgetful(layer, theta) if layer.forgets else _remembering(layer, theta, leak)
+    if gain is not None and (gain != 1).any():
+        current = f"{layer.name}_current"
+        piece.nodes[current] = nir.Scale(gain)
+        piece.edges.append((current, piece.entry or layer.name))
+        piece.entry = current
+    return _graded(layer, piece)
+
+
+def _remembering(layer: Layer, theta: np.ndarray, leak: np.ndarray) -> Piece:
+    """The neuron without what its spikes are multiplied with."""
     module, name = layer.module, layer.name
-    _check(layer)
-    theta, leak = _full(layer, "threshold", module.threshold), _full(layer, "beta", module.beta).clip(0, 1)
     reset = _reset(layer, theta)
+    if isinstance(module, snn.Alpha):
+        return _alpha(layer, leak, theta, reset)
     alpha = _full(layer, "alpha", module.alpha).clip(0, 1) if hasattr(module, "alpha") else None
     if alpha is not None and reset is _zero:
-        piece = _cuba_lif(name, alpha, leak, theta)
-    else:
-        piece = reset(name, leak, theta)
-        if alpha is not None:
-            synapse = f"{name}_synapse"
-            piece.nodes[synapse] = _integrator(alpha)
-            piece.edges.append((synapse, piece.entry or name))
-            piece.entry = synapse
+        return _cuba_lif(name, alpha, leak, theta)
+    piece = reset(name, leak, theta)
+    if alpha is not None:
+        synapse = f"{name}_synapse"
+        piece.nodes[synapse] = _integrator(alpha)
+        piece.edges.append((synapse, piece.entry or name))
+        piece.entry = synapse
+    return piece
+
+
+def _leak(layer: Layer) -> np.ndarray:
+    """What is left of the membrane after a step, as the neuron computes it."""
+    module = layer.module
+    if not isinstance(module, snn.Lapicque):
+        return _full(layer, "beta", module.beta).clip(0, 1)
+    leak = _full(layer, "R", 1 - module.time_step / (module.R * module.C))
+    if (leak < 0).any():
+        raise refusal(layer, f"time_step/(R C) is {1 - leak.min():g}, above 1: its membrane changes sign in every "
+                             "step; take a smaller time_step or a larger R C")
+    return leak
+
+
+def _forgetful(layer: Layer, theta: np.ndarray) -> Piece:
+    """A neuron whose states are made anew in every step compares what comes in with its threshold, and nothing else."""
+    module = layer.module
+    if isinstance(module, snn.Alpha):
+        raise refusal(layer, "its states are made anew in every step, so that it fires at once or never: take the "
+                             "reset out of the step")
+    if (theta < 0).any():
+        raise refusal(layer, f"threshold {theta.min():g}: below 0 snnTorch resets a neuron that has not fired yet; "
+                             "keep thresholds at 0 or above")
+    if isinstance(module, snn.RLeaky | snn.RSynaptic):
+        silent = torch.zeros(1, *layer.shape, dtype=module.threshold.dtype)
+        theta = theta - to_array(module.recurrent(silent))[0]
+    return Piece({layer.name: nir.Threshold(theta)}, theta.shape)
+
+
+def _alpha(layer: Layer, leak: np.ndarray, theta: np.ndarray, reset: Callable) -> Piece:
+    """Two currents of opposite sign, exc' = alpha exc + I and inh' = beta inh - I, and u = tau (exc + inh)."""
+    module, name = layer.module, layer.name
+    if reset is not _no_reset:
+        raise refusal(layer, f"reset_mechanism '{module.reset_mechanism}' empties two currents at once; no node of NIR "
+                             "does: make it with reset_mechanism='none', or use snn.Synaptic, and train again")
+    rise = _full(layer, "alpha", module.alpha).clip(0, 1)
+    factor = np.log(rise) / (np.log(leak) - np.log(rise)) + 1
+    if not np.isfinite(factor).all():
+        raise refusal(layer, f"alpha {rise.min():g}, beta {leak.min():g}: its factor tau is not finite; keep both "
+                             "above 0 and apart")
+    excite, inhibit, up, down = (f"{name}_{part}" for part in ("excite", "inhibit", "up", "down"))
+    return Piece({excite: _integrator(rise), inhibit: _integrator(leak), up: nir.Scale(factor),
+                  down: nir.Scale(-factor), name: nir.Threshold(theta)}, theta.shape, entries=(excite, inhibit),
+                 edges=[(excite, up), (inhibit, down), (up, name), (down, name)])
+
+
+def _graded(layer: Layer, piece: Piece) -> Piece:
+    """A factor behind the spikes, and what the layer hears of itself."""
+    module, name = layer.module, layer.name
     grade = _full(layer, "graded_spikes_factor", module.graded_spikes_factor)
     if (grade == 0).any():
         raise refusal(layer, "graded_spikes_factor is 0 for some neurons, whose spikes reach nobody; leave them out")
@@ -65,26 +137,38 @@ def neuron(layer: Layer) -> Piece:
         piece.exit = f"{name}_grade"
         piece.nodes[piece.exit] = nir.Scale(grade)
         piece.edges.append((name, piece.exit))
-    if isinstance(module, snn.RLeaky | snn.RSynaptic):
+    if isinstance(module, snn.RLeaky | snn.RSynaptic) and not layer.forgets:
         _add_recurrence(layer, piece)
     return piece
 
 
-def _check(layer: Layer) -> None:
-    """Refuse what changes spikes and has no node."""
+def check(layer: Layer) -> None:
+    """Refuse what changes spikes and has no node.
+
+    Raises:
+        HardspikeError: such a setting.
+    """
     module = layer.module
     if module.inhibition:
         raise refusal(layer, "inhibition=True lets one neuron of the layer fire; NIR has no such rule: train without")
     if module.state_quant:
         raise refusal(layer, "state_quant rounds the membrane in every step; NIR has no such rule: train without, and "
                              "quantise the graph for a chip afterwards")
-    if isinstance(module, snn.RSynaptic) and not module.reset_delay:
+    if isinstance(module, snn.RSynaptic) and not getattr(module, "reset_delay", True):
         raise refusal(layer, "reset_delay=False: snnTorch 1.0 itself fails there; use reset_delay=True")
+    if isinstance(module, snn.Lapicque) and not (hasattr(module, "R") and hasattr(module, "C")):
+        raise refusal(layer, "beta, R and C given at once: snnTorch 1.0 itself fails there; give beta, or R and C")
     probe = torch.tensor([-1e9, -1.0, -1e-3, -1e-12, 0.0, 1e-12, 1e-3, 1.0, 1e9] * 20, dtype=torch.float64)
+    if isinstance(module.spike_grad, type):
+        raise refusal(layer, f"its spike_grad is the class {module.spike_grad.__name__}; give a function, "
+                             f"surrogate.{_SURROGATES.get(module.spike_grad.__name__, 'atan')}()")
     try:
         spikes = module.spike_grad(probe)
     except Exception as error:  # a function of the user's own
-        raise refusal(layer, f"its spike_grad fails ({error}); give one that takes the membrane alone") from error
+        raise refusal(layer, f"its spike_grad fails ({one_line(error)}); give one that takes the membrane alone") \
+            from error
+    if not isinstance(spikes, Tensor):
+        raise refusal(layer, f"its spike_grad gives a {type(spikes).__name__}; give one that returns the spikes alone")
     if not torch.equal(spikes.double(), (probe > 0).double()):
         raise refusal(layer, "its spike_grad is no step function (1 above the threshold, else 0) in the forward pass; "
                              "NIR fires at a hard threshold: use one of snntorch.surrogate and train again")
@@ -115,16 +199,17 @@ def _reset(layer: Layer, theta: np.ndarray) -> Callable[[str, np.ndarray, np.nda
         return _no_reset
     if layer.lossy_reset:
         return _zero
-    if runs == "subtract" and not module.reset_delay:
+    delayed = getattr(module, "reset_delay", True)
+    if runs == "subtract" and not delayed:
         return _subtract_at_once
-    if runs == "zero" and module.reset_delay and isinstance(module, snn.Leaky):
+    if runs == "zero" and delayed and isinstance(module, snn.Leaky):
         return _zero
     if (theta < 0).any():
         raise refusal(layer, f"threshold {theta.min():g}: below 0 snnTorch resets a neuron that has not fired yet, in "
                              "the first step; keep thresholds at 0 or above")
     if runs == "subtract":
         return _subtract
-    return _zero if not module.reset_delay else _zero_and_deaf
+    return _zero if not delayed else _zero_and_deaf
 
 
 def _no_reset(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
@@ -183,7 +268,7 @@ def _zero_and_deaf(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
     nodes = {fires: _zero(name, leak, theta).nodes[name], name: nir.Threshold(np.full(theta.shape, 0.5)),
              kick: nir.Scale(np.full(theta.shape, KICK)), block: nir.Scale(np.full(theta.shape, -1.0))}
     return Piece(nodes, theta.shape, fires, edges=[(fires, name), (name, kick), (kick, fires), (name, block),
-                                                   (block, name)])
+                                                   (block, name)], compared=fires)
 
 
 def _add_recurrence(layer: Layer, piece: Piece) -> None:
@@ -212,5 +297,5 @@ def _tau(leak: np.ndarray) -> np.ndarray:
 
 
 CONVERTERS: dict[type[nn.Module], Callable[[Layer], Piece]] = dict.fromkeys(
-    (snn.Leaky, Leaky, snn.Synaptic, snn.RLeaky, snn.RSynaptic), neuron)
+    (snn.Leaky, Leaky, snn.Lapicque, snn.Synaptic, snn.Alpha, snn.RLeaky, snn.RSynaptic), neuron)
 """`trainer.neurons.leaky.Leaky` is snnTorch's run over all steps at once."""

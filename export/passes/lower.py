@@ -5,12 +5,15 @@ from collections.abc import Callable
 import nir
 from torch import Tensor
 
+from export.passes.bias_cells import bias_cells
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.fold_gain import fold_gain
 from export.passes.fold_pooling import fold_pooling
+from export.passes.merge_linear import merge_linear
 from export.passes.quantise import QuantisedLayer, quantise
 from export.passes.rewrite import flatten
 from export.passes.separate import separate
+from export.passes.straighten import straighten
 from export.passes.weigh import weigh
 from targets.target import Target
 
@@ -20,10 +23,14 @@ names a layer."""
 
 PASSES: tuple[Pass, ...] = (
     fold_batchnorm,  # first: what it leaves behind is one linear layer
+    straighten,  # factors and poolings with no linear layer beside them become one; what no chip's neuron does is named
     weigh,  # before gains: a weight of one is where a neuron's gain goes
     fold_gain,
     separate,  # after gains, which may still be shared; before pooling, which is folded into one layer
     fold_pooling,
+    merge_linear,  # last of those that fold: each leaves linear layers behind one another
+    bias_cells,  # behind it: a bias is where it stays
+    separate,  # what was merged or made may be shared again
 )
 """In this order."""
 

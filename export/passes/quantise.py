@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from export.passes.rewrite import Edit
+from export.passes.straighten import drop
 from hardspike import HardspikeError, UsageError, nearest, progress
 from targets import metadata, reference
 from targets.chips import limits_of
@@ -37,6 +38,8 @@ LOWEST_THRESHOLD = 1
 """In integer units; a threshold of 0 would fire at rest."""
 _CLIPS = np.geomspace(0.95, 4.0, 22)
 """Candidates: the scale that maps the largest weight to the largest level, times these."""
+_USUAL = 0.98
+"""Share of a layer's weights that are no outliers."""
 _TRIMS = np.linspace(0.85, 1.15, 13)
 """Candidates: the threshold at the chosen scale, times these."""
 
@@ -126,7 +129,7 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, chip: Target, bits: int = 8,
         current, clips[name] = _fitted(task, current, layer)
     for name, layer in progress(network.layers.items(), f"quantise to {bits} bits"):
         current, row = _searched(task, current, layer, clips[name],
-                                 *((_CLIPS, _TRIMS) if scale == "searched" else ((), ())))
+                                 *((_clips(graph, layer), _TRIMS) if scale == "searched" else ((), ())))
         rows.append(row)
     current = _quantise_readout(current, network, bits, limits)
     mark = Quantised(limits.chip, bits, scale, {row.layer: row.scale for row in rows})
@@ -135,16 +138,33 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, chip: Target, bits: int = 8,
 
 def _fitted(task: _Task, current: nir.NIRGraph, layer: Layer) -> tuple[nir.NIRGraph, float]:
     """`current` with one layer scaled by its largest weight, or by less where its threshold or bias then fits."""
-    clip = 1.0
-    while clip > 1e-3:
-        candidate = _apply(task, current, layer, clip, 1.0)
-        if candidate is not None:
-            return candidate, clip
-        clip /= 1.25
+    for factor in (1 / 1.25, 1.25):  # down until threshold and bias are small enough, else up until large enough
+        clip = 1.0
+        while 1e-3 < clip < 1e5:
+            candidate = _apply(task, current, layer, clip, 1.0)
+            if candidate is not None:
+                return candidate, clip
+            clip *= factor
+    limits = task.limits
+    largest, bias = _largest(task.graph, layer), np.abs(layer.bias).max(initial=0)
+    low, high = layer.threshold.min(), layer.threshold.max()
+    if high / low > limits.threshold.value:
+        advice = "train with thresholds that are closer to one another"
+    elif bias / high > limits.bias.value / LOWEST_THRESHOLD or bias > high:
+        advice = "train with smaller biases"
+    else:
+        advice = "train with a lower threshold"
     raise HardspikeError(
-        f"layer '{layer.name}': no scale brings its weights (largest {_largest(task.graph, layer):.3g}), bias (largest "
-        f"{np.abs(layer.bias).max(initial=0):.3g}) and threshold ({layer.threshold.max():.3g}) into the ranges of "
-        f"{task.limits.chip}; train with smaller biases or a lower threshold")
+        f"layer '{layer.name}': no scale brings its weights (largest {largest:.3g}), bias (largest {bias:.3g}) and "
+        f"threshold ({high:.3g}) into the ranges of {limits.chip}; {advice}")
+
+
+def _clips(graph: nir.NIRGraph, layer: Layer) -> np.ndarray:
+    """Candidates round the largest weight; where a few weights are far larger than the rest, also round the rest."""
+    weights = np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in _linear(layer)])
+    usual = np.quantile(weights[weights > 0], _USUAL)
+    ratio = float(weights.max() / usual)
+    return np.concatenate([_CLIPS, np.geomspace(_CLIPS[-1], 1.5 * ratio, 16)[1:]]) if ratio > _CLIPS[-1] else _CLIPS
 
 
 def _searched(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, clips: Sequence[float],
@@ -210,12 +230,14 @@ def _apply(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, trim: 
     step, levels = _grid(task.bits, task.limits)
     scale = clip * levels * step / _largest(task.graph, layer)
     edit = Edit(current)
+    _put_back(edit, task.graph, layer)
     for name in _linear(layer):
         node = copy.copy(task.graph.nodes[name])
         node.weight = _rounded(array(node.weight), scale, step, levels)
         if hasattr(node, "bias"):
             node.bias = np.round(array(node.bias) * scale)
         edit.nodes[name] = node
+    _drop_zeros(edit, layer)
     threshold = np.round(layer.threshold * scale * trim)
     if threshold.min() < LOWEST_THRESHOLD:
         return None
@@ -232,6 +254,33 @@ def _apply(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, trim: 
     return edit.graph()
 
 
+def _put_back(edit: Edit, graph: nir.NIRGraph, layer: Layer) -> None:
+    """The connections of a layer that another scale rounded away."""
+    for connection in layer.connections:
+        for name in connection.nodes:
+            edit.nodes.setdefault(name, graph.nodes[name])
+    missing = [tuple(edge) for edge in graph.edges if tuple(edge) not in set(edit.edges)]
+    edit.edges += [edge for edge in missing if edge[0] in edit.nodes and edge[1] in edit.nodes
+                   and any(end in connection.nodes for connection in layer.connections for end in edge)]
+
+
+def _drop_zeros(edit: Edit, layer: Layer) -> None:
+    """Connections whose weights all round to zero: Lava has none such. Their biases go to one that stays."""
+    linear = _linear(layer)
+    kept = next((name for name in linear if array(edit.nodes[name].weight).any()), None)
+    for name in linear if kept else ():
+        if array(edit.nodes[name].weight).any():
+            continue
+        bias = array(getattr(edit.nodes[name], "bias", np.zeros(1)))
+        if bias.any():
+            rest = copy.copy(edit.nodes[kept])
+            if isinstance(rest, nir.Linear):
+                rest = nir.Affine(rest.weight, np.zeros(len(array(rest.weight))))
+            rest.bias = array(rest.bias) + bias
+            edit.nodes[kept] = rest
+        drop(edit, name)
+
+
 def _round_leaks(graph: nir.NIRGraph, network: Network) -> nir.NIRGraph:
     """Leaks in 4096ths; a leak that rounds to none becomes an integrator, so that no tau is infinite."""
     edit, dt = Edit(graph), network.plan.dt
@@ -241,7 +290,8 @@ def _round_leaks(graph: nir.NIRGraph, network: Network) -> nir.NIRGraph:
             if not isinstance(node, nir.LIF | nir.LI | nir.CubaLIF):
                 continue
             shape = network.plan.input_shape[name]
-            decay = np.broadcast_to(np.round(layer.v_decay), shape).copy()
+            synapse = name == layer.synapse
+            decay = np.broadcast_to(np.round(layer.i_decay if synapse else layer.v_decay), shape).copy()
             if (decay == 0).any() or (np.round(layer.i_decay) == 0).any():
                 raise HardspikeError(f"layer '{name}': its leak rounds to 4096/4096, none at all; use beta 1 (no leak) "
                                      "or below 0.9998")
@@ -261,8 +311,9 @@ def _ancestors(graph: nir.NIRGraph, name: str) -> nir.NIRGraph:
     """The part of `graph` that decides about the spikes of `name`, with an Output there."""
     whole = nx.DiGraph(graph.edges)
     keep = nx.ancestors(whole, name) | {name}
-    nodes = {n: node for n, node in graph.nodes.items() if n in keep} | {"_output": nir.Output({"output": None})}
-    edges = [(a, b) for a, b in graph.edges if a in keep and b in keep] + [(name, "_output")]
+    end = Edit(graph).fresh("output")
+    nodes = {n: node for n, node in graph.nodes.items() if n in keep} | {end: nir.Output({"output": None})}
+    edges = [(a, b) for a, b in graph.edges if a in keep and b in keep] + [(name, end)]
     return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
 
 

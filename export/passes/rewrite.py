@@ -41,6 +41,12 @@ class Edit:
         sources = self.sources(name)
         return sources[0] if len(sources) == 1 and self.targets(sources[0]) == [name] else None
 
+    def fresh(self, name: str) -> str:
+        """`name` for a node that is about to be added, or something near it that no node is called yet."""
+        name = name[:100]
+        return next(free for free in (name, *(f"{name}_{i}" for i in range(2, len(self.nodes) + 3)))
+                    if free not in self.nodes)
+
     def bypass(self, name: str) -> None:
         """Take `name` out and join what fed it to what it feeds."""
         before, after = self.sources(name), self.targets(name)
@@ -51,7 +57,7 @@ class Edit:
         """Give each node that `name` feeds, but for the first one, a copy of `name` of its own."""
         sources = self.sources(name)
         for target in self.targets(name)[1:]:
-            copied = f"{name}_for_{target}"
+            copied = self.fresh(f"{name}_for_{target}")
             self.nodes[copied] = self.nodes[name]
             self.edges.remove((name, target))
             self.edges += [*((source, copied) for source in sources), (copied, target)]

@@ -27,8 +27,8 @@ def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
     group_of = {name: index for index, group in enumerate(layout.groups) for name in group}
     for source, target in list(edit.edges):
         inside = group_of[source] == group_of[target]
-        if isinstance(edit.nodes[target], NEURONS) and not inside and _weightless(edit, source):
-            name = f"{source}_to_{target}"
+        if isinstance(edit.nodes[target], NEURONS) and not inside and weightless(edit, source):
+            name = edit.fresh(f"{source}_to_{target}")
             shape = layout.output_shape[source]
             if len(shape) == 1 and shape[0] > LARGEST:
                 raise HardspikeError(f"layer '{target}': {shape[0]} values of '{source}' reach it without weights; the "
@@ -40,13 +40,19 @@ def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
     return edit.graph()
 
 
-def _weightless(edit: Edit, name: str) -> bool:
+def weightless(edit: Edit, name: str) -> bool:
     """Whether `name` gives spikes, or what Flatten, Delay, Scale and pooling make of them."""
-    if isinstance(edit.nodes[name], (*SPIKING, nir.Input)):
-        return True
-    if isinstance(edit.nodes[name], (*LINEAR, *NEURONS)):
-        return False
-    return all(_weightless(edit, source) for source in edit.sources(name))
+    waiting, seen = [name], set()
+    while waiting:
+        name = waiting.pop()
+        node = edit.nodes[name]
+        if name in seen or isinstance(node, (*SPIKING, nir.Input)):
+            continue
+        if isinstance(node, (*LINEAR, *NEURONS)):
+            return False
+        seen.add(name)  # a loop may hold none of them
+        waiting += edit.sources(name)
+    return True
 
 
 def _identity(shape: tuple[int, ...]) -> nir.NIRNode:

@@ -48,7 +48,7 @@ def described(path: Path, content: dict) -> NetFile:
         if "readout" in content:
             weight, bias = (np.asarray(content["readout"][key], np.float64) for key in ("weight", "bias"))
             readout = weight, bias
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise HardspikeError(f"{path}: not a network of lava-dl's netx: {printable(one_line(error))[:100]} is wrong or "
                              "missing; write one with `python -m export lava`") from error
     if kinds[:1] != ["input"] or not shapes[0]:

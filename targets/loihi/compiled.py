@@ -1,4 +1,4 @@
-"""The integer layers in C, compiled when that pays: `targets.c.batch` around a batch, a part of it a thread.
+"""The integer layers in C, compiled when that pays: `targets.loihi.c.batch` around a batch, a part of it a thread.
 
 Spikes are recorded as the code makes them, sample by sample and channels last, and handed out as views in the order
 (T, B, C, H, W): a copy would cost as much as the run.
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from hardspike import HardspikeError, choice
 from targets import native
-from targets.c import batch
-from targets.c.program import Population, Program, build
+from targets.loihi.c import batch
+from targets.loihi.c.program import Population, Program, build
 from targets.loihi.layers import Network
 from targets.recording import Recording, Transmit
 

@@ -4,9 +4,11 @@ The integer targets run and map *layers*, not nodes: a layer is one population o
 nodes that feed it. Two forms of neuron are layers, as `export` writes them:
 
 - reset to zero: LIF, IF, CubaLIF, or a Threshold straight after a linear node (a neuron that forgets at once);
-- reset by subtraction: LI or I -> Threshold -> Scale(-threshold) -> back, the threshold taken off one step later.
+- reset by subtraction: LI or I -> Threshold -> Scale(-threshold) -> back, the threshold taken off one step later; an
+  LI before the LI is its synaptic current.
 
-What follows the last spikes without a neuron is the host's readout. Everything else is a problem with a name.
+What follows the last spikes without a neuron that spikes is the host's readout, a membrane without reset included.
+Everything else is a problem with a name.
 """
 
 from dataclasses import dataclass, field
@@ -44,7 +46,7 @@ class Layer:
     """A population of neurons; arrays broadcast against `shape`, values still as the graph has them (unrounded).
 
     `v_decay`, `i_decay`: 4096 dt/tau of membrane and synaptic current (4096: no memory); `group`: layers of the same
-    number form a loop; `members`: all its nodes but the linear ones.
+    number form a loop; `members`: all its nodes but the linear ones; `synapse`: of these the LI that is the current.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Layer:
     subtracts: bool
     group: int
     members: tuple[str, ...]
+    synapse: str = ""
 
 
 @dataclass
@@ -105,25 +108,37 @@ def _layer(network: Network, name: str, group: int) -> Layer:
     cell, members, subtracts = name, [name], False
     if isinstance(node, nir.Threshold):
         before = [edge.source for edge in plan.sources(name)]
-        if len(before) == 1 and isinstance(plan.nodes[before[0]], nir.LI | nir.I):
+        if len(before) == 1 and isinstance(plan.nodes[before[0]], nir.LI | nir.I | nir.CubaLI):
             cell, subtracts = before[0], True
         members = [cell, *_reset_loop(network, name, cell), name] if subtracts else members
-    decays = _decays(network, cell, shape)
+    decays, synapse = _decays(network, cell, shape), ""
+    inner = [edge for edge in plan.sources(cell) if edge.source not in members]
+    feeds = plan.nodes[inner[0].source] if len(inner) == 1 and not inner[0].delayed else None
+    if subtracts and isinstance(feeds, nir.LI | nir.I):
+        synapse = inner[0].source
+        members.insert(0, synapse)
+        decays = decays[0], _decays(network, synapse, shape)[0]
+        if len(plan.targets(synapse)) > 1:
+            _problem(network, synapse, "gives its current to more than its neuron", "use the spikes instead")
     threshold = node.threshold if isinstance(node, nir.Threshold) else node.v_threshold
     connections: list[Connection] = []
     bias = np.zeros(shape)
-    for edge in plan.sources(cell):
+    for edge in plan.sources(synapse or cell):
         if edge.source not in members:
             bias = bias + _trace(network, name, edge.source, (), int(edge.delayed), connections)
+    if synapse and np.any(bias):
+        _problem(network, name, "has a bias before its synaptic current", "quantise the graph: `python -m export "
+                 "quantise` makes a cell of it that fires in every step")
     return Layer(name, shape, tuple(connections), expand(name, threshold, shape), bias, *decays, subtracts, group,
-                 tuple(members))
+                 tuple(members), synapse)
 
 
 def _reset_loop(network: Network, name: str, cell: str) -> list[str]:
     """The Scale nodes that take the threshold of Threshold `name` off the membrane of `cell` one step later."""
     plan = network.plan
     if {edge.target for edge in plan.targets(cell)} != {name}:
-        _problem(network, cell, "gives its membrane to more than its Threshold", "use the spikes instead")
+        _problem(network, cell, "gives its membrane to more than its Threshold", "read the spikes instead; or, where "
+                 "nobody hears them, make the layer with reset_mechanism='none', and the host integrates it")
     scales = []
     for edge in plan.sources(cell):
         scale = plan.nodes[edge.source]
@@ -136,7 +151,9 @@ def _reset_loop(network: Network, name: str, cell: str) -> list[str]:
             if not np.array_equal(taken, wanted) or steps != 1 or len(plan.targets(edge.source)) != 1:
                 _problem(network, edge.source, f"takes {-taken.flat[0]:g} off after {steps} steps, threshold is "
                          f"{-wanted.flat[0]:g}", "scale by minus the threshold, straight back to the membrane")
-    if len(scales) != 1:
+    if not scales:
+        _problem(network, name, "is never reset", "a neuron of the chip is: train with reset 'zero' or 'subtract'")
+    elif len(scales) != 1:
         _problem(network, name, f"has {len(scales)} reset loops Scale(-threshold) back to '{cell}'",
                  "write a LIF for a reset to zero, or one such loop for a subtracting reset")
     return scales
@@ -216,6 +233,10 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
     return bias
 
 
+def _group(plan: Plan, name: str) -> list[str]:
+    return next(group for group in plan.groups if name in group)
+
+
 def _find_readout(network: Network) -> None:
     """What lies between the last spikes and the Output."""
     plan, waiting, seen = network.plan, [network.plan.output], set()
@@ -224,9 +245,9 @@ def _find_readout(network: Network) -> None:
         if name in seen or name in network.layers or name == plan.input:
             continue
         seen.add(name)
-        if isinstance(plan.nodes[name], NEURONS):
-            if not isinstance(plan.nodes[name], SPIKING):
-                _problem(network, name, "is read at the Output", "put a Threshold behind it, or read an Affine's sum")
+        if isinstance(plan.nodes[name], NEURONS) and len(_group(plan, name)) > 1:
+            _problem(network, name, "has its membrane read at the Output", "read its spikes instead, or make the layer "
+                     "with reset_mechanism='none', which the host integrates")
             continue
         waiting += [edge.source for edge in plan.sources(name)]
     network.readout = [name for name in plan.nodes if name in seen]

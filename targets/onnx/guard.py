@@ -77,6 +77,10 @@ def _check_parts(model: onnx.ModelProto) -> None:
 
 def _check_ends(graph: onnx.GraphProto, properties: dict[str, str]) -> None:
     """Inputs and outputs, as `targets.onnx.model` describes them."""
+    for key in ("steps", "largest_input"):
+        value = properties.get(key)
+        if value is not None and not (value.isascii() and value.isdigit() and len(value) < 16 and int(value)):
+            raise HardspikeError(f"metadata {key} {shown(value)} is no whole number above 0")
     inputs, outputs = ({value.name: value.type.tensor_type for value in values}
                        for values in (graph.input, graph.output))
     states = inputs.keys() - {"input"}
@@ -91,10 +95,6 @@ def _check_ends(graph: onnx.GraphProto, properties: dict[str, str]) -> None:
         if kind.elem_type != onnx.TensorProto.FLOAT or not all(size.dim_value > 0 for size in sizes) \
                 or not kind.shape.dim:
             raise HardspikeError(f"'{_text(name)}' is no float32 of known shape, batch aside")
-    for key in ("steps", "largest_input"):
-        value = properties.get(key)
-        if value is not None and not (value.isascii() and value.isdigit() and len(value) < 16 and int(value)):
-            raise HardspikeError(f"metadata {key} {shown(value)} is no whole number above 0")
     if states and "steps" in properties:
         raise HardspikeError("is a sequence and has states as inputs; no model of ours has both")
 

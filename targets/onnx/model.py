@@ -2,8 +2,9 @@
 
 `step` has the inputs `input` (batch, *Input) and every state, and the outputs `output` (batch, *Output), the spikes
 `NAME.spikes` of every spiking node and `STATE.next` of every state. States are `NAME.v` and `NAME.i` (membrane and
-synaptic current), `NAME.past` (what a Delay holds, newest first), `NAME.previous` (what a recurrent edge carries) and,
-where that is not zero before the first step, `NAME.started`. All are float32 and start at zero, so that this runs one:
+synaptic current), `NAME/input.past` (what a Delay holds, newest first), `NAME.previous` (what a recurrent edge carries)
+and, where that is not zero before the first step, `NAME.started`. All are float32 and start at zero, so that this runs
+one:
 
     session = onnxruntime.InferenceSession("model.onnx")
     states = {i.name: np.zeros((batch, *i.shape[1:]), np.float32) for i in session.get_inputs() if i.name != "input"}

@@ -238,7 +238,7 @@ def emit_nodes(e: Emitter, plan: Plan, names: list[str], values: dict[str, str],
         node, edges, shape = plan.nodes[name], plan.sources(name), plan.input_shape[name]
         if isinstance(node, nir.Delay):
             delays[name] = delay_steps(name, node, shape, plan.dt)
-            e.scope = f"{name}.input"
+            e.scope = f"{name}/input"
             known = all(edge.source in values for edge in edges)
             values[name] = delay(e, e.total([values[edge.source] for edge in edges]) if known else None, delays[name])
             continue
@@ -255,7 +255,7 @@ def emit_nodes(e: Emitter, plan: Plan, names: list[str], values: dict[str, str],
         else:
             values[name] = total if isinstance(node, nir.Output) else OPERATORS[type(node)](e, total, node, shape)
     for name, steps in delays.items():
-        e.scope = f"{name}.input"
+        e.scope = f"{name}/input"  # no node is called so
         remember(e, e.total([values[edge.source] for edge in plan.sources(name)]), int(steps.max()))
     for name in sorted(looped):
         e.scope = name

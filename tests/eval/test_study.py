@@ -25,6 +25,7 @@ from trainer.config import FitConfig
 from trainer.data import load
 from trainer.evaluate import evaluate
 
+SHIPPED = Path(__file__).parents[2] / "trainer" / "studies"
 STUDY = """
 keep: last
 base: {method: hard, epochs: 2, batch_size: 128, data: {steps: 3}, network: {layers: 4c5s4-16, batch_norm: true}}
@@ -317,8 +318,7 @@ def test_impossible_options(options, message):
         Training(**options).checked()
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "trainer" / "studies").glob("*.yaml")),
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_studies_can_be_read_and_are_what_they_say(path):
     plan = read(path)
     if path.stem.endswith("_sast"):

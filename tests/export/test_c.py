@@ -13,7 +13,7 @@ from export.recordings import Recordings
 from hardspike import HardspikeError, UsageError
 from targets import graph as graphs
 from targets import loihi2, native
-from targets.c import selftest
+from targets.loihi.c import selftest
 from tests import lava_naive
 from tests.networks import busy_checkpoint
 from trainer.data import DataConfig

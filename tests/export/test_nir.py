@@ -134,12 +134,10 @@ def test_a_mismatch_leaves_no_file(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt"]
 
 
-def test_max_pooling_is_refused(tmp_path):
-    model = saved(NetworkConfig(layers="6c5s2-mp2-16"), tmp_path / "a.pt", build(NetworkConfig(
-        layers="6c5s2-mp2-16"), SHAPE, 10))
-    with pytest.raises(HardspikeError, match=r"layer 'pool2' \(MaxPool2d\): NIR has no such operation; use average"):
-        commands.nir(model)
-    assert not (tmp_path / "a.nir").exists()
+def test_max_pooling_of_spikes_is_an_or(tmp_path):
+    config = NetworkConfig(layers="6c5s2-mp2-16", gain=4.0)
+    checked = commands.nir(saved(config, tmp_path / "a.pt", build(config, SHAPE, 10)), samples=20)
+    assert checked.mismatches == 0 and isinstance(read(tmp_path / "a.nir").nodes["pool2"], nir.Threshold)
 
 
 def test_a_silent_network_is_not_called_checked(tmp_path):

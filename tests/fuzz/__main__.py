@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="inputs, of all kinds together")
     parser.add_argument("--keep", action="store_true", help="keep the first input of every fault in the corpus")
     parser.add_argument("--one", type=int, help="make this input, use it here, and leave it where it is said")
+    parser.add_argument("--corpus", action="store_true", help="try what the corpus holds as well")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     os.environ["HARDSPIKE_CACHE"] = str(folder / "work")
@@ -38,7 +39,7 @@ def main() -> int:
     try:
         names = options.kinds.split(",")
         shares = [options.count // len(names) + (i < options.count % len(names)) for i in range(len(names))]
-        total: Counter = Counter()
+        total: Counter = replayed(folder) if options.corpus else Counter()
         for name, count in zip(names, shares, strict=True):
             total += campaign(name, options.seed, count, folder, options.keep)
     finally:
@@ -49,6 +50,18 @@ def main() -> int:
         flush=True,
     )
     return int(faults > 0)
+
+
+def replayed(folder: Path) -> Counter:
+    """Everything that is kept; prints what is a fault again."""
+    counts: Counter = Counter()
+    for name, path in corpus.files():
+        machine.prepare(folder)
+        found = machine.once(name, corpus.laid_out(name, path, machine.fresh(folder / "work")), folder)
+        counts[found.result] += 1
+        if found.result in machine.FAULTS:
+            print(f"{path.name}: {found.result} {found.place} {found.said}", flush=True)
+    return counts
 
 
 def campaign(name: str, seed: int, count: int, folder: Path, keep: bool = False) -> Counter:

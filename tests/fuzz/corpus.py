@@ -34,7 +34,7 @@ def laid_out(name: str, path: Path, folder: Path) -> Path:
 
 def keep(name: str, seed: int, outcome: machine.Outcome, folder: Path) -> Path | str:
     """Put the input of a fault into the corpus, made smaller where the fault stays the same."""
-    work = machine._fresh(folder / "work")
+    work = machine.fresh(folder / "work")
     path = KINDS[name].make(random.Random(f"{name}/{seed}/{outcome.number}"), work)
     if path.is_dir():
         digest = hashlib.sha256(f"{name}/{seed}/{outcome.number}".encode()).hexdigest()[:8]

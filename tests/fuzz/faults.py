@@ -28,8 +28,20 @@ from hardspike import HardspikeError, run
 from tests.fuzz import seeds
 
 SIZES = 20
-TINY = ["--epochs", "2", "--method", "hard", "--data.steps", "3", "--data.size", "8", "--network.layers", "4c5s4",
-        "--device", "cpu"]
+TINY = [
+    "--epochs",
+    "2",
+    "--method",
+    "hard",
+    "--data.steps",
+    "3",
+    "--data.size",
+    "8",
+    "--network.layers",
+    "4c5s4",
+    "--device",
+    "cpu",
+]
 Problem = str
 """One line about what should not have been."""
 
@@ -54,7 +66,8 @@ def forked(work: Callable[[], object], limit: int | None = None, kill_after: flo
             if limit is not None:
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            status = int(work() or 0)
+            result = work()
+            status = result if isinstance(result, int) else 0
         except HardspikeError as error:
             status, said = 1, "" if str(error).isprintable() and len(str(error)) < 500 else f"bad line {error!r}"
         except BaseException as error:
@@ -132,8 +145,10 @@ def full_disk(name: str, sizes: int = SIZES) -> Iterator[Problem]:
             if content == whole:
                 yield f"{name}: {size} of {len(whole)} bytes were enough"
             if status != 1 or content != b"old" or left:
-                yield f"{name}, {size} of {len(whole)} bytes: {status}; the old file is " \
-                      f"{'whole' if content == b'old' else 'gone'}; left: {left}"
+                yield (
+                    f"{name}, {size} of {len(whole)} bytes: {status}; the old file is "
+                    f"{'whole' if content == b'old' else 'gone'}; left: {left}"
+                )
     finally:
         shutil.rmtree(folder)
 
@@ -143,6 +158,7 @@ def full_disk(name: str, sizes: int = SIZES) -> Iterator[Problem]:
 
 def _command(package: str, *words: object) -> Callable[[], int]:
     """A command of ours, in this process."""
+
     def call() -> int:
         from importlib import import_module
 
@@ -150,6 +166,7 @@ def _command(package: str, *words: object) -> Callable[[], int]:
             return run(package, import_module(f"{package}.__main__").COMMANDS, [str(word) for word in words])
         except SystemExit as end:
             return int(end.code or 0)
+
     return call
 
 
@@ -162,10 +179,15 @@ def unloadable(folder: Path) -> list[str]:
     from targets.lava.net_file import read_net
     from trainer import checkpoint
 
-    readers = {".pt": checkpoint.load, ".nir": graphs.read, ".net": read_net, ".onnx": onnx.load,
-               ".json": lambda path: json.loads(path.read_text()),
-               ".yaml": lambda path: yaml.safe_load(path.read_text()),
-               ".html": lambda path: path.read_text().index("</html>")}
+    readers = {
+        ".pt": checkpoint.load,
+        ".nir": graphs.read,
+        ".net": read_net,
+        ".onnx": onnx.load,
+        ".json": lambda path: json.loads(path.read_text()),
+        ".yaml": lambda path: yaml.safe_load(path.read_text()),
+        ".html": lambda path: path.read_text().index("</html>"),
+    }
     bad = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith(".") and path.suffix in readers:
@@ -178,8 +200,9 @@ def unloadable(folder: Path) -> list[str]:
 
 def temporaries(folder: Path) -> list[str]:
     """What should be gone after the next run; a lock's file may stay where its owner was killed, and is taken over."""
-    hidden = (path for path in folder.rglob(".*") if path.is_file() and path.name != ".lock")
-    return sorted(str(path.relative_to(folder)) for path in hidden)
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob(".*") if path.is_file() and path.name != ".lock"
+    )
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -301,15 +324,17 @@ def main() -> int:
     """Exit status 1 where something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.faults", description=__doc__)
     parser.add_argument("what", nargs="*", default=["disk", "kills", "concurrency"])
+    parser.add_argument("--sizes", type=int, default=SIZES, help="of the disk, for each writer")
     parser.add_argument("--kills", type=int, default=20, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     found = 0
     for what in options.what:
-        parts = {"disk": lambda: (problem for name in writers() for problem in full_disk(name)),
-                 "kills": lambda: (*killed_fits(options.kills, options.seed),
-                                   *killed_commands(options.kills, options.seed)),
-                 "concurrency": concurrency}[what]
+        parts = {
+            "disk": lambda: (problem for name in writers() for problem in full_disk(name, options.sizes)),
+            "kills": lambda: (*killed_fits(options.kills, options.seed), *killed_commands(options.kills, options.seed)),
+            "concurrency": concurrency,
+        }[what]
         began = time.monotonic()
         problems = list(parts())
         found += len(problems)

@@ -84,6 +84,7 @@ class Watch:
     def opened(self) -> str:
         """What has been seen since the last call."""
         found, self.found = self.found, []
+        sys.modules.pop(CANARY, None)
         try:
             if self.notify is not None and CANARY.encode() in os.read(
                 self.notify, 4096
@@ -156,7 +157,7 @@ def _place(error: BaseException) -> str:
 def run(name: str, seed: int, numbers: Iterator[int], folder: Path, memory: int = MEMORY) -> Iterator[Outcome]:
     """The outcome of every input of a kind, in order."""
     prepare(folder)
-    KINDS[name].make(random.Random(0), _fresh(folder / "work"))  # what inputs are made from, made once
+    KINDS[name].make(random.Random(0), fresh(folder / "work"))  # what inputs are made from, made once
     waiting = list(numbers)
     while waiting:
         read, write = os.pipe()
@@ -173,7 +174,7 @@ def run(name: str, seed: int, numbers: Iterator[int], folder: Path, memory: int 
             os.close(read)
 
 
-def _fresh(folder: Path) -> Path:
+def fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
@@ -196,7 +197,7 @@ def _work(name: str, seed: int, numbers: list[int], folder: Path, write: int, me
 
         for number in numbers:
             try:
-                path = KINDS[name].make(random.Random(f"{name}/{seed}/{number}"), _fresh(folder / "work"))
+                path = KINDS[name].make(random.Random(f"{name}/{seed}/{number}"), fresh(folder / "work"))
             except Exception as error:
                 say(
                     number=number,

@@ -70,8 +70,6 @@ def test_an_integer_graph_passes_on_both_chips():
      "n: structure: Scale lies before layer 'm1'; integer targets hold layers of spiking neurons; fold it into"),
     (lambda: chain(None, nir.Linear(np.ones((4, 4))), lif()), "w: structure: Linear and 'n' follow each other"),
     (lambda: chain(None, None, lif()), "m0: structure: LIF gets the spikes of 'n' without weights"),
-    (lambda: chain(None, None, nir.Linear(np.ones((4, 4))), nir.LI(*np.full((3, 4), 8 * DT))),
-     "m1: structure: LI is read at"),
     (lambda: chain(None, None, nir.Delay(np.array([0, 1, 1, 1]) * DT), nir.Linear(np.ones((4, 4))), lif()),
      "m0: structure: Delay delays by 0 to 1 steps"),
     (lambda: chain(None, nir.Delay(np.full(4, DT)), lif(), bias=np.ones(4)), "n: structure: Delay lies behind a bias"),

@@ -9,6 +9,7 @@ import torch
 from hardspike import HardspikeError, UsageError
 from targets import commands, loihi2, native, stream
 from targets import graph as graphs
+from targets.options import RandomEvents
 from targets.table import TARGETS
 from tests import random_graphs
 
@@ -77,7 +78,7 @@ def test_stream_and_tables_do_not_mix(tmp_path):
 def test_bench(tmp_path, capsys):
     graph, _ = random_graphs.graph(1)
     graphs.write(graph, tmp_path / "model.nir")
-    found = commands.bench(tmp_path / "model.nir", samples=3, steps=4, runs=5, json=tmp_path / "bench.json")
+    found = commands.bench(tmp_path / "model.nir", events=RandomEvents(3, 4), runs=5, json=tmp_path / "bench.json")
     assert (found.samples, found.steps, found.runs) == (3, 4, 5)
     assert 0 < found.fastest <= found.median <= found.p99 <= found.slowest and found.throughput > 0 < found.memory
     stored = json.loads((tmp_path / "bench.json").read_text())
@@ -86,4 +87,4 @@ def test_bench(tmp_path, capsys):
     with pytest.raises(UsageError, match="runs 0"):
         commands.bench(tmp_path / "model.nir", runs=0)
     with pytest.raises(UsageError, match="density 2"):
-        commands.bench(tmp_path / "model.nir", density=2)
+        commands.bench(tmp_path / "model.nir", events=RandomEvents(density=2))

@@ -9,7 +9,8 @@ sketches. Of the whole set
   first-order view of SAM, |max L(w + eps) - L(w) - rho*||grad L||| <= L*rho^2/2 (eqs. 28, 29), loss stability
   |l(x') - l(x)| <= sqrt(2)*K*||x' - x|| (proposition IV.13);
 - not to be had: the closed forms of C_J and C_H (eqs. 42-46). `smoothness` derives its own from the same ingredients
-  (lemma A.1); they may be smaller or larger than the paper's.
+  (lemma A.1); they may be smaller or larger than the paper's. Eqs. 31 and 32 (convergence) are reconstructable up to
+  their constants only, and are not evaluated.
 
 Gamma_T is finite for every q, and so are all bounds here; only where q < 1 (assumption IV.4) do they stop growing with
 T.

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, read_npz
 from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
 from trainer.data.events import check_events
@@ -130,10 +130,10 @@ def _read_aedat(file: Path) -> np.ndarray:
 
 def _read_npz(file: Path) -> np.ndarray:
     try:
-        with np.load(file) as content:
-            columns = {key: content[key] for key in "txyp"}
-    except Exception as error:  # zip, compression or array: numpy passes on whatever they raise
-        raise HardspikeError(f"{file}: cannot be read as arrays t, x, y, p ({error!r}); copy it again") from error
+        content = read_npz(file)
+        columns = {key: content[key] for key in "txyp"}
+    except KeyError as error:
+        raise HardspikeError(f"{file}: has no array {error}; t, x, y and p are expected; copy it again") from error
     shapes = {column.shape for column in columns.values()}
     if len(shapes) > 1 or len(shapes.pop()) != 1 or any(column.dtype.kind not in "uib" for column in columns.values()):
         kinds = ", ".join(f"{key} {column.dtype} {column.shape}" for key, column in columns.items())

@@ -1,12 +1,12 @@
-"""The C functions of a program: one for each connection and each layer, named after it; see `targets.c.form`."""
+"""The C functions of a program: one for each connection and each layer, named after it; see `targets.loihi.c.form`."""
 
 import re
 
-from targets.c.constants import conv_tables, dense_table, even_tables
-from targets.c.form import Form, comment, plus
-from targets.c.gather import GUARD, gather
-from targets.c.neurons import describe, neurons
-from targets.c.program import Geometry, Population, Synapses
+from targets.loihi.c.constants import conv_tables, dense_table, even_tables
+from targets.loihi.c.form import Form, comment, plus
+from targets.loihi.c.gather import GUARD, gather
+from targets.loihi.c.neurons import describe, neurons
+from targets.loihi.c.program import Geometry, Population, Synapses
 
 BLOCK = 64
 """Plain: so many input places are looked through at a time; their list is all the memory that it takes."""

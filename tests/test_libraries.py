@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, libraries
 from tests.conftest import compiled
-from trainer import library_cache, native
+from trainer import native
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 COMPILE = "from trainer import native; print(native.library('layers/norm_native')[1])"
 LOAD = """
 import shutil, sys
 from hardspike import HardspikeError
-from trainer import library_cache
+from hardspike import libraries
 try:
-    library_cache.loaded("library", lambda out: shutil.copyfile(sys.argv[1], out))
+    libraries.loaded("library", lambda out: shutil.copyfile(sys.argv[1], out))
     print("loaded")
 except HardspikeError as error:
     print(error)
@@ -65,7 +65,7 @@ def test_a_damaged_library_is_made_anew(cache, good, damage):
 
 @pytest.mark.parametrize("checksum", [None, b"", b"0" * 64, b"\xff" * 200])
 def test_a_library_without_its_checksum_is_made_anew(cache, good, checksum):
-    file = library_cache._checksum(cache)
+    file = libraries._checksum(cache)
     right = file.read_bytes()
     if checksum is None:
         file.unlink()
@@ -117,8 +117,8 @@ def _folder_as_library(library):
 
 
 def _pipe_as_checksum(library):
-    library_cache._checksum(library).unlink()
-    os.mkfifo(library_cache._checksum(library))
+    libraries._checksum(library).unlink()
+    os.mkfifo(libraries._checksum(library))
 
 
 def _foreign_library(library):
@@ -184,7 +184,7 @@ def test_a_compiler_that_hangs_is_ended(tmp_path):
     compiler.write_text(SLOW)
     compiler.chmod(0o755)
     with pytest.raises(subprocess.TimeoutExpired):
-        library_cache.run(["env", f"MARK={tmp_path / 'mark'}", str(compiler), str(tmp_path / "out")],
+        libraries.run(["env", f"MARK={tmp_path / 'mark'}", str(compiler), str(tmp_path / "out")],
                           tmp_path / "out", timeout=1)
     _wait_for(lambda: not Path(f"/proc/{int((tmp_path / 'mark').read_text())}").exists())
     assert not (tmp_path / "out").exists()
@@ -204,12 +204,12 @@ def test_a_compiler_that_is_none_is_a_reason(monkeypatch, tmp_path, compiler):
 
 def test_what_a_compiler_says_may_be_no_text(tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        library_cache.run(["sh", "-c", r"printf '\377\376' >&2; exit 3"])
+        libraries.run(["sh", "-c", r"printf '\377\376' >&2; exit 3"])
     assert caught.value.returncode == 3 and caught.value.stderr
 
 
 def test_a_broken_disk_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("HARDSPIKE_CACHE", str(tmp_path))
-    monkeypatch.setattr(library_cache, "_verified", lambda path: None)
+    monkeypatch.setattr(libraries, "_verified", lambda path: None)
     with pytest.raises(HardspikeError, match=r"x\.so: is not what was compiled"):
-        library_cache.loaded("x", lambda path: path.write_bytes(b"x"))
+        libraries.loaded("x", lambda path: path.write_bytes(b"x"))

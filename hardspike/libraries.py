@@ -14,8 +14,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
-from hardspike import HardspikeError, atomic_path, cache_folder
+from hardspike.errors import HardspikeError
+from hardspike.files import atomic_path, cache_folder
 
 LARGEST = 1 << 28
 """Bytes of a library."""
@@ -68,12 +70,9 @@ def run(command: list[str], out: Path | None = None, timeout: float = 300) -> st
         said, complained = (text.decode(errors="replace") for text in process.communicate(timeout=timeout))
     except BaseException:
         os.close(ours)
-        ours = None
         process.communicate()
         raise
-    finally:
-        if ours is not None:
-            os.close(ours)
+    os.close(ours)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, said, complained)
     return said
@@ -137,9 +136,9 @@ def _folder() -> Path:
     return folder
 
 
-def _refuse(what: str) -> None:
+def _refuse(what: str) -> NoReturn:
     what += ", or set HARDSPIKE_CACHE to another folder"
-    _warn(f"warning: {what}; torch code runs meanwhile, slower")
+    _warn(f"warning: {what}; slower code runs meanwhile")
     raise HardspikeError(what)
 
 
@@ -166,8 +165,8 @@ def _verified(path: Path) -> int | None:
             if found is None:
                 return None
             descriptors.append(found)
-        with open(descriptors[0], "rb", closefd=False) as file:
-            content = file.read(min(LARGEST, os.fstat(descriptors[0]).st_size))
+        with open(descriptors[0], "rb", closefd=False) as library:
+            content = library.read(min(LARGEST, os.fstat(descriptors[0]).st_size))
         whole = os.pread(descriptors[1], 100, 0).decode("ascii", "replace").strip()
         if not content or hashlib.sha256(content).hexdigest() != whole:
             return None

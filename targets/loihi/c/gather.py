@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from targets.c.program import Geometry, Population, Synapses
+from targets.loihi.c.program import Geometry, Population, Synapses
 
 LANES = 16
 GUARD = "#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)"

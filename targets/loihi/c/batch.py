@@ -1,14 +1,14 @@
 """The same functions around a batch: what the simulator compiles and calls.
 
-Beside the functions of `targets.c.functions` (fast form) there is a loop over samples, groups of layers and steps. A
+Beside the functions of `functions` (fast form) there is a loop over samples, groups of layers and steps. A
 layer that is in no loop runs through all its steps before the next one does, so that its state stays in the core's
 nearest memory. The text depends on the network's shape, not on its numbers: what a search over weights tries is
 compiled once.
 """
 
-from targets.c.constants import Constants
-from targets.c.functions import Functions
-from targets.c.program import Population, Program
+from targets.loihi.c.constants import Constants
+from targets.loihi.c.functions import Functions
+from targets.loihi.c.program import Population, Program
 
 EVENTS = """\
 #if defined(__AVX512VBMI2__) && defined(__AVX512BW__)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from hardspike import HardspikeError
 from targets import native
-from targets.c.constants import rows
-from targets.c.file import CFile, kept_slots
+from targets.loihi.c.constants import rows
+from targets.loihi.c.file import CFile, kept_slots
 
 STRICT = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
 SANITIZED = ("-std=c99", "-O1", "-g", "-fsanitize=undefined,address", "-fno-sanitize-recover=all")

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from targets.c.constants import ctype, form, smallest
-from targets.c.form import Form, comment, plus
-from targets.c.program import Population
 from targets.loihi.bounds import SHIFT, STATE
+from targets.loihi.c.constants import ctype, form, smallest
+from targets.loihi.c.form import Form, comment, plus
+from targets.loihi.c.program import Population
 
 
 def neurons(to: Form, p: Population) -> tuple[list[str], str, list[str]]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hardspike import HardspikeError
-from targets.c.constants import Constants
-from targets.c.form import comment
-from targets.c.functions import Functions
-from targets.c.program import Names, Population, Program, build
-from targets.c.readout import Outlet, outlet
+from targets.loihi.c.constants import Constants
+from targets.loihi.c.form import comment
+from targets.loihi.c.functions import Functions
+from targets.loihi.c.program import Names, Population, Program, build
+from targets.loihi.c.readout import Outlet, outlet
 from targets.loihi.layers import Network
 
 LONGEST_TEXT = 1 << 28

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from targets.c.constants import Constants
-from targets.c.program import Population, Program
+from targets.loihi.c.constants import Constants
+from targets.loihi.c.program import Population, Program
 
 LANES = 16
 

@@ -7,9 +7,9 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError
-from targets.c.program import Margin, Names, Population, Program, geometry_of, synapses_of
 from targets.graph import SPIKING
 from targets.graph.shapes import array
+from targets.loihi.c.program import Margin, Names, Population, Program, geometry_of, synapses_of
 from targets.loihi.layers import LINEAR, Connection, Network
 from targets.nodes.neurons import delay_steps
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from targets.c.program import Geometry, Population, Program, Synapses
+from targets.loihi.c.program import Geometry, Population, Program, Synapses
 
 LINE = 110
 

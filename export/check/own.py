@@ -1,0 +1,224 @@
+"""The user's own run against the file: their object, called as they call it, in float64, layer by layer, step by step.
+
+Spikes are equal or not; membranes, what the graph's Output gives, and everything that forward returned (recomputed
+from what the file gave) agree to float64 rounding. Every chunk of samples is recorded anew and has to give the very
+same graph.
+"""
+
+
+
+import nir
+import numpy as np
+import snntorch as snn
+import torch
+from torch import Tensor
+
+from export.check.parity import Parity, compare, merge
+from export.check.rounding import FirstDifferences, first_differences
+from export.freeze.neurons import KICK
+from export.watch.dense import again
+from export.watch.graph import Watched, build
+from export.watch.parts import Part, parts
+from export.watch.steps import Population
+from export.watch.usage import Run, Usage, recorded
+from export.watch.values import NeuronCall, Value, leaves, transform
+from hardspike import HardspikeError
+from targets import reference
+from targets.graph import parameters
+from targets.recording import Recording
+
+TOLERANCE = 1e-9
+"""Of the largest value: float64 sums in another order differ by far less, another network by far more."""
+
+
+def check_own(usage: Usage, watched: Watched, written: nir.NIRGraph, expected: nir.NIRGraph,
+              lossy_reset: bool = False, chunk: int = 64) -> Parity:
+    """What a comparison of the user's run with a file saw.
+
+    Args:
+        usage: the network and what it gets.
+        watched: the graph that a first run gave.
+        written: as read back from the file.
+        expected: what was to be written.
+        lossy_reset: only spikes are compared.
+        chunk: samples at a time.
+
+    Raises:
+        HardspikeError: the file holds other values than were written, a run gives another graph, a membrane or an
+            output differs.
+    """
+    require_same_graph(expected, written, "the file does not hold what was written")
+    results = []
+    for part in parts(usage, chunk):
+        results.append(_check_part(part, watched, written, lossy_reset))
+    total = merge(results)
+    total.notes += [note for note in (_said(usage, watched), *watched.notes) if note]
+    return total
+
+
+def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset: bool) -> Parity:
+    with recorded(part.usage) as run:
+        now = build(run, dict(watched.graph.metadata), lossy_reset)
+        require_same_graph(watched.graph, now.graph, "other samples give another graph, so what forward does depends "
+                                                     "on them")
+        frames = input_frames(now)
+        recording = reference.run(written, frames, membrane=True)
+        parity = _spikes(run, now, recording)
+        if not lossy_reset and not parity.mismatches:
+            with run.recorder.aside(), torch.no_grad():
+                _membranes(now, recording)
+                _outputs(run, now, recording)
+    if not lossy_reset and not parity.mismatches:
+        parity.float32 = _float32(part, now, frames, recording)
+    return parity
+
+
+def input_frames(watched: Watched) -> Tensor:
+    """What went in, (T, B, *Input)."""
+    streams = []
+    for expr in watched.streams:
+        values = expr.values if len(expr.values) == watched.steps else expr.values * watched.steps
+        streams.append(torch.stack([value.tensor.detach().double() for value in values[:watched.steps]]).cpu())
+    return streams[0] if len(streams) == 1 else torch.cat([stream.flatten(2) for stream in streams], 2)
+
+
+def require_same_graph(one: nir.NIRGraph, other: nir.NIRGraph, text: str) -> None:
+    """Two graphs that have to be one, value by value.
+
+    Raises:
+        HardspikeError: the first node that differs.
+    """
+    if set(one.nodes) != set(other.nodes) or {*map(tuple, one.edges)} != {*map(tuple, other.edges)}:
+        odd = sorted(set(one.nodes) ^ set(other.nodes)) or ["their edges"]
+        raise HardspikeError(f"{text} ({odd[0]}); a graph does the same for every sample: take branches on values out "
+                             "of forward")
+    for name, node in one.nodes.items():
+        mine, theirs = dict(parameters(node)), dict(parameters(other.nodes[name]))
+        for key, value in mine.items():
+            if key not in theirs or not np.array_equal(value, theirs[key]):
+                raise HardspikeError(f"{text} ('{name}', {key}); a graph does the same for every sample: take what is "
+                                     "computed from the samples out of the weights and factors")
+
+
+def _spikes(run: Run, watched: Watched, recording: Recording) -> Parity:
+    mine = {name: torch.stack([call.spikes for call in p.calls]).cpu() for name, p in watched.neurons.items()}
+    return compare(f"{run.usage.name()}'s own run (float64)", "reference", mine, recording.spikes)
+
+
+def _membranes(watched: Watched, recording: Recording) -> None:
+    for name, population in watched.neurons.items():
+        node = watched.compared.get(name)
+        if node is None or population.calls[0].membrane is None:
+            continue
+        mine = torch.stack([call.membrane for call in population.calls]).double().cpu()
+        theirs = recording.membrane[node].reshape(mine.shape)
+        held = theirs.abs() > KICK / 2  # made to fire: a membrane that is emptied in the same step
+        _require_close(mine, torch.where(held, 0.0, theirs), f"layer '{name}': its membrane")
+
+
+def _require_close(mine: Tensor, theirs: Tensor, what: str) -> None:
+    mine, theirs = mine.detach().double().cpu(), theirs.detach().double().cpu().reshape(mine.shape)
+    difference = float((mine - theirs).abs().max()) if mine.numel() else 0.0
+    if not difference <= TOLERANCE * max(1.0, float(mine.abs().max()) if mine.numel() else 0.0):
+        raise HardspikeError(f"{what} differs by {difference:.3g} though all spikes are equal; please report this "
+                             "network")
+
+
+def _outputs(run: Run, watched: Watched, recording: Recording) -> None:
+    """All that forward returned, recomputed from what the file gave."""
+    given: dict[int, Tensor] = {}
+    for name, population in watched.neurons.items():
+        spikes = recording.spikes[name].double()
+        node = watched.compared.get(name)
+        membranes = None if node is None else _returned(population, spikes, recording.membrane[node])
+        for t, call in enumerate(population.calls):
+            grade = call.module.graded_spikes_factor.detach().double().cpu()
+            if "spk" in call.outputs:
+                shape = call.outputs["spk"].shape
+                given[id(call.outputs["spk"])] = spikes[t].reshape(shape) * grade
+            if "mem" in call.outputs and membranes is not None:
+                given[id(call.outputs["mem"])] = membranes[t].reshape(call.outputs["mem"].shape)
+    for t, value in enumerate(watched.readout.values):
+        if value.neuron:
+            given[id(value)] = recording.output[t].reshape(value.shape)
+    for number, outputs in enumerate(run.outputs):
+        for path, tensor, value in outputs:
+            again_ = _recomputed(value, given) if value.neuron else None
+            if again_ is not None:
+                where = "".join(f"[{step!r}]" for step in path) + (f" of step {number}" if len(run.outputs) > 1 else "")
+                _require_close(tensor, again_, f"{run.usage.name()}: what forward returns{where}: the output")
+
+
+def _returned(population: Population, spikes: Tensor, membrane: Tensor) -> Tensor:
+    """The membrane as the neuron returns it, from the one that it compared with its threshold."""
+    module = population.module
+    membrane = torch.where(membrane.abs() > KICK / 2, 0.0, membrane)
+    kind = int(module.reset_mechanism_val)
+    if getattr(module, "reset_delay", True) or kind == 2:
+        return membrane
+    theta = module.threshold.detach().double().cpu()
+    shape = (len(population.calls), *population.calls[0].input.shape)
+    membrane, spikes, past = membrane.reshape(shape), spikes.reshape(shape), torch.zeros(shape[1:], dtype=torch.float64)
+    result = []
+    for v, s in zip(membrane, spikes, strict=True):
+        taken = s - (past - theta > 0).double()
+        past = v - taken * (theta if kind == 0 else v)
+        result.append(past)
+    return torch.stack(result)
+
+
+def _recomputed(value: Value, given: dict[int, Tensor]) -> Tensor | None:
+    """A value from what is `given` by id; None where it hangs on a state that no file gives."""
+    done, waiting = dict(given), [value]
+    while waiting:
+        node = waiting[-1]
+        if id(node) in done:
+            waiting.pop()
+            continue
+        if not node.neuron:
+            done[id(node)] = node.tensor.cpu()
+        elif isinstance(node.function, NeuronCall):
+            return None
+        elif missing := [child for child in leaves((node.args, node.kwargs)) if id(child) not in done]:
+            waiting.extend(missing)
+        else:
+            args, kwargs = transform((node.args, node.kwargs), Value, lambda child: done[id(child)])
+            done[id(node)] = again(node.function, args, kwargs, node.index)
+    return done[id(value)]
+
+
+def _float32(part: Part, watched: Watched, frames: Tensor, recording: Recording) -> FirstDifferences | None:
+    """Where the same run in float32 parts from float64; None where the host or the graph computes otherwise."""
+    plain = all(watched.compared.get(name) == name and not isinstance(p.module, snn.Alpha | snn.Lapicque)
+                for name, p in watched.neurons.items())
+    if not plain or watched.host or len(watched.streams) > 1 or not torch.equal(frames.float().double(), frames):
+        return None
+    with recorded(part.usage, torch.float32) as run:
+        calls = {name: run.recorder.calls.get(p.calls[0].name, []) for name, p in watched.neurons.items()}
+        spikes = {}
+        for name, population in watched.neurons.items():
+            numbers = [call.number for call in population.calls]
+            if max(numbers) >= len(calls[name]):
+                return None
+            spikes[name] = torch.stack([calls[name][number].spikes for number in numbers]).cpu()
+    exact = Recording({name: recording.spikes[name] for name in recording.spikes if name in spikes}, recording.output,
+                      recording.membrane)
+    spikes = {name: values.reshape(exact.spikes[name].shape) for name, values in spikes.items()}
+    return first_differences(watched.graph, frames, exact, spikes)
+
+
+def _said(usage: Usage, watched: Watched) -> str:
+    """What was run, and what of it is the host's."""
+    how = f"called once a step, {watched.steps} steps" if usage.outside else \
+        f"forward runs {watched.steps} steps itself"
+    if usage.chain:
+        how += "; compared with this chain of layers alone, not with a forward that the layers may belong to"
+    text = f"run as you run it: {how}; membranes and all that forward returns agree too; Output gives " \
+        f"{watched.readout.words}"
+    if watched.readout.host:
+        text += f" (the host does the rest: {', '.join(watched.readout.host)})"
+    if watched.host:
+        text += f"; the host computes before the graph: {', '.join(watched.host)}"
+    return text
+
+

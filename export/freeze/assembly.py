@@ -1,0 +1,101 @@
+"""A NIR graph as it grows, layer by layer: nodes, edges and the signals between them."""
+
+from dataclasses import dataclass, field
+
+import networkx as nx
+import nir
+import numpy as np
+
+from export.freeze.layers import Piece
+from export.freeze.neurons import DT
+from hardspike import HardspikeError
+from targets.graph import plan
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What flows into a layer.
+
+    Args:
+        sources: the nodes whose outputs sum to it.
+        shape: as NIR has it, without batch and time.
+        logical: as the user's network has it; NIR cannot unflatten, so what was flat once stays flat.
+        binary: all zeros and ones.
+    """
+
+    sources: tuple[str, ...]
+    shape: tuple[int, ...]
+    logical: tuple[int, ...] = ()
+    binary: bool = False
+
+    def flat(self) -> bool:
+        """Whether NIR's shape is not the user's."""
+        return self.shape != self.logical
+
+
+@dataclass
+class Assembly:
+    """Nodes and edges so far; `begin` and `end` are called like no module in `taken`."""
+
+    taken: set[str]
+    nodes: dict[str, nir.NIRNode] = field(default_factory=dict)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+    made: dict[str, Piece] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.begin, self.end = (next(name for name in (kind, f"{kind}_", f"{kind}__") if name not in self.taken)
+                                for kind in ("input", "output"))
+
+    def place(self, name: str, piece: Piece) -> None:
+        """Put the nodes of a layer in.
+
+        Raises:
+            HardspikeError: a node is called like one of another layer.
+        """
+        for node in piece.nodes:
+            if node in self.nodes or node in (self.begin, self.end):
+                raise HardspikeError(f"layer '{name}': its node '{node}' and one of another layer have the same name; "
+                                     "rename the layer")
+        self.made[name] = piece
+        self.nodes.update(piece.nodes)
+
+    def feed(self, name: str, sources: tuple[str, ...]) -> None:
+        """Lead the sum of `sources` into a layer that was placed, and join its nodes."""
+        piece = self.made[name]
+        self.edges.extend((source, entry) for source in sources for entry in piece.entries or (piece.entry or name,))
+        self.edges.extend(piece.edges)
+
+    def add(self, name: str, piece: Piece, sources: tuple[str, ...]) -> tuple[str, ...]:
+        """Place a layer and feed it; gives the nodes whose outputs sum to its own."""
+        if not piece.nodes:
+            return sources
+        self.place(name, piece)
+        self.feed(name, sources)
+        return (piece.exit or name,)
+
+    def free(self, name: str) -> str:
+        """A name for a node that is nobody's yet: `name`, or with a number behind it."""
+        name = name.replace("/", "_") or "layer"
+        used = {*self.nodes, *self.taken, *self.made, self.begin, self.end}
+        return name if name not in used else next(n for k in range(1, 10**6) if (n := f"{name}_{k}") not in used)
+
+    def graph(self, input: tuple[int, ...], output: Signal, metadata: dict | None, strict: bool = True) -> nir.NIRGraph:
+        """The whole graph.
+
+        Args:
+            strict: refuse layers that the output does not depend on; without it they are left out.
+
+        Raises:
+            HardspikeError: there is such a layer, or the targets would refuse the graph.
+        """
+        edges = [*self.edges, *((source, self.end) for source in output.sources)]
+        useful = nx.ancestors(nx.DiGraph(edges), self.end) if edges else set()
+        for name, piece in self.made.items():
+            if strict and useful.isdisjoint(piece.nodes):
+                raise HardspikeError(f"layer '{name}': the output does not depend on it; NIR has one output here: let "
+                                     "forward return it first, before any state, or take the layer out")
+        nodes = {self.begin: nir.Input({"input": np.array(input)}), **self.nodes,
+                 self.end: nir.Output({"output": np.array(output.shape)})}
+        graph = nir.NIRGraph(nodes, edges, metadata={"dt": DT, **(metadata or {})}, type_check=False)
+        plan(graph)
+        return graph

@@ -1,0 +1,51 @@
+"""Which converter a module has, and what to do about one that has none."""
+
+from collections.abc import Callable
+
+import snntorch as snn
+from torch import nn
+
+from export.freeze import layers, neurons
+from export.freeze.layers import Layer, Piece, refusal
+
+CONVERTERS: dict[type[nn.Module], Callable[[Layer], Piece]] = {**layers.CONVERTERS, **neurons.CONVERTERS}
+
+_ADVICE = {
+    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d), "use MaxPool with a fixed kernel, of spikes"),
+    **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d),
+                    "its factors depend on the input: use BatchNorm and train again"),
+    **dict.fromkeys((nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softmax),
+                    "put a spiking neuron in its place"),
+    **dict.fromkeys((snn.SLSTM, snn.SConv2dLSTM),
+                    "its gates multiply signals: use snn.RLeaky or RSynaptic and train again"),
+    **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell),
+                    "its gates multiply signals: use snn.RLeaky or RSynaptic and train again"),
+    nn.MultiheadAttention: "attention multiplies signals: use linear layers and neurons",
+    snn.LeakyParallel: "it runs all steps at once with a rectified membrane and no reset: use nn.Linear and snn.Leaky "
+                       "(reset_mechanism='none'), and train again",
+    snn.DeltaLeaky: "it fires at changes of the membrane: use snn.Leaky",
+}
+
+
+def convert(layer: Layer) -> Piece:
+    """The nodes of one module.
+
+    Raises:
+        HardspikeError: no converter, or a setting that has no exact form in NIR.
+    """
+    kind = next((kind for kind in type(layer.module).__mro__ if kind in CONVERTERS), None)
+    if kind is None:
+        raise refusal(layer, f"NIR has no such operation; {advice(layer.module)}")
+    for child in type(layer.module).__mro__[:type(layer.module).__mro__.index(kind)]:
+        changed = [key for key in vars(child) if not key.startswith("__") and hasattr(kind, key)]
+        if changed or child in _ADVICE:
+            raise refusal(layer, f"changes {', '.join(changed) or 'forward'} of {kind.__name__}, and what that does is "
+                                 f"not known here; use {kind.__name__} itself, or add a converter in "
+                                 "export/freeze/layers.py")
+    return CONVERTERS[kind](layer)
+
+
+def advice(module: nn.Module) -> str:
+    """What to use instead of a module that has no converter."""
+    return next((_ADVICE[kind] for kind in type(module).__mro__ if kind in _ADVICE),
+                "replace it by layers that NIR holds, or add a converter in export/freeze/layers.py")

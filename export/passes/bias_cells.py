@@ -1,0 +1,65 @@
+"""A bias in front of a synaptic current, as spikes: a chip adds a layer's bias to the membrane, behind the synapse.
+
+A cell that fires in every step, with the biases as its weights, is exact: its input is 2 or more and its threshold 1,
+since spikes are never negative.
+"""
+
+import copy
+
+import nir
+import numpy as np
+
+from export.passes.rewrite import Edit
+from targets.graph import LINEAR
+from targets.graph.shapes import array, output_shape
+
+
+def bias_cells(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """A graph in which no bias reaches a neuron with a synaptic current; the same spikes."""
+    edit = Edit(graph)
+    for name, node in list(edit.nodes.items()):
+        biased = isinstance(node, LINEAR) and not isinstance(node, nir.Linear) and np.any(array(node.bias))
+        if biased and any(_has_current(edit, target) for target in edit.targets(name)):
+            _through_a_cell(edit, name)
+    return edit.graph()
+
+
+def _has_current(edit: Edit, name: str) -> bool:
+    node = edit.nodes[name]
+    if isinstance(node, nir.CubaLIF | nir.CubaLI):
+        return True
+    return isinstance(node, nir.LI) and bool(edit.targets(name)) and all(
+        isinstance(edit.nodes[target], nir.LI | nir.I) for target in edit.targets(name))
+
+
+def _through_a_cell(edit: Edit, name: str) -> None:
+    node, dims = edit.nodes[name], array(edit.nodes[name].weight).ndim - 2
+    bias = array(node.bias).astype(np.float64).ravel()
+    bias = np.broadcast_to(bias, (len(array(node.weight)),))
+    inlet, cell, weights = (f"{name}_{part}" for part in ("always", "cell", "bias"))
+    one = np.zeros((1, *array(node.weight).shape[1:]))
+    one.flat[0] = 1.0
+    if dims < 0 or dims == 0:
+        edit.nodes[name] = nir.Linear(node.weight)
+        edit.nodes[inlet], shape = nir.Affine(one, np.array([2.0])), (1,)
+        edit.nodes[weights] = nir.Linear(bias[:, None].copy())
+    else:
+        bare, start = copy.copy(node), copy.copy(node)
+        bare.bias = np.zeros(len(bias))
+        groups = int(np.asarray(node.groups))
+        start.weight = np.zeros((1, one.shape[1] * groups, *one.shape[2:]))
+        start.weight.flat[0] = 1.0
+        start.bias, start.groups = np.array([2.0]), 1
+        edit.nodes[name], edit.nodes[inlet] = bare, start
+        shape = _sides(start)
+        kind, sides = (nir.Conv1d, shape[1]) if dims == 1 else (nir.Conv2d, tuple(shape[1:]))
+        edit.nodes[weights] = kind(sides, bias.reshape(-1, 1, *[1] * dims).copy(), 1, 0, 1, 1, np.zeros(len(bias)))
+    edit.nodes[cell] = nir.Threshold(np.ones(shape))
+    edit.edges += [*((source, inlet) for source in edit.sources(name)), (inlet, cell), (cell, weights),
+                   *((weights, target) for target in edit.targets(name))]
+
+
+def _sides(node: nir.NIRNode) -> tuple[int, ...]:
+    side = node.input_shape
+    sides = (int(side),) if isinstance(node, nir.Conv1d) else tuple(int(n) for n in side)
+    return output_shape("", node, (array(node.weight).shape[1], *sides))

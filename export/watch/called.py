@@ -1,0 +1,82 @@
+"""Export of what was only called: `with record() as run: net(x)`."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from export.watch.usage import Given, Usage, unwrapped
+from export.watch.values import tensors, transform
+from hardspike import HardspikeError
+
+
+@dataclass
+class Called:
+    """The calls of networks inside of `with record()`, in order: the network, what it got."""
+
+    networks: list[nn.Module] = field(default_factory=list)
+    calls: list[tuple[tuple, dict]] = field(default_factory=list)
+    given: dict[int, tuple[Tensor, Given]] = field(default_factory=dict)
+
+    def note(self, network: nn.Module, args: tuple, kwargs: Mapping) -> None:
+        """Keep what a call gets: copies, or what an earlier call gave."""
+        def keep(tensor: Tensor) -> Any:
+            known = self.given.get(id(tensor))
+            return known[1] if known else tensor.detach().clone()
+
+        self.networks.append(network)
+        self.calls.append(transform((tuple(args), dict(kwargs)), Tensor, keep))
+
+    def gave(self, result: Any) -> None:
+        """Remember what the last call gave, in case that it is handed back."""
+        for path, tensor in tensors(result):
+            self.given.setdefault(id(tensor), (tensor, Given(len(self.calls) - 1, path)))
+
+    def usage(self) -> Usage:
+        """How the network was run.
+
+        Raises:
+            HardspikeError: none was called, or several.
+        """
+        if not self.calls:
+            raise HardspikeError("record: no network was called; call yours inside of the with")
+        if len({id(network) for network in self.networks}) > 1:
+            names = ", ".join(dict.fromkeys(type(network).__name__ for network in self.networks))
+            raise HardspikeError(f"record: several modules were called ({names}); a graph is one network's: put them "
+                                 "into one module, and call that")
+        network = unwrapped(self.networks[0])
+        if len(self.calls) == 1:
+            return Usage(network, *self.calls[0])
+        return Usage(network, (), outside=True, calls=self.calls)
+
+
+@contextmanager
+def record() -> Iterator[Called]:
+    """Watch which network is called with what; `export.formats.nir.write_checked(run, path=...)` writes it.
+
+        with record() as run:
+            for step in x:
+                out, state = net(step, state)
+        write_checked(run, path="net.nir")
+    """
+    called, depth, plain = Called(), [0], nn.Module.__call__
+
+    def call(module: nn.Module, *args, **kwargs):
+        if depth[0]:
+            return plain(module, *args, **kwargs)
+        called.note(module, args, kwargs)
+        depth[0] += 1
+        try:
+            result = plain(module, *args, **kwargs)
+        finally:
+            depth[0] -= 1
+        called.gave(result)
+        return result
+
+    nn.Module.__call__ = call
+    try:
+        yield called
+    finally:
+        nn.Module.__call__ = plain

@@ -1,0 +1,118 @@
+"""Where the graph begins: what the host computes, and how several things that go in share one Input."""
+
+import math
+from typing import TYPE_CHECKING
+
+import nir
+import numpy as np
+
+from export.freeze.layers import Piece
+from export.watch.fold import Apply, Expr, Stream
+from hardspike import HardspikeError
+
+if TYPE_CHECKING:
+    from export.watch.graph import Builder
+
+
+class Cut(HardspikeError):
+    """An expression without neurons has no form: it is the host's, and the graph is built again behind it."""
+
+    def __init__(self, expr: Expr, text: str):
+        super().__init__(text)
+        self.expr = expr
+
+
+class Cuts:
+    """The expressions that the host computes, by id."""
+
+    def __init__(self):
+        self._exprs: dict[int, Expr] = {}
+        self.reasons: dict[int, str] = {}
+        self._parts: list[Expr] = []
+        self._inlets: dict[int, dict[int, str]] = {}
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._exprs
+
+    def add(self, expr: Expr, reason: str) -> None:
+        """Leave an expression to the host, and keep why."""
+        self._exprs[id(expr)] = expr
+        self.reasons[id(expr)] = reason
+
+    def inlet(self, builder: "Builder", expr: Expr) -> str:
+        """The node that gives what goes in: Input, or of several parts the one that takes its own out of it."""
+        used = self._inlets.setdefault(id(builder), {})
+        if id(expr) not in used:
+            used[id(expr)] = builder.assembly.begin
+            if len(self._parts) > 1:
+                name = builder.assembly.free(f"{builder.assembly.begin}_{len(used)}")
+                sizes = [math.prod(part.shape()[1:]) for part in self._parts]
+                number = next(n for n, part in enumerate(self._parts) if part is expr)
+                weight = np.zeros((sizes[number], sum(sizes)))
+                weight[:, sum(sizes[:number]):sum(sizes[:number + 1])] = np.eye(sizes[number])
+                builder.assembly.add(name, Piece({name: nir.Linear(weight)}, (sizes[number],)),
+                                     (builder.assembly.begin,))
+                used[id(expr)] = name
+        return used[id(expr)]
+
+    def shapes(self, builder: "Builder", expr: Expr, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """NIR's shape and the user's of a part."""
+        return ((math.prod(shape),), shape) if len(self._parts) > 1 else (shape, shape)
+
+    def used(self, builder: "Builder") -> list[Expr]:
+        """The parts in the order of use."""
+        wanted = self._inlets.get(id(builder), {})
+        found: dict[int, Expr] = {}
+
+        def visit(expr: Expr, seen: set[int]) -> None:
+            if id(expr) in seen:
+                return
+            seen.add(id(expr))
+            if id(expr) in wanted:
+                found.setdefault(id(expr), expr)
+            else:
+                for child in expr.children():
+                    visit(child, seen)
+
+        seen: set[int] = set()
+        for expr in [*builder.inputs.values(), *builder.outputs]:
+            visit(expr, seen)
+        return list(found.values())
+
+    def widen(self, builder: "Builder") -> bool:
+        """Several parts go in: cut further back where that makes them fewer, else let them share the Input.
+
+        True where the graph has to be built again.
+        """
+        parts = self.used(builder)
+        if len(self._parts) == len(parts) and all(a is b for a, b in zip(self._parts, parts, strict=True)):
+            return False
+        whole: dict[int, Expr] = {}
+
+        def visit(expr: Expr, seen: set[int]) -> None:
+            if id(expr) in seen:
+                return
+            seen.add(id(expr))
+            if isinstance(expr, Apply | Stream) and expr.free():
+                whole[id(expr)] = expr
+            else:
+                for child in expr.children():
+                    visit(child, seen)
+
+        seen: set[int] = set()
+        for expr in [*builder.inputs.values(), *builder.outputs]:
+            visit(expr, seen)
+        if len(whole) < len(parts):
+            self._exprs.update({key: expr for key, expr in whole.items() if isinstance(expr, Apply)})
+            self._parts = list(whole.values()) if len(whole) > 1 else []
+        else:
+            self._parts = parts
+        return True
+
+    def input_shape(self, streams: list[Expr]) -> tuple[int, ...]:
+        """Of the graph's Input."""
+        if not streams:
+            raise HardspikeError("nothing that is handed to forward reaches a neuron; give the input as an argument")
+        if len(streams) == 1:
+            return streams[0].shape()[1:]
+        return (sum(math.prod(part.shape()[1:]) for part in self._parts),)

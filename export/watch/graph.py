@@ -1,0 +1,391 @@
+"""The graph of a recorded run: neurons, what leads into them, and one output.
+
+What no neuron has a part in and has no form is the host's: the graph's Input begins behind it. The same holds behind
+the last neurons: what forward makes of their spikes without a form is the host's readout.
+"""
+
+from dataclasses import dataclass, field
+
+import nir
+import numpy as np
+import torch
+from torch import nn
+
+from export.freeze.assembly import Assembly, Signal
+from export.freeze.convert import CONVERTERS, convert
+from export.freeze.layers import Layer, Piece
+from export.freeze.neurons import DT
+from export.watch import forms
+from export.watch.cuts import Cut, Cuts
+from export.watch.dense import Affine, affine, source_of
+from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
+from export.watch.output import Deeper, Readout, readouts
+from export.watch.recorder import is_leaf
+from export.watch.steps import Population, populations
+from export.watch.usage import Run, Usage, recorded
+from export.watch.values import label
+from export.watch.words import LINEAR_MODULES, why
+from hardspike import HardspikeError
+
+
+@dataclass
+class Watched:
+    """A graph and what of the run it stands for.
+
+    Args:
+        graph: as it was built, nothing folded.
+        steps: of the run.
+        neurons: name of a layer -> the neurons.
+        compared: name of a layer -> the node whose membrane is the neuron's own.
+        streams: what goes in, one expression a part of Input.
+        readout: what comes out.
+        host: what the host computes before the graph, in words.
+        notes: what the user has to know besides.
+        reasons: why the host computes what it does.
+    """
+
+    graph: nir.NIRGraph
+    steps: int
+    neurons: dict[str, Population]
+    compared: dict[str, str]
+    streams: list[Expr]
+    readout: Readout
+    host: list[str]
+    notes: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+def watched_graph(usage: Usage, metadata: dict | None = None, lossy_reset: bool = False) -> nir.NIRGraph:
+    """The graph of what one run does; unchecked.
+
+    Raises:
+        HardspikeError: forward fails, or does what no graph holds, before the first neuron included.
+    """
+    with recorded(usage) as run:
+        watched = build(run, metadata, lossy_reset)
+    if watched.reasons:
+        raise HardspikeError(watched.reasons[0])
+    return watched.graph
+
+
+def build(run: Run, metadata: dict | None = None, lossy_reset: bool = False) -> Watched:
+    """The graph of a recorded run, while its modules are as they were in it.
+
+    Raises:
+        HardspikeError: what no graph holds, by the layer's or operation's name.
+    """
+    if run.usage.outside and len(run.results) < 2:
+        raise HardspikeError(f"{run.usage.name()}: one step does not show what is kept from one to the next; samples "
+                             "(T, B, ...) with T of 2 or more are needed")
+    steps, neurons = populations(run.recorder, len(run.results) if run.usage.outside else None)
+    folder = Folder(steps, {id(call): p for p in neurons for call in p.calls}, run.recorder.names)
+    for name, module in run.recorder.modules.items():
+        if "/" in name and (is_leaf(module) or name in run.recorder.calls):
+            raise HardspikeError(f"layer '{name}': '/' parts the folders of a NIR file (HDF5), so nobody could read it "
+                                 "back; rename the layer")
+    cuts, dense, skipped = Cuts(), {}, {}
+    while True:
+        builder = Builder(run, folder, neurons, lossy_reset, cuts, dense)
+        try:
+            with run.recorder.aside(), torch.no_grad():
+                readout, output = readouts(builder, skipped)
+                streams = builder.streams()
+                if len(streams) > 1 and cuts.widen(builder):
+                    continue
+                return builder.finish(streams, readout, output, metadata)
+        except Cut as cut:
+            cuts.add(cut.expr, str(cut))
+        except Deeper as deeper:
+            skipped[id(deeper.values[0])] = HardspikeError(str(deeper))
+
+
+class Builder:
+    """Signals of folded expressions, each built once.
+
+    Args:
+        run, folder, neurons: what was recorded.
+        cuts: expressions that the host computes.
+        dense: matrices that were found already, by expression.
+    """
+
+    def __init__(self, run: Run, folder: Folder, neurons: list[Population], lossy_reset: bool, cuts: Cuts,
+                 dense: dict[int, Affine]):
+        self.run, self.folder, self.neurons, self.lossy_reset = run, folder, neurons, lossy_reset
+        self.cuts, self.dense = cuts, dense
+        self.assembly = Assembly({*run.recorder.modules, *(n.name for n in neurons)} - {""})
+        self.pieces: dict[int, Piece] = {}
+        self.inputs: dict[int, Expr] = {}
+        self.outputs: list[Expr] = []
+        self._signals: dict[int, Signal] = {}
+        self._under_way: set[int] = set()
+        self._late: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+        self._named: set[str] = set()
+        self._flat: set[int] = set()
+        self._looped: set[int] = set()
+        self._pooled: set[int] = set()
+
+    def sequence(self, values: tuple) -> Expr:
+        """The folded expression of one value a step."""
+        expr = self.folder.fold(values)
+        close(expr, self.folder)
+        return expr
+
+    def signal(self, expr: Expr) -> Signal:
+        """What flows where `expr` is used.
+
+        Raises:
+            HardspikeError: NIR cannot hold it.
+        """
+        key = id(expr)
+        if key not in self._signals:
+            if isinstance(expr, Stream) or key in self.cuts:
+                self._signals[key] = self._input(expr)
+            elif isinstance(expr, Fired):
+                return self._fired(expr)
+            elif isinstance(expr, Late):
+                self._signals[key] = self._delayed(expr)
+            elif isinstance(expr, Fixed):
+                raise HardspikeError("forward takes a constant of the network for a signal, which NIR cannot hold; add "
+                                     "it to a signal, as a bias")
+            else:
+                self._signals[key] = self._applied(expr)
+        return self._signals[key]
+
+    def soft(self, expr: Expr) -> bool:
+        """Whether an operation has no node of its own and is taken into the matrix of what comes after it."""
+        if not isinstance(expr, Apply) or id(expr) in self.cuts or id(expr) in self._signals:
+            return False
+        if isinstance(expr.function, nn.Module):
+            return not isinstance(expr.function, tuple(CONVERTERS)) and len(list(expr.children())) == 1 and isinstance(
+                expr.function, LINEAR_MODULES)
+        form = forms.FORMS.get(label(expr.function))
+        if form in (forms.same, forms.reshape, forms.multiply):
+            return any(self.soft(child) for child in expr.children())
+        return form is None
+
+    def layer(self, name: str, module: nn.Module, source: Expr) -> Signal | None:
+        """A layer of the network on `source`; None where only a matrix does it."""
+        kind = next((kind for kind in type(module).__mro__ if kind in CONVERTERS), None)
+        if kind is None and isinstance(module, LINEAR_MODULES):
+            return None
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and self.soft(source):
+            return forms.apart(self, name, module, source)
+        signal = self.signal(source)
+        if signal.flat() or (isinstance(module, nn.Linear) and len(signal.shape) != 1):
+            if isinstance(module, (nn.Identity, nn.Dropout)):
+                return signal
+            if isinstance(module, nn.Flatten):
+                return None
+            return None
+        if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d) and _uneven(module, signal.shape):
+            return None
+        piece = convert(Layer(name, module, signal.shape, self.lossy_reset, signal.binary))
+        sources = self.assembly.add(name, piece, signal.sources)
+        pooled = isinstance(module, nn.MaxPool1d | nn.MaxPool2d)
+        return Signal(sources, piece.shape, piece.shape, pooled or (signal.binary and (
+            not piece.nodes or isinstance(module, nn.Flatten))))
+
+    def matrix(self, name: str, expr: Apply) -> Signal:
+        """An operation as a matrix for each thing that it is made of; the first has the offset.
+
+        Raises:
+            HardspikeError: it is not linear, or too large.
+        """
+        sources = source_of(expr, self.soft)
+        if not sources:
+            raise HardspikeError(f"forward, operation '{name}': is made of constants alone")
+        if id(expr) not in self.dense:
+            try:
+                self.dense[id(expr)] = affine(expr, sources)
+            except HardspikeError as error:
+                odd = expr if str(error) else self._culprit(expr)
+                raise HardspikeError(why(self, odd, str(error))) from error
+        found, out, binary = self.dense[id(expr)], [], self.dense[id(expr)].selects()
+        for number, (source, weight) in enumerate(zip(sources, found.weights, strict=True)):
+            signal = self.signal(source)
+            binary = binary and signal.binary
+            signal = forms.flattened(self, signal, (weight.shape[1],), "flatten")
+            node = nir.Linear(weight) if number or not found.offset.any() else nir.Affine(weight, found.offset)
+            part = self.assembly.free(name) if number or name in self.assembly.nodes else name
+            out += self.assembly.add(part, Piece({part: node}, (len(weight),)), signal.sources)
+        return Signal(tuple(out), (len(found.offset),), expr.shape()[1:], binary)
+
+    def _culprit(self, expr: Apply) -> Apply:
+        """The innermost operation of an expression that is not linear."""
+        for child in expr.children():
+            if self.soft(child):
+                try:
+                    affine(child, source_of(child, self.soft))
+                except HardspikeError:
+                    return self._culprit(child)
+        return expr
+
+    def called(self, expr: Apply) -> str:
+        """The name of an operation's node: the module's, or the function's."""
+        if isinstance(expr.function, nn.Module):
+            name = self.run.recorder.names.get(id(expr.function), "layer")
+            if name not in self._named:
+                self._named.add(name)
+                return name
+            return self.assembly.free(name.replace(".", "_"))
+        return self.assembly.free(label(expr.function))
+
+    def neuron(self, population: Population) -> None:
+        """The nodes of a layer of neurons and all that leads into it, once."""
+        if id(population) in self.pieces:
+            return
+        layer = Layer(population.name, population.module, population.shape(), self.lossy_reset, False,
+                      population.forgets)
+        piece = self.pieces[id(population)] = convert(layer)
+        expr = self.sequence(tuple(call.input for call in population.calls))
+        self.inputs[id(population)] = expr
+        pooled = self._pooled_currents(population, expr) if population.forgets else None
+        if pooled is not None:
+            return
+        signal = self.signal(expr)
+        if signal.flat():
+            if id(population) in self._looped:
+                raise HardspikeError(f"layer '{population.name}': hears itself, and its input had to be flattened; use "
+                                     "layers that NIR has for pictures (Conv2d) in its loop")
+            _flatten_piece(piece, population)
+            self._flat.add(id(population))
+        self.assembly.place(population.name, piece)
+        self.assembly.feed(population.name, signal.sources)
+
+    def _pooled_currents(self, population: Population, expr: Expr) -> bool | None:
+        """A neuron without memory fires where any current of a window is above its threshold: Threshold, then OR."""
+        source, module = forms.as_module(expr) if isinstance(expr, Apply) else (None, None)
+        if not isinstance(module, nn.MaxPool1d | nn.MaxPool2d):
+            return None
+        before, piece = self.signal(source), self.pieces[id(population)]
+        theta = np.asarray(piece.nodes[population.name].threshold)
+        if before.binary or before.flat() or np.ptp(theta.reshape(len(theta), -1), 1).any() or len(piece.nodes) > 1:
+            return None
+        channel = theta.reshape(len(theta), -1)[:, 0].reshape(-1, *[1] * (len(before.shape) - 1))
+        name = self.assembly.free(f"{population.name}_before")
+        fires = nir.Threshold(np.broadcast_to(channel, before.shape).copy())
+        fired = self.assembly.add(name, Piece({name: fires}, before.shape), before.sources)
+        pooled = convert(Layer(population.name, module, before.shape, binary=True))
+        self.assembly.add(population.name, pooled, fired)
+        self.pieces[id(population)] = pooled
+        self._pooled.add(id(population))
+        return True
+
+    def _fired(self, expr: Fired) -> Signal:
+        population, role = expr.population, expr.role
+        under_way = id(population) in self.pieces and population.name not in self.assembly.made
+        if under_way:
+            self._looped.add(id(population))
+        self.neuron(population)
+        piece, shape = self.pieces[id(population)], population.shape()
+        taken = (int(np.prod(shape)),) if id(population) in self._flat else shape
+        if role == "spk":
+            graded = piece.exit.endswith("_grade")
+            return Signal((piece.exit if graded else population.name,), taken, shape, not graded)
+        if role == "mem" and piece.membrane:
+            return Signal((piece.membrane,), taken, shape)
+        kind = type(population.module).__name__
+        raise HardspikeError(f"layer '{population.name}' ({kind}): forward reads the state of '{population.name}', "
+                             f"'{role}', which is inside a NIR neuron; read its spikes, or use reset_mechanism 'none' "
+                             "or 'subtract' to read its membrane")
+
+    def _input(self, expr: Expr) -> Signal:
+        shape = expr.shape()[1:]
+        return Signal((self.cuts.inlet(self, expr),), *self.cuts.shapes(self, expr, shape))
+
+    def _delayed(self, expr: Late) -> Signal:
+        of = expr.of
+        if id(of) in self._under_way:  # a loop without a neuron: it is closed when `of` is there
+            shape = of.shape()[1:]
+            name = self.assembly.free("delay")
+            piece = Piece({name: nir.Delay(np.full(shape, expr.steps * DT))}, shape)
+            self.assembly.place(name, piece)
+            self._late.setdefault(id(of), []).append((name, shape))
+            return Signal((name,), shape, shape)
+        signal = self.signal(of)
+        name = self.assembly.free(f"{signal.sources[0]}_late")
+        piece = Piece({name: nir.Delay(np.full(signal.shape, expr.steps * DT))}, signal.shape)
+        return Signal(self.assembly.add(name, piece, signal.sources), signal.shape, signal.logical, signal.binary)
+
+    def _applied(self, expr: Apply) -> Signal:
+        self._under_way.add(id(expr))
+        try:
+            signal = self._formed(expr)
+        except HardspikeError as error:
+            if expr.free() and not isinstance(error, Cut):
+                raise Cut(expr, str(error)) from error
+            raise
+        finally:
+            self._under_way.discard(id(expr))
+        for name, shape in self._late.pop(id(expr), []):
+            if signal.shape != shape:
+                raise HardspikeError(f"forward, operation '{label(expr.function)}': a loop over it had to be "
+                                     "flattened; use flat signals (B, features) in it")
+            self.assembly.feed(name, signal.sources)
+        return signal
+
+    def _formed(self, expr: Apply) -> Signal:
+        if any(value.random for value in expr.values):
+            raise HardspikeError(f"forward, operation '{self.folder.words(expr.values[0])}': is drawn at random, also "
+                                 "drops at inference; pass training=self.training, or use nn.Dropout")
+        for child in expr.children():  # in the order of forward, so that names are too
+            if not isinstance(child, Fixed) and not self.soft(child):
+                self.signal(child)
+        name = self.called(expr)
+        if isinstance(expr.function, nn.Module):
+            children = list(expr.children())
+            signal = self.layer(name, expr.function, children[0]) if len(children) == 1 else None
+            if signal is None and not isinstance(expr.function, (*CONVERTERS, *LINEAR_MODULES)):
+                raise HardspikeError(why(self, expr, ""))
+        else:
+            form = forms.FORMS.get(label(expr.function))
+            try:
+                signal = form(self, expr) if form else None
+            except HardspikeError as error:
+                if str(error).startswith(("layer", "forward", "the steps")) and "'" in str(error):
+                    raise
+                raise HardspikeError(f"forward, operation '{name}': {error}") from error
+        if signal is not None:
+            return signal
+        return self.matrix(name, expr)
+
+    def streams(self) -> list[Expr]:
+        """What goes in, in the order of use."""
+        return self.cuts.used(self)
+
+    def finish(self, streams: list[Expr], readout: Readout, output: Signal, metadata: dict | None) -> Watched:
+        """The graph, and what it stands for."""
+        shape = self.cuts.input_shape(streams)
+        graph = self.assembly.graph(shape, output, metadata, strict=False)
+        built = {p.name: p for p in self.neurons if id(p) in self.pieces}
+        compared = {name: self.pieces[id(p)].compared or name for name, p in built.items()
+                    if id(p) not in self._pooled}
+        left = [p.name for p in self.neurons if p.name not in built]
+        notes = [f"left out, no output depends on it: {', '.join(left)}"] if left else []
+        notes += [f"{', '.join(names)}: states are made anew in every step, so each step is on its own (a reset inside "
+                  "the loop?)" for names in [[p.name for p in built.values() if p.forgets]] if names]
+        if not self.run.usage.outside and any(p.calls[0].inherited for p in built.values() if not p.forgets):
+            notes.append("forward does not reset its hidden states: this holds for states at zero before every call "
+                         "(utils.reset)")
+        host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
+        reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
+        return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons)
+
+
+def _uneven(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    sizes = shape[1:]
+    wanted = np.broadcast_to(np.array(module.output_size, object), len(sizes)).tolist()
+    return any(k is not None and n % k for n, k in zip(sizes, wanted, strict=True))
+
+
+def _flatten_piece(piece: Piece, population: Population) -> None:
+    """Parameters of a picture of neurons in a row, as their input comes."""
+    shape = population.shape()
+    for name, node in piece.nodes.items():
+        if isinstance(node, nir.Conv1d | nir.Conv2d):
+            raise HardspikeError(f"layer '{population.name}': its recurrent convolution '{name}' needs a picture, and "
+                                 "its input had to be flattened; use layers that NIR has for pictures before it")
+        for key, value in vars(node).items():
+            if isinstance(value, np.ndarray) and value.shape == shape:
+                setattr(node, key, value.reshape(-1))
+    piece.shape = (int(np.prod(shape)),)

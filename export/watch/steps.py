@@ -1,0 +1,185 @@
+"""Which calls of a neuron are its steps, and whether it remembers from one to the next."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from export.watch.recorder import Recorder
+from export.watch.values import NeuronCall, Value, label
+from hardspike import HardspikeError
+
+_SEE_THROUGH = {"detach", "detach_", "clone", "contiguous", "to", "float", "double", "data", "requires_grad_", "type",
+                "alias", "cpu", "cuda", "view", "reshape", "squeeze", "flatten"}
+
+
+@dataclass(eq=False)
+class Population:
+    """One layer of neurons: a neuron's calls of one chain of states, one call a step.
+
+    `name` is unique; `forgets`: its states are made anew in every step.
+    """
+
+    name: str
+    module: nn.Module
+    calls: list[NeuronCall]
+    forgets: bool
+
+    def shape(self) -> tuple[int, ...]:
+        """Without the batch."""
+        return self.calls[0].input.shape[1:]
+
+
+def populations(recorder: Recorder, outer: int | None = None) -> tuple[int, list[Population]]:
+    """The number of steps and the layers of neurons, in the order in which they are first called.
+
+    Args:
+        outer: calls of forward, where each is one step.
+
+    Raises:
+        HardspikeError: neurons are called a different number of times, or their states are neither kept nor made anew.
+    """
+    chains = {name: _chains(calls) for name, calls in recorder.calls.items()}
+    counts = {name: max(map(len, _tracks(found))) for name, found in chains.items()}
+    steps = outer or max(counts.values())
+    result = []
+    for name, found in chains.items():
+        calls = recorder.calls[name]
+        if all(len(chain) == 1 for chain in found) and steps > 1:  # nothing is kept: places take turns
+            places = max(1, len(calls) // steps)
+            found = [calls[place::places] for place in range(places)] if len(calls) % steps == 0 else [calls]
+        else:
+            found = _tracks(found)
+        for number, chain in enumerate(found):
+            _count(name, chain, steps, counts, outer)
+            result.append(Population(f"{name}_{number}" if number else name, chain[0].module, chain, _forgets(chain)))
+    return steps, result
+
+
+def _count(name: str, chain: list[NeuronCall], steps: int, counts: dict[str, int], outer: int | None) -> None:
+    if len(chain) == steps:
+        return
+    kind = type(chain[0].module).__name__
+    if len(chain) % steps == 0 and len(chain) > steps:
+        raise HardspikeError(f"layer '{name}' ({kind}): forward calls it {len(chain) // steps} times in a step, and it "
+                             "has one state; give each place a neuron of its own")
+    if outer:
+        raise HardspikeError(f"layer '{name}' ({kind}): is called {len(chain)} times in {steps} calls of forward; a "
+                             "graph runs every layer in every step: call it once in each (if the loop over time is in "
+                             "forward, say steps='forward')")
+    other = next(key for key, count in counts.items() if count == steps)
+    raise HardspikeError(f"layer '{name}' ({kind}): is called {len(chain)} times where '{other}' is called {steps} "
+                         "times; a graph runs every layer in every step: call each once in every step")
+
+
+def _chains(calls: list[NeuronCall]) -> list[list[NeuronCall]]:
+    """Calls that hand their states on to one another."""
+    chains: list[list[NeuronCall]] = []
+    for call in calls:
+        before = {id(origin) for value, zero in call.states.values()
+                  if value is not None and (origin := _origin(value)) is not None}
+        chain = next((c for c in chains if id(c[-1]) in before), None)
+        if chain is None:
+            chains.append([call])
+        else:
+            chain.append(call)
+    return chains
+
+
+def _tracks(chains: list[list[NeuronCall]]) -> list[list[NeuronCall]]:
+    """Chains that follow one another in time are one layer's, reset in between; those side by side are layers."""
+    tracks: list[list[NeuronCall]] = []
+    for chain in chains:
+        track = next((t for t in tracks if t[-1].number < chain[0].number), None)
+        if track is None:
+            tracks.append(list(chain))
+        else:
+            track.extend(chain)
+    return tracks
+
+
+def _origin(value: Value) -> NeuronCall | None:
+    value = see_through(value)
+    return value.function if isinstance(value.function, NeuronCall) else None
+
+
+def _forgets(chain: list[NeuronCall]) -> bool:
+    """Whether every step starts from zero; False where every step starts from what the step before left.
+
+    Raises:
+        HardspikeError: neither.
+    """
+    head = f"layer '{chain[0].name}' ({type(chain[0].module).__name__})"
+    kept = [_kept(head, call, chain[step - 1] if step else None, step) for step, call in enumerate(chain)]
+    if kept[0]:
+        raise HardspikeError(f"{head}: starts from what an earlier run left; a graph starts at zero: reset the states "
+                             "first")
+    later = set(kept[1:])
+    if len(later) > 1:
+        step = 1 + next(n for n, value in enumerate(kept[1:]) if value != kept[1])
+        raise HardspikeError(f"{head}: its state is {'kept' if kept[1] else 'made anew'} in step 1 and "
+                             f"{'made anew' if kept[1] else 'kept'} in step {step}; a graph does the same in every "
+                             "step: reset before the first step alone, and give one sequence at a time")
+    return later == {False}
+
+
+def _kept(head: str, call: NeuronCall, before: NeuronCall | None, step: int) -> bool:
+    """Whether a call starts from the state that the call before left."""
+    kinds = {}
+    for role, (value, zero) in call.states.items():
+        source = None if value is None else see_through(value)
+        if source is not None and before is not None and source.function is before and source.index == role:
+            kinds[role] = True
+        elif value is None or (zero and not source.neuron):
+            kinds[role] = False
+        elif not source.neuron:
+            raise HardspikeError(f"{head}: step {step} starts from a state '{role}' that is not zero; a graph starts "
+                                 "at zero: reset the states before the run (init_leaky, utils.reset), and leave them "
+                                 "to the neuron after it")
+        else:
+            what = f"'{source.index}' of '{source.function.name}'" if isinstance(source.function, NeuronCall) else \
+                f"operation '{label(source.function)}'"
+            raise HardspikeError(f"{head}: its state '{role}' comes from {what} in step {step}, not from its own last "
+                                 "step; a NIR neuron keeps its state to itself: hand back what it returned, in the "
+                                 "order in which it takes it")
+    if len(set(kinds.values())) > 1:
+        fresh = next(role for role, value in kinds.items() if not value)
+        raise HardspikeError(f"{head}: step {step} keeps some of its states and makes '{fresh}' anew; NIR's neurons "
+                             "keep all or none: hand back every state that it returned")
+    return any(kinds.values())
+
+
+def see_through(value: Value) -> Value:
+    """The value of which this one is a plain copy."""
+    while value.function is not None and not isinstance(value.function, NeuronCall):
+        name = label(value.function)
+        parents = list(value.parents())
+        if name in _SEE_THROUGH and parents and parents[0].shape == value.shape:
+            value = parents[0]
+        elif (found := _picked(value)) is not None:
+            value = found
+        else:
+            break
+    return value
+
+
+def _picked(value: Value) -> Value | None:
+    """The element that an index takes out of what was stacked before."""
+    name = label(value.function)
+    if name == "getitem" and len(value.args) == 2 and isinstance(value.args[1], int):
+        stacked, number = value.args
+    elif name == "unbind" and len(value.args) == 1 and not value.kwargs:
+        stacked, number = value.args[0], value.index[0]
+    else:
+        return None
+    stacked = see_through(stacked)
+    if stacked.function is None or isinstance(stacked.function, NeuronCall) or label(stacked.function) != "stack":
+        return None
+    if (len(stacked.args) > 1 and stacked.args[1] != 0) or stacked.kwargs.get("dim", 0) != 0:
+        return None
+    parts = stacked.args[0]
+    return parts[number] if -len(parts) <= number < len(parts) else None
+
+
+def is_zero(value: Value) -> bool:
+    """Whether it is zero whatever goes in."""
+    return value.constant() and value.tensor is not None and not bool(value.tensor.any())

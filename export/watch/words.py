@@ -1,0 +1,36 @@
+"""Why no graph holds an operation, in one line, and what to do instead."""
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from export.freeze.convert import advice
+from export.watch.fold import Apply, Fixed
+
+if TYPE_CHECKING:
+    from export.watch.graph import Builder
+
+LINEAR_MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Conv3d, nn.Upsample, nn.Unflatten, nn.AdaptiveAvgPool1d,
+                  nn.AdaptiveAvgPool2d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReflectionPad2d,
+                  nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Fold, nn.Unfold)
+"""Layers that are linear and have no node of their own: matrices, where they are small enough."""
+_TRY = {**dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "gelu", "leaky_relu", "softmax", "clamp", "abs"),
+                        "put a spiking neuron in its place and train again"),
+        **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "norm"),
+                        "its factors depend on the input: use BatchNorm and train again"),
+        "batch_norm": "use nn.BatchNorm with running statistics"}
+
+
+def why(builder: "Builder", expr: Apply, text: str) -> str:
+    """Why no graph holds an operation, in one line."""
+    words = builder.folder.words(expr.values[0])
+    if isinstance(expr.function, nn.Module):
+        head = f"layer {words} ({type(expr.function).__name__})"
+        return f"{head}: {text}" if text else f"{head}: NIR has no such operation; {advice(expr.function)}"
+    head = f"forward, operation '{words}'"
+    if text:
+        return f"{head}: {text}"
+    if sum(not isinstance(child, Fixed) for child in expr.children()) > 1:
+        return (f"{head}: multiplies signals with one another, which no sum of weights does; NIR has no such "
+                "operation: use linear layers and neurons, and train again")
+    return f"{head}: {words} has no form in NIR; {_TRY.get(words, 'keep to layers (modules), sums and factors')}"
