@@ -148,7 +148,7 @@ def study_tests(found: list["Variant"]) -> list[dict]:
 
 def study_columns(found: list["Variant"]) -> list[dict]:
     """One row a variant: what `eval.options.Columns` asked for; of costs also how many times the first variant's."""
-    known = ("surrogate", "hard", "gap", "spikes", "epoch", "q", "phi(-theta)")
+    known = ("surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
     rows = []
     for one in found:
         row: Row = {"variant": one.variant}

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from export import commands as export_commands
-from export.check import parity, stepwise
+from export.check import parity
 from export.formats.nir import write_checked
 from export.freeze.freeze import freeze
 from export.model import Model
@@ -29,6 +29,7 @@ from targets.loihi.mapping import map_graph
 from targets.onnx import runtime
 from targets.onnx.model import to_onnx
 from targets.table import TARGETS
+from tests.export import stepwise
 from tests.networks import SHAPE, busy_checkpoint, busy_network, frames
 from trainer.data import DataConfig
 

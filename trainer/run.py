@@ -229,7 +229,7 @@ class Run:
         windows = {name: neuron.windows for name, neuron in self.network.neurons().items() if neuron.windows}
         frames, labels = self.data.to_input(train.at(index)).to(self.device), train.labels[index].to(self.device)
         return (diagnostics.diagnose(self.kept, frames, windows, self.config.seed),
-                sharpness.logged(self.kept, frames, labels, self.config.sast.rho))
+                sharpness.logged(self.kept, frames, labels, self.config.sast.radius))
 
     def _anneal(self, epoch: int) -> None:
         """The slope of this epoch: geometric from the configured one to `slope_end`, which the last fifth keeps."""

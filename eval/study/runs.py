@@ -26,8 +26,8 @@ class StudyRun:
         variant: its name.
         seed: of the run.
         values: what was measured -> its value: surrogate, hard (accuracies, %), gap (surrogate minus hard, points; SAST
-            eq. 36), spikes (a recording, hard), epoch (after which the weights were kept), q and phi(-theta) of the
-            training run (`trainer.analysis.theory`), and what `Columns` asks for.
+            eq. 36), spikes (a recording, hard), epoch (after which the weights were kept), train s (of the run), q and
+            phi(-theta) of the training run (`trainer.analysis.theory`), and what `Columns` asks for.
         right: (N,) bool, the recordings that the hard network has right, by name.
         curves: (corruption, mode's word) -> accuracies (%), one a severity.
     """
@@ -101,7 +101,8 @@ def _one(name: str, config: FitConfig, data: Data, split: str, keep: str, column
     theory = stored.diagnostics
     values = {"surrogate": 100 * smooth.accuracy, "hard": 100 * hard.accuracy,
               "gap": 100 * (smooth.accuracy - hard.accuracy), "spikes": sum(hard.spikes.values()),
-              "epoch": float(stored.epoch), "q": theory["q_loose"], "phi(-theta)": theory["phi(-theta)"]}
+              "epoch": float(stored.epoch), "train s": sum(row["train_seconds"] for row in stored.history),
+              "q": theory["q_loose"], "phi(-theta)": theory["phi(-theta)"]}
     if columns.costs:
         values |= _costs(stored, file)
     for kind in kinds(columns):

@@ -11,7 +11,6 @@ from snntorch.export_nir import export_to_nir
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.check.stepwise import check_stepwise, run_stepwise
 from export.formats import nir as nir_file
 from export.formats.nir import write_checked
 from export.freeze.freeze import freeze
@@ -19,6 +18,7 @@ from export.passes.fold_batchnorm import fold_batchnorm
 from hardspike import HardspikeError
 from targets import reference
 from targets.graph import read, write
+from tests.export.stepwise import check_stepwise, run_stepwise
 
 
 def hidden(kind=snn.Leaky, *args, **options):

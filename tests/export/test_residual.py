@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from export.check import parity
-from export.check.stepwise import run_stepwise
 from export.freeze.freeze import freeze
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.lower import fold, lower
@@ -22,6 +21,7 @@ from targets.lava.netx import write_net
 from targets.loihi import chips, rules
 from targets.loihi.layers import split
 from targets.onnx import runtime as onnx_runtime
+from tests.export.stepwise import run_stepwise
 from tests.networks import SHAPE, busy_network, frames
 from trainer.analysis import theory
 from trainer.networks import PRESETS, Network, NetworkConfig, build

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.fuzz import kinds_events, mutate, seeds
+from tests.fuzz import kinds_events, kinds_text, mutate, seeds
 from tests.fuzz.kinds_graphs import KINDS as GRAPHS
 
 Make = Callable[[random.Random, Path], Path]
@@ -123,6 +123,23 @@ def use_checkpoint(path: Path) -> None:
 # ----------------------------------------------------------------------------------------------- arrays
 
 
+TYPES = ("u1", "i1", "i8", "u8", "f2", "f4", "f8", "g", "?", "u2", "u4", ">i4", ">f8", "c8", "U2", "S3", "M8[s]")
+
+
+def _odd_arrays(r: random.Random) -> dict[str, np.ndarray]:
+    """Arrays of other types, values, shapes and names."""
+    x = seeds.spikes().numpy().astype(r.choice(TYPES))
+    if x.dtype.kind in "iuf" and r.random() < 0.6:
+        with np.errstate(all="ignore"):
+            x.flat[r.randrange(x.size)] = np.float64(
+                r.choice((np.nan, np.inf, -1, 2, 300, 0.5, 1e30, 2.0**40, -(2.0**62)))).astype(x.dtype)
+    x = r.choice((x, x, x[:0], x[:, :0], x[:, :, :1], x[..., :3], x.reshape(-1), x[..., None], x[:1], x.T))
+    labels = r.choice((np.array([0, 1]), np.array([0, 9]), np.array([2**63, 1], np.uint64), np.array([-1, 0]),
+                       np.array([0.5, 1]), np.array(["a", "b"]), np.array(5), np.array([0])))
+    return r.choice(({"spikes": x, "labels": labels}, {"spikes": x}, {"output": x},
+                     {"output": x, "spikes/a": x, "membrane/a": labels}))
+
+
 def make_spikes(r: random.Random, folder: Path) -> Path:
     """An `.npz` of spikes: bytes, headers, names, types, values."""
     path, data = folder / "in.npz", seeds.files(folder)[".npz"][0]
@@ -149,63 +166,7 @@ def make_spikes(r: random.Random, folder: Path) -> Path:
                 )
             )
         case _:
-            x = (
-                seeds.spikes()
-                .numpy()
-                .astype(
-                    r.choice(
-                        (
-                            "u1",
-                            "i1",
-                            "i8",
-                            "u8",
-                            "f2",
-                            "f4",
-                            "f8",
-                            "g",
-                            "?",
-                            "u2",
-                            "u4",
-                            ">i4",
-                            ">f8",
-                            "c8",
-                            "U2",
-                            "S3",
-                            "M8[s]",
-                        )
-                    )
-                )
-            )
-            if x.dtype.kind in "iuf" and r.random() < 0.6:
-                with np.errstate(all="ignore"):
-                    x.flat[r.randrange(x.size)] = np.float64(
-                        r.choice((np.nan, np.inf, -1, 2, 300, 0.5, 1e30, 2.0**40, -(2.0**62)))
-                    ).astype(x.dtype)
-            x = r.choice((x, x, x[:0], x[:, :0], x[:, :, :1], x[..., :3], x.reshape(-1), x[..., None], x[:1], x.T))
-            labels = r.choice(
-                (
-                    np.array([0, 1]),
-                    np.array([0, 9]),
-                    np.array([2**63, 1], np.uint64),
-                    np.array([-1, 0]),
-                    np.array([0.5, 1]),
-                    np.array(["a", "b"]),
-                    np.array(5),
-                    np.array([0]),
-                )
-            )
-            path.write_bytes(
-                seeds.arrays(
-                    **r.choice(
-                        (
-                            {"spikes": x, "labels": labels},
-                            {"spikes": x},
-                            {"output": x},
-                            {"output": x, "spikes/a": x, "membrane/a": labels},
-                        )
-                    )
-                )
-            )
+            path.write_bytes(seeds.arrays(**_odd_arrays(r)))
     return path
 
 
@@ -260,113 +221,6 @@ def use_cache(path: Path) -> None:
     assert found is None or np.array_equal(found, np.stack(_rows())), "a damaged file of the cache was taken"
 
 
-# ------------------------------------------------------------------------------------------------- text
-
-
-def text(valid: Callable[[], str], suffix: str) -> Make:
-    """YAML: bytes, odd syntax, or the values."""
-    odd = (
-        "&a [*a]",
-        "!!python/object/apply:os.system ['id']",
-        f"!!python/name:{mutate.CANARY}.X ",
-        "!!binary 'AAAA'",
-        "2001-01-01",
-        "0x1F",
-        "1_000",
-        "1e400",
-        ".nan",
-        ".inf",
-        "- - - -",
-        "{{",
-        "? x",
-        "<<: *x",
-        "|\n  text",
-        "'\\x00'",
-        '"\\0"',
-        '"\\uD800"',
-        "~",
-        "yes",
-        "12:30:45",
-        "9" * 5000,
-        "\t",
-        "%YAML 9.9",
-        "---\n---",
-        "[" * 3000,
-        "{" * 50,
-        "*unknown",
-        "@x",
-        "`x",
-        "{a: &b {c: *b}}",
-        "[&x [1], " + "*x, " * 3000 + "]",
-    )
-
-    def make(r: random.Random, folder: Path) -> Path:
-        import yaml
-
-        path, raw = folder / f"in{suffix}", valid()
-        match r.randrange(4):
-            case 0:
-                path.write_bytes(mutate.mutated(r, raw.encode()))
-            case 1:
-                lines = raw.splitlines()
-                place = r.randrange(len(lines))
-                lines[place] = f"{lines[place].split(':')[0]}: {r.choice(odd)}"
-                path.write_text("\n".join(lines), "utf8", "surrogatepass")
-            case _:
-                tree = mutate.mutated_tree(
-                    r, yaml.safe_load(raw), lambda: mutate.value(r, str(folder.parent / "canaries"))
-                )
-                try:
-                    made = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-                except (yaml.YAMLError, ValueError):  # more digits than Python writes
-                    made = repr(type(tree))
-                path.write_text(made, "utf8", "surrogatepass")
-        return path
-
-    return make
-
-
-def _config() -> str:
-    import yaml
-
-    from trainer.config import FitConfig, to_dict
-
-    return yaml.safe_dump(to_dict(FitConfig()), sort_keys=False)
-
-
-def use_config(path: Path) -> None:
-    """A run's configuration, as from the command line."""
-    from hardspike import read_yaml
-    from trainer.config import from_dict
-
-    from_dict(read_yaml(path), str(path))
-
-
-def use_study(path: Path) -> None:
-    """The variants of a study."""
-    from eval.study.plan import read
-
-    read(path)
-
-
-def use_prices(path: Path) -> None:
-    """A table of prices."""
-    from eval.energy.price_tables import load_table
-
-    load_table(str(path))
-
-
-STUDY = """base:
-  epochs: 2
-  data: {steps: 4}
-variants:
-  a: {method: hard}
-  b:
-    network: {beta: 0.8}
-    lr: 1e-3
-"""
-
-
 def make_stamp(r: random.Random, folder: Path) -> Path:
     """What the set-up of Lava left behind."""
     from targets.lava import setup
@@ -400,11 +254,7 @@ KINDS: dict[str, Kind] = {
     "pt": Kind(make_checkpoint, use_checkpoint),
     "npz": Kind(make_spikes, use_spikes),
     "cache": Kind(make_cache, use_cache),
-    "config": Kind(text(_config, ".yaml"), use_config),
-    "study": Kind(text(lambda: STUDY, ".yaml"), use_study),
-    "prices": Kind(
-        text(lambda: (Path(__file__).parents[2] / "eval/energy/prices/loihi2.yaml").read_text(), ".yaml"), use_prices
-    ),
+    **{name: Kind(*pair) for name, pair in kinds_text.KINDS.items()},
     "stamp": Kind(make_stamp, use_stamp),
     **{name: Kind(*pair) for name, pair in kinds_events.KINDS.items()},
 }

@@ -323,9 +323,10 @@ def test_asam_as_its_paper_has_it_and_as_its_authors_code_does():
     for kind, scaled in (("kwon", (True,) * 4), ("authors", (True, False, True, False)), ("none", (False,) * 4)):
         found = sast.perturbation(weights, gradient, 0.5, sast.asam_scales(network, kind))
         torch.testing.assert_close(found, expected(scaled))
-    assert [sast.SastConfig(adaptive=kind).rho for kind in ("none", "kwon", "authors")] == [0.05, 0.5, 0.5]
+    assert [sast.SastConfig(adaptive=kind).radius for kind in ("none", "kwon", "authors")] == [0.05, 0.5, 0.5]
+    assert replace(FitConfig().sast, adaptive="kwon").radius == 0.5  # a default is no choice of the radius
     assert [sast.SastConfig(adaptive=old).adaptive for old in (False, True)] == ["none", "kwon"]
-    assert sast.SastConfig(adaptive="authors", rho=0.1).rho == 0.1
+    assert sast.SastConfig(adaptive="authors", rho=0.1).radius == 0.1
     with pytest.raises(UsageError, match="did you mean 'kwon'"):
         sast.SastConfig(adaptive="kwo")
 

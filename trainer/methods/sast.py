@@ -47,12 +47,17 @@ class SastConfig:
             self.adaptive = "kwon" if self.adaptive else "none"
         for key, known in _CHOICES.items():
             choice(key, getattr(self, key), known)
-        if self.rho is None:
-            self.rho = _RADIUS if self.adaptive == "none" else _ADAPTIVE_RADIUS
-        if not 0 <= self.rho < float("inf"):
+        if self.rho is not None and not 0 <= self.rho < float("inf"):
             raise UsageError(f"rho {self.rho}: a radius is >= 0 and finite")
         if self.every < 1:
             raise UsageError(f"every {self.every}: must be 1 (each step) or more")
+
+    @property
+    def radius(self) -> float:
+        """rho, or what it is without being said."""
+        if self.rho is None:
+            return _RADIUS if self.adaptive == "none" else _ADAPTIVE_RADIUS
+        return self.rho
 
 
 def perturbation(weights: Sequence["Tensor"], direction: Sequence["Tensor"], rho: float,
@@ -131,7 +136,7 @@ def gradient(network, loss, batch, draw, config, state: SastState) -> "Tensor":
     at_w = direction is not None and not momentum
     with torch.no_grad():
         if direction is not None:
-            torch._foreach_add_(weights, perturbation(weights, direction, options.rho,
+            torch._foreach_add_(weights, perturbation(weights, direction, options.radius,
                                                       asam_scales(network, options.adaptive)))
     with frozen_statistics(network) if at_w else nullcontext():
         value = plain.gradient(network, loss, batch, draw, config, state)
