@@ -241,7 +241,8 @@ def test_one_value_for_all_neurons_is_as_good_as_one_for_each(neuron, tmp_path):
         write(picture(neuron, form), tmp_path / "g.nir")
         graph = read(tmp_path / "g.nir")
         integers = lower(graph, spikes, LOIHI2, scale="max_abs")[0]
-        write_net(integers, tmp_path / "g.net")
+        if neuron != "CubaLIF":  # lowered to two connections, which a `.net` file does not hold
+            write_net(integers, tmp_path / "g.net")
         found[form] = [
             target.run(one, spikes).spikes["n"]
             for target, one in (
