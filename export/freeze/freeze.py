@@ -12,8 +12,8 @@ import snntorch as snn
 import torch
 from torch import nn
 
-from export.check.stepwise import Chain, inference_copy
 from export.freeze.assembly import Assembly, Signal
+from export.freeze.chain import Chain, inference_copy
 from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer
 from hardspike import HardspikeError, UsageError

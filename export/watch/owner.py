@@ -5,7 +5,7 @@ import gc
 import torch
 from torch import nn
 
-from export.check.stepwise import Chain
+from export.freeze.chain import Chain
 from export.watch.parts import few
 from export.watch.usage import Usage, chosen, recorded
 from hardspike import HardspikeError

@@ -11,7 +11,7 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from export.check.stepwise import Chain
+from export.freeze.chain import Chain
 from export.freeze.convert import advice
 from export.freeze.layers import Layer
 from export.freeze.neurons import check
