@@ -42,6 +42,11 @@ TINY = [
     "--device",
     "cpu",
 ]
+QUICK = ["--samples", "8", "--corrupted", "4", "--severities", "0,0.5", "--bits", "8", "--targets", "reference,loihi2"]
+STUDY = (
+    "base: {epochs: 1, method: hard, device: cpu, data: {steps: 3, size: 8}, network: {layers: 4c5s4}}\n"
+    "variants: {a: {lr: 0.003}, b: {lr: 0.01}}\n"
+)
 Problem = str
 """One line about what should not have been."""
 
@@ -254,11 +259,14 @@ def killed_commands(count: int, seed: int = 0) -> Iterator[Problem]:
             yield "fit: does not run at all"
             return
         model = folder / "run" / "best.pt"
+        (folder / "study.yaml").write_text(STUDY)
         commands = {
             "nir": ("export", "nir", model, "--out", "x.nir", "--samples", "8"),
             "quantise": ("export", "quantise", model, "--out", "x.nir", "--check-samples", "8"),
             "onnx": ("export", "onnx", model, "--out", "x.onnx", "--samples", "4"),
             "lava": ("export", "lava", model, "--out", "x.net", "--no-check"),
+            "report": ("eval", "report", model, "--out", "x.html", *QUICK),
+            "study": ("eval", "study", folder / "study.yaml", "--out", "x.runs", "--seeds", "1", "--jobs", "1"),
             "data": ("trainer", "data", "digits", "--steps", "3", "--out", "x.npz"),
         }
         for name, (package, *words) in commands.items():

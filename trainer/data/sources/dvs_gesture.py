@@ -209,7 +209,10 @@ def _lines(file: Path) -> list[str]:
 
 
 def _rows(file: Path, keys: tuple[str, ...]) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(_lines(file)))
+    try:
+        rows = list(csv.DictReader(_lines(file)))
+    except csv.Error as error:
+        raise HardspikeError(f"{file}: cannot be read as a table ({error})") from error
     if not rows or any(row.get(key) is None for row in rows for key in keys):
         raise HardspikeError(f"{file}: a table with the columns {', '.join(keys)} is expected")
     return rows
