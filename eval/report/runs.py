@@ -193,7 +193,9 @@ def _measure(subject: Subject, found: list[tuple[Mode, Give]]) -> list[Run]:
 
 
 def _differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> int:
-    return sum(int((values != other[layer].reshape(values.shape)).sum()) for layer, values in one.items())
+    """Spikes that differ in the layers of both: pooled spikes are a layer of cells in a graph, and none in a network."""
+    return sum(int((values != other[layer].reshape(values.shape)).sum()) for layer, values in one.items()
+               if layer in other)
 
 
 def _explain(subject: Subject, result: list[Run], recorded: dict[int, dict[str, Tensor]], frames: Tensor) -> None:

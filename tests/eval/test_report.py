@@ -231,11 +231,19 @@ def untrained(run, layers, path):
 
 
 def test_a_network_that_nir_cannot_hold_says_so_and_has_a_page(trained, tmp_path):
-    untrained(trained, "4c5s2-mp2-16", tmp_path / "pooled.pt")
+    untrained(trained, "mp2-4c5s2-16", tmp_path / "pooled.pt")
     model, = report(tmp_path / "pooled.pt", **QUICK)["models"]
     check((tmp_path / "pooled.pt.report.html").read_text())
     assert model["verdict"]["state"] == "not ready" and "Not ready for a chip" in model["verdict"]["headline"]
-    assert any("MaxPool" in line or "maximum" in line for line in model["missing"])
+    assert any("takes the largest of currents" in line for line in model["missing"])
+
+
+def test_pooled_spikes_are_cells_of_the_graph_alone(trained, tmp_path):
+    """Max-pooling of spikes is a layer that fires in the graph, and none in the network: the others are compared."""
+    untrained(trained, "4c5s2-mp2-16", tmp_path / "pooled.pt")
+    model, = report(tmp_path / "pooled.pt", **QUICK)["models"]
+    hard, floats = ({run["mode"]: run for run in model["runs"]}[mode] for mode in ("hard", "reference"))
+    assert "pool2" in floats["spikes"] and "pool2" not in hard["spikes"] and floats["differs"]["hard"] == 0
 
 
 def test_cores_are_those_of_the_integer_graph(trained, tmp_path):
