@@ -131,18 +131,16 @@ def study(found: list["Variant"]) -> list[dict]:
 
 
 def study_tests(found: list["Variant"]) -> list[dict]:
-    """One row a variant but the first: differences from that with intervals, and every test."""
-    rows = []
+    """Four rows a variant but the first: each difference from that with its interval, and every test."""
+    rows: list[dict] = []
     for one in found[1:]:
-        row: Row = {"variant": one.variant}
         for key, change in one.changes.items():
-            heading = "spikes %" if key == "spikes" else f"{key} points"
-            row |= {heading: change.mean, f"{heading} low": change.low, f"{heading} high": change.high,
-                    f"{heading} p": change.p, f"{heading} p (Holm)": change.p_holm}
+            rows.append({"variant": one.variant, "of": "spikes, %" if key == "spikes" else f"{key}, points",
+                         "difference": change.mean, "low": change.low, "high": change.high, "worse": None,
+                         "better": None, "p": change.p, "p (Holm)": change.p_holm})
         if one.pooled:
-            row |= {"recordings worse": one.pooled.worse, "better": one.pooled.better, "p": one.pooled.p,
-                    "p (Holm)": one.pooled.p_holm}
-        rows.append(row)
+            rows.append({"variant": one.variant, "of": "recordings, all seeds", "worse": one.pooled.worse,
+                         "better": one.pooled.better, "p": one.pooled.p, "p (Holm)": one.pooled.p_holm})
     return rows
 
 

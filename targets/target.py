@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,6 +117,7 @@ class Target:
                       layers: Collection[str] | None = None) -> Recording:
         """`run`, some samples at a time: as much memory as `chunk` samples take, the same spikes."""
         chunk = self.chunk or max(1, spikes.shape[1])
-        parts = [self.run(graph, part, dt, layers=layers) for part in spikes.split(chunk, 1)]
+        run = self.run if layers is None else partial(self.run, layers=layers)
+        parts = [run(graph, part, dt) for part in spikes.split(chunk, 1)]
         return Recording({layer: torch.cat([part.spikes[layer] for part in parts], 1) for layer in parts[0].spikes},
                          torch.cat([part.output for part in parts], 1))

@@ -1,4 +1,4 @@
-"""Layers in order as one network, and a network as it is frozen: a copy, evaluated, at rest."""
+"""Layers in order as a network, and a network as it is at inference."""
 
 import copy
 import operator

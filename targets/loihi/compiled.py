@@ -7,8 +7,10 @@ Spikes are recorded as the code makes them, sample by sample and channels last, 
 import ctypes
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +53,19 @@ class Wanted:
         return self.layers is None or layer in self.layers
 
 
+_without: ContextVar[bool] = ContextVar("without compiled code", default=False)
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Torch code within the block: what generated code is compared with must not be generated code."""
+    token = _without.set(True)
+    try:
+        yield
+    finally:
+        _without.reset(token)
+
+
 class NotSpikesError(Exception):
     """What was transmitted is not 0 and 1."""
 
@@ -75,7 +90,7 @@ def choose(network: Network, spikes: Tensor, largest: int, signed: bool) -> Choi
         HardspikeError: HARDSPIKE_KERNEL is none of `KERNELS`, or asks for compiled code that is not to be had.
     """
     asked = choice("HARDSPIKE_KERNEL", os.environ.get("HARDSPIKE_KERNEL", ""), KERNELS)
-    if asked == "torch" or not network.layers:
+    if asked == "torch" or _without.get() or not network.layers:
         return Choice()
     try:
         program = build(network, len(spikes), largest, signed, even=True)

@@ -12,7 +12,7 @@ import torch
 from snntorch import surrogate, utils
 from torch import nn
 
-from export.check import own
+from export.check import own as own_check
 from export.formats import nir as nir_file
 from export.nir_file import write_checked
 from export.passes.lower import fold, lower
@@ -22,7 +22,7 @@ from targets import reference
 from targets.graph import parameters, read
 from targets.loihi.chips import LOIHI2
 from targets.onnx import runtime as onnx_runtime
-from tests.export.own_networks import OWN, Two, loud, spikes
+from tests.export.own import OWN, Two, loud, spikes
 
 
 def state_of(network: nn.Module) -> dict:
@@ -81,8 +81,8 @@ LACKING = {"autoencoder": "reset_mechanism='none'", "feedback_stored_for_the_nex
 def exported(network, inputs, tmp_path, monkeypatch) -> tuple[torch.Tensor, nir.NIRGraph]:
     """What went into the graph, and the graph as read back."""
     seen = []
-    frames = own.input_frames
-    monkeypatch.setattr(own, "input_frames", lambda watched: (seen.append(frames(watched)), seen[-1])[1])
+    frames = own_check.input_frames
+    monkeypatch.setattr(own_check, "input_frames", lambda watched: (seen.append(frames(watched)), seen[-1])[1])
     write_checked(network, inputs, tmp_path / "a.nir")
     return torch.cat(seen, 1), read(tmp_path / "a.nir")
 

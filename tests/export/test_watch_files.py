@@ -18,7 +18,7 @@ from hardspike import HardspikeError, run
 from targets import reference
 from targets.graph import read
 from targets.loihi.chips import LOIHI2
-from tests.export.own_networks import OWN, loud, spikes
+from tests.export.own import OWN, loud, spikes
 
 SOURCE = '''
 import snntorch as snn

@@ -1,4 +1,4 @@
-"""Networks of our own, part 1."""
+"""Loops over time and readouts, as tutorials and projects write them."""
 
 import itertools
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from snntorch import surrogate, utils
 from torch import nn
 from torch.nn import functional as F
 
-from tests.export.own_networks.common import B, T, Two, loud, own, spikes
+from tests.export.own.base import B, T, Two, loud, own, spikes
 
 
 @own()
@@ -72,14 +72,6 @@ def tutorial6_convolution_average_pooled():
                 spk_rec.append(spk3)
             return torch.stack(spk_rec)
     return Net(), spikes(1, 16, 16)
-
-
-@own("largest of currents")
-def tutorial6_max_pooling_of_currents():
-    k = {"beta": 0.5, "init_hidden": True}
-    return loud(nn.Sequential(nn.Conv2d(1, 4, 5), nn.MaxPool2d(2), snn.Leaky(**k), nn.Conv2d(4, 4, 3), nn.MaxPool2d(2),
-                              snn.Leaky(**k), nn.Flatten(), nn.Linear(16, 5), snn.Leaky(**k, output=True))), \
-        spikes(1, 16, 16)
 
 
 @own()
@@ -161,18 +153,6 @@ def regression_membrane_of_the_last_step():
                 _, mem2 = self.lif2(self.fc2(spk1), mem2)
             return mem2
     return Net(), torch.randn(T, B, 20)
-
-
-@own("inside a NIR neuron")
-def regression_membrane_of_a_zero_reset():
-    class Net(Two):
-        def forward(self, x):
-            mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
-            for step in x:
-                spk1, mem1 = self.lif1(self.fc1(step), mem1)
-                _, mem2 = self.lif2(self.fc2(spk1), mem2)
-            return mem2
-    return Net(reset_mechanism="zero"), spikes(20)
 
 
 @own()
@@ -339,3 +319,79 @@ def dataclass_out_and_named_arguments():
                 out.append(spk2)
             return Result(torch.stack(out), torch.stack(out).mean(0))
     return Net(), {"events": spikes(20), "steps": T}
+
+
+@own()
+def preallocated_record():
+    class Net(Two):
+        def forward(self, x):
+            mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+            record = torch.zeros(x.size(0), x.size(1), 6)
+            for t in range(x.size(0)):
+                spk1, mem1 = self.lif1(self.fc1(x[t]), mem1)
+                record[t], mem2 = self.lif2(self.fc2(spk1), mem2)
+            return record
+    return Net(), spikes(20)
+
+
+@own()
+def accumulated_spikes_and_softmax():
+    class Net(Two):
+        def forward(self, x):
+            mem1, mem2, total = self.lif1.init_leaky(), self.lif2.init_leaky(), 0
+            for step in x:
+                spk1, mem1 = self.lif1(self.fc1(step), mem1)
+                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+                total = total + spk2
+            return F.log_softmax(total / x.size(0), dim=-1)
+    return Net(), spikes(20)
+
+
+@own()
+def a_head_of_relu_behind_the_last_spikes():
+    class Net(Two):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3), nn.Tanh())
+
+        def forward(self, x):
+            mem1, mem2, out = self.lif1.init_leaky(), self.lif2.init_leaky(), []
+            for step in x:
+                spk1, mem1 = self.lif1(self.fc1(step), mem1)
+                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+                out.append(self.head(spk2))
+            return torch.stack(out).mean(0)
+    return Net(), spikes(20)
+
+
+@own()
+def linear_readout_of_every_step():
+    class Net(Two):
+        def forward(self, x):
+            mem1, out = self.lif1.init_leaky(), []
+            for step in x:
+                spk1, mem1 = self.lif1(self.fc1(step), mem1)
+                out.append(self.fc2(spk1))
+            return torch.stack(out).sum(0)
+    return Net(), spikes(20)
+
+
+@own()
+def two_heads():
+    class Net(Two):
+        def __init__(self):
+            super().__init__()
+            self.fc3, self.lif3 = nn.Linear(24, 2), snn.Leaky(0.9)
+            loud(self.fc3)
+
+        def forward(self, x):
+            mem1, mem2, mem3 = (n.init_leaky() for n in (self.lif1, self.lif2, self.lif3))
+            classes, boxes = [], []
+            for step in x:
+                spk1, mem1 = self.lif1(self.fc1(step), mem1)
+                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+                _, mem3 = self.lif3(self.fc3(spk1), mem3)
+                classes.append(spk2)
+                boxes.append(mem3)
+            return torch.stack(classes), torch.stack(boxes)
+    return Net(), spikes(20)

@@ -1,4 +1,5 @@
-"""Networks of our own, part 2."""
+"""Encoders, convolutions, branches, concatenation and shared weights."""
+
 
 import snntorch as snn
 import torch
@@ -6,83 +7,7 @@ from snntorch import spikegen
 from torch import nn
 from torch.nn import functional as F
 
-from tests.export.own_networks.common import B, T, Two, loud, own, spikes
-
-
-@own()
-def preallocated_record():
-    class Net(Two):
-        def forward(self, x):
-            mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
-            record = torch.zeros(x.size(0), x.size(1), 6)
-            for t in range(x.size(0)):
-                spk1, mem1 = self.lif1(self.fc1(x[t]), mem1)
-                record[t], mem2 = self.lif2(self.fc2(spk1), mem2)
-            return record
-    return Net(), spikes(20)
-
-
-@own()
-def accumulated_spikes_and_softmax():
-    class Net(Two):
-        def forward(self, x):
-            mem1, mem2, total = self.lif1.init_leaky(), self.lif2.init_leaky(), 0
-            for step in x:
-                spk1, mem1 = self.lif1(self.fc1(step), mem1)
-                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
-                total = total + spk2
-            return F.log_softmax(total / x.size(0), dim=-1)
-    return Net(), spikes(20)
-
-
-@own()
-def a_head_of_relu_behind_the_last_spikes():
-    class Net(Two):
-        def __init__(self):
-            super().__init__()
-            self.head = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3), nn.Tanh())
-
-        def forward(self, x):
-            mem1, mem2, out = self.lif1.init_leaky(), self.lif2.init_leaky(), []
-            for step in x:
-                spk1, mem1 = self.lif1(self.fc1(step), mem1)
-                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
-                out.append(self.head(spk2))
-            return torch.stack(out).mean(0)
-    return Net(), spikes(20)
-
-
-@own()
-def linear_readout_of_every_step():
-    class Net(Two):
-        def forward(self, x):
-            mem1, out = self.lif1.init_leaky(), []
-            for step in x:
-                spk1, mem1 = self.lif1(self.fc1(step), mem1)
-                out.append(self.fc2(spk1))
-            return torch.stack(out).sum(0)
-    return Net(), spikes(20)
-
-
-@own()
-def two_heads():
-    class Net(Two):
-        def __init__(self):
-            super().__init__()
-            self.fc3, self.lif3 = nn.Linear(24, 2), snn.Leaky(0.9)
-            loud(self.fc3)
-
-        def forward(self, x):
-            mem1, mem2, mem3 = (n.init_leaky() for n in (self.lif1, self.lif2, self.lif3))
-            classes, boxes = [], []
-            for step in x:
-                spk1, mem1 = self.lif1(self.fc1(step), mem1)
-                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
-                _, mem3 = self.lif3(self.fc3(spk1), mem3)
-                classes.append(spk2)
-                boxes.append(mem3)
-            return torch.stack(classes), torch.stack(boxes)
-    return Net(), spikes(20)
+from tests.export.own.base import B, T, Two, loud, own, spikes
 
 
 @own()
@@ -273,50 +198,4 @@ def weight_tied_layers():
                 s, m2 = self.l2(s @ self.w, m2)
                 out.append(s)
             return torch.stack(out)
-    return Net(), spikes(20)
-
-
-@own()
-def one_layer_called_twice():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(20, 20)
-            self.l1, self.l2 = snn.Leaky(0.8, init_hidden=True), snn.Leaky(0.8, init_hidden=True)
-            loud(self)
-
-        def forward(self, x):
-            return self.l2(self.fc(self.l1(self.fc(x))))
-    return Net(), spikes(20)
-
-
-@own()
-def one_neuron_for_two_layers_with_states_of_their_own():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b, self.lif = nn.Linear(20, 16), nn.Linear(16, 6), snn.Leaky(0.9)
-            loud(self)
-
-        def forward(self, x):
-            m1, m2, out = torch.zeros(x.size(1), 16), torch.zeros(x.size(1), 6), []
-            for step in x:
-                s, m1 = self.lif(self.a(step), m1)
-                s, m2 = self.lif(self.b(s), m2)
-                out.append(s)
-            return torch.stack(out)
-    return Net(), spikes(20)
-
-
-@own("times in a step, and it has one state")
-def one_hidden_state_for_two_layers():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc, self.lif = nn.Linear(20, 20), snn.Leaky(0.9, init_hidden=True)
-            self.out = snn.Leaky(0.9, init_hidden=True)
-            loud(self)
-
-        def forward(self, x):
-            return self.out(self.lif(self.fc(self.lif(self.fc(x)))))
     return Net(), spikes(20)

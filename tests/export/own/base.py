@@ -1,9 +1,4 @@
-"""Networks of the kinds that snnTorch's users write: OWN[name] = (build, expected), build() -> (network, inputs).
-
-`expected` is None where the network is exported as it is, else a part of the reason why it is refused. inputs are what
-forward takes; the values are random spikes or currents.
-"""
-
+"""What the networks share: the table that they are entered in, samples, two dense layers."""
 
 import snntorch as snn
 import torch
@@ -11,6 +6,7 @@ from torch import nn
 
 T, B = 11, 5
 OWN = {}
+"""name -> (build, expected): see `tests.export.own`."""
 
 
 def own(expected: str | None = None):

@@ -1,0 +1,10 @@
+"""Networks of the kinds that snnTorch's users write: OWN[name] = (build, expected), build() -> (network, inputs).
+
+`expected` is None where the network is exported as it is, else a part of the reason why it is refused. inputs are what
+forward takes; the values are random spikes or currents.
+"""
+
+from tests.export.own import layers, loops, refused, states
+from tests.export.own.base import OWN, B, T, Two, loud, spikes
+
+__all__ = ["OWN", "B", "T", "Two", "layers", "loops", "loud", "refused", "spikes", "states"]
