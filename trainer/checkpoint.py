@@ -197,6 +197,10 @@ def _network(config: FitConfig, content: dict, shape: tuple[int, int, int], wher
             found = tuple(weights[name].shape) if name in weights else "not there"
             raise _damaged(where, f"{name} is {found}; layers {shown(config.network.layers)} have it of shape "
                                   f"{tuple(value.shape)}")
+        # snnTorch keeps the kind of reset among the weights, and runs the one that it was made with
+        if name.endswith("reset_mechanism_val") and not torch.equal(weights[name], value):
+            raise _damaged(where, f"{name} is {shown(weights[name].tolist())}, where reset '{config.network.reset}' "
+                                  f"has {value.item()}")
     network.load_state_dict(weights)
     return network
 

@@ -5,9 +5,11 @@ import math
 import nir
 import numpy as np
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, shown
 
 Shape = tuple[int, ...]
+MOST_AXES = 8
+"""Of a value between nodes; any more are no shape but a damaged one, whose product would fill memory."""
 LARGEST = 2**28
 """Values of one node in one step: beyond any network of today, and still countable."""
 
@@ -26,7 +28,8 @@ def input_shape(name: str, nodes: dict[str, nir.NIRNode], edges: list) -> Shape:
     declared = next(iter((nodes[name].input_type or {None: None}).values()))
     shape = _declared(declared)
     if shape is None:
-        raise HardspikeError(f"node '{name}' (Input): declares no shape of whole numbers above 0; give it one")
+        raise HardspikeError(f"node '{name}' (Input): declares no shape of 1 to {MOST_AXES} whole numbers above 0; "
+                             "give it one")
     ranks = {rank for edge in edges if edge.source == name and (rank := _rank(nodes[edge.target])) is not None}
     if len(ranks) == 1:
         extra = len(shape) - min(ranks)
@@ -124,7 +127,7 @@ def spatial(label: str, value, dimensions: int, lowest: int = 0) -> Shape:
     values = array(value)
     if values.dtype.kind not in "iuf" or values.size not in (1, dimensions) or (values != np.round(values)).any() \
             or (values < lowest).any() or (values > 2**31).any():
-        raise HardspikeError(f"{label} is {values.tolist()}; it has to be one or {dimensions} whole numbers")
+        raise HardspikeError(f"{label} is {shown(values.tolist())}; it has to be one or {dimensions} whole numbers")
     return tuple(int(v) for v in np.broadcast_to(values.ravel(), dimensions))
 
 
@@ -232,7 +235,8 @@ def _declared(value) -> Shape | None:
     if value is None:
         return None
     values = array(value)
-    if values.dtype.kind not in "iuf" or values.ndim > 1 or not np.isfinite(values).all() or (values < 1).any():
+    if values.dtype.kind not in "iuf" or values.ndim > 1 or values.size > MOST_AXES or not np.isfinite(values).all() \
+            or (values < 1).any() or (values > LARGEST).any():
         return None
     return tuple(int(size) for size in values.ravel())
 

@@ -192,6 +192,19 @@ def test_a_run_that_memory_does_not_hold_is_refused_before_it_begins(monkeypatch
         reference.run(scales(a=scale()), torch.ones(100, 3, 1))
 
 
+@pytest.mark.parametrize("kind", [nir.Input, nir.Output])
+def test_a_shape_of_a_million_axes_is_none(kind):
+    """Its product has a million digits."""
+    graph = scales(a=scale())
+    name = kind.__name__.lower()
+    graph.nodes[name] = kind(np.full(1_000_000, 10**9))
+    if kind is nir.Input:
+        with pytest.raises(HardspikeError, match=r"node 'input' \(Input\): declares no shape of 1 to 8"):
+            plan(graph)
+    else:
+        assert plan(graph).output_shape["output"] == (1,)  # what it declares is a hint
+
+
 # --------------------------------------------------------------------- one value for all neurons (N5)
 
 FORMS = {

@@ -125,6 +125,14 @@ def test_a_missing_part_is_named(whole, tmp_path, key):
         checkpoint.load(tmp_path / "c.pt")
 
 
+def test_a_reset_that_is_not_the_configured_one_is_refused(whole, tmp_path):
+    network = torch.load(io.BytesIO(whole), weights_only=True)["network"]
+    name = next(name for name in network if name.endswith("reset_mechanism_val"))
+    for value in (torch.tensor(1), torch.tensor(1 << 40)):
+        with pytest.raises(HardspikeError, match=f"{name} is {value}, where reset 'subtract' has 0"):
+            checkpoint.load(changed(whole, tmp_path / "c.pt", network={**network, name: value}))
+
+
 def test_an_endless_list_is_refused(whole, tmp_path):
     bomb = []
     for _ in range(30):

@@ -68,7 +68,7 @@ def test_every_section_has_the_defaults_of_its_class():
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda: FitConfig(data=DataConfig(steps=0)), "steps 0: must be at least 1"),
+    (lambda: FitConfig(data=DataConfig(steps=0)), "steps 0: must be from 1 to"),
     (lambda: NetworkConfig("ap2"), "layers 'ap2': no neurons; add .*, such as ap2-128"),
     (lambda: NetworkConfig("128-4c3"), "4c3 comes after a dense layer"),
     (lambda: NetworkConfig("8r"), "8r comes first"),

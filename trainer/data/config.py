@@ -8,6 +8,7 @@ from hardspike import UsageError, choice
 
 __all__ = ["SPLITS", "AugmentConfig", "DataConfig", "check_augment"]
 
+MOST_STEPS = 1 << 20
 ENCODINGS = ("binary", "count")
 SPLITS = ("train", "validation", "test")
 
@@ -53,8 +54,9 @@ class DataConfig:
 
     def __post_init__(self):
         choice("encoding", self.encoding, ENCODINGS)
-        if self.steps < 1:
-            raise UsageError(f"steps {self.steps}: must be at least 1")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise UsageError(f"steps {self.steps}: must be from 1 to {MOST_STEPS}; recordings count time in "
+                             "microseconds")
         if not 1 <= self.count_max <= 255:
             raise UsageError(f"count_max {self.count_max}: must be from 1 to 255, one byte a pixel")
         if not (math.isfinite(self.validation) and 0 < self.validation < 1):
