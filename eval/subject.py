@@ -13,7 +13,7 @@ from eval.cache import cached_file, fingerprint
 from eval.mode import HARD, SURROGATE, Mode
 from eval.options import Sample
 from export.formats.integers import to_integers
-from export.model import Model
+from export.model import Model, say_step
 from export.options import Quantisation
 from export.passes.rewrite import flatten
 from export.recordings import Recordings
@@ -297,6 +297,9 @@ def _dated(models: list[Model], dt: float | None) -> list[Model]:
         HardspikeError: a graph says another step.
     """
     if dt is None:
+        for model in models:
+            if model.given is not None:
+                say_step(model, dt)
         return models
     if all(model.checkpoint for model in models):
         raise UsageError(f"dt {dt:g}: is for graphs (.nir), whose neurons count seconds; a checkpoint counts steps, so "

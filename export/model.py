@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from export.passes.fold_batchnorm import fold_batchnorm
 from hardspike import HardspikeError, UsageError, versions
 from targets import metadata
 from targets.chips import chip_of
-from targets.graph import read
+from targets.graph import assumed_step, read
 from targets.target import Target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import from_dict, to_dict
@@ -159,3 +160,9 @@ def output_path(model: Model, output: Output, suffix: str, default: str = "") ->
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out}: is the model itself; give --out another name")
     return out
+
+
+def say_step(model: Model, dt: float | None) -> None:
+    """Say on standard error which time step is taken where neither the graph nor `dt` says it."""
+    if said := assumed_step(model.graph, dt):
+        print(f"{model.path}: {said}", file=sys.stderr)

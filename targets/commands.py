@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Pa
     from dataclasses import asdict
 
     from targets.table import load_target
-    found = load_target(target).check(_read(graph), dt)
+    found = load_target(target).check(_read(graph, dt), dt)
     errors = sum(violation.severity == "error" for violation in found)
     for violation in found:
         print(violation)
@@ -95,7 +96,7 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
     """
     from targets.loihi.mapping import map_graph
     from targets.loihi.picture import letter, svg, text, usage
-    mapping = map_graph(_read(graph), _limits(target), dt)
+    mapping = map_graph(_read(graph, dt), _limits(target), dt)
     rows = []
     for index, (name, cores) in enumerate(mapping.cores.items()):
         fullest = {key: max(usage(core, mapping.limits).get(key, -1) for core in cores)
@@ -146,7 +147,7 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
         from targets import stream as streams
         if input or out or json:
             raise UsageError("--stream prints lines as frames come; leave out --input, --out and --json")
-        return streams.stream(runs_on, _read(graph), stream, dt)
+        return streams.stream(runs_on, _read(graph, dt), stream, dt)
     if input is None:
         raise UsageError("--input FILE.npz is missing: the spikes (T, B, ...) to run on")
     spikes, labels = load_spikes(input)
@@ -188,7 +189,7 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
     from targets import bench as benches
     from targets.inputs import load_spikes
     from targets.table import load_target
-    runs_on, network = load_target(target), _read(graph)
+    runs_on, network = load_target(target), _read(graph, dt)
     spikes = load_spikes(input)[0] if input else benches.random_input(network, dt, events)
     found = benches.bench(runs_on, network, spikes, runs, dt)
     given = f"{input}" if input else f"random events, {events.density:.1%} of places"
@@ -207,7 +208,7 @@ def _run(target: Target, graph: Path, spikes: Tensor, dt: float | None) -> Recor
         if dt is not None:
             raise UsageError(f"--dt {dt:g}: a {graph.suffix} file was written for its step; leave it out")
         return target.files.run(graph, spikes)
-    return target.run(_read(graph), spikes, dt=dt)
+    return target.run(_read(graph, dt), spikes, dt=dt)
 
 
 def _limits(target: str) -> Limits:
@@ -224,15 +225,18 @@ def _limits(target: str) -> Limits:
     return found
 
 
-def _read(graph: Path) -> nir.NIRGraph:
-    """The graph of a file.
+def _read(graph: Path, dt: float | None) -> nir.NIRGraph:
+    """The graph of a file; where the step has to be assumed, standard error says so.
 
     Raises:
         UsageError: a checkpoint or a run's folder, of which there is no graph yet.
         HardspikeError: the file is missing or unusable.
     """
-    from targets.graph import read
+    from targets.graph import assumed_step, read
     if graph.is_dir() or graph.suffix == ".pt":
         model = graph / "best.pt" if graph.is_dir() else graph
         raise UsageError(f"{graph}: targets take graphs; `python -m export nir {model}` makes one of a checkpoint")
-    return read(graph)
+    found = read(graph)
+    if said := assumed_step(found, dt):
+        print(f"{graph}: {said}", file=sys.stderr)
+    return found

@@ -28,6 +28,8 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
                              f"samples of 'spikes' {spikes.shape} (T, B, ...) is needed")
     if spikes.ndim < 2:
         raise HardspikeError(f"{path}: 'spikes' has shape {spikes.shape}; (T, B, ...) is needed")
+    if 0 in spikes.shape[:2]:
+        raise HardspikeError(f"{path}: 'spikes' {spikes.shape}: there is no time step or no sample in them")
     if labels is not None and labels.size and labels.min() < 0:
         raise HardspikeError(f"{path}: label {labels.min()}; classes count from 0")
     if labels is not None and labels.size and labels.max() > np.iinfo(np.int64).max:

@@ -193,7 +193,7 @@ def _measure(subject: Subject, found: list[tuple[Mode, Give]]) -> list[Run]:
 
 
 def _differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> int:
-    """Spikes that differ in the layers of both: pooled spikes are a layer of cells in a graph, and none in a network."""
+    """Spikes that differ in the layers of both: pooled spikes are cells of a graph, and no layer of a network."""
     return sum(int((values != other[layer].reshape(values.shape)).sum()) for layer, values in one.items()
                if layer in other)
 

@@ -18,10 +18,11 @@ from export.check.rounding import FirstDifferences, first_differences
 from export.freeze.neurons import KICK
 from export.watch.dense import again
 from export.watch.graph import Watched, build
-from export.watch.parts import Part, parts
+from export.watch.parts import Part, few, parts
 from export.watch.steps import Population
-from export.watch.usage import Run, Usage, recorded
-from export.watch.values import NeuronCall, Value, leaves, transform
+from export.watch.usage import Run, Usage, on_device, recorded
+from export.watch.usage import call as run_once
+from export.watch.values import NeuronCall, Value, leaves, tensors, transform
 from hardspike import HardspikeError
 from targets import reference
 from targets.graph import parameters
@@ -52,7 +53,7 @@ def check_own(usage: Usage, watched: Watched, written: nir.NIRGraph, expected: n
     for part in parts(usage, chunk):
         results.append(_check_part(part, watched, written, lossy_reset))
     total = merge(results)
-    total.notes += [note for note in (_said(usage, watched), *watched.notes) if note]
+    total.notes += [note for note in (_said(usage, watched), *watched.notes, _kept_between_calls(few(usage))) if note]
     return total
 
 
@@ -71,6 +72,20 @@ def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset
     if not lossy_reset and not parity.mismatches:
         parity.float32 = _float32(part, now, frames, recording)
     return parity
+
+
+def _kept_between_calls(usage: Usage) -> str:
+    """A note where a second call of forward, on the same samples, gives something else than the first."""
+    if usage.outside or usage.calls:
+        return ""
+    with recorded(usage) as run, run.recorder, run.recorder.aside():
+        arguments = on_device(usage, torch.float64)
+        second = run_once(usage, arguments.args, arguments.kwargs)
+        pairs = list(zip(tensors(run.results[0]), tensors(second), strict=False))
+    if all(a.shape == b.shape and torch.equal(a, b) for (_, a), (_, b) in pairs):
+        return ""
+    return ("forward keeps something from one call to the next (a state in an attribute?): a second call on the same "
+            "samples gives something else; this is the first, from rest: reset between samples (utils.reset, zeros)")
 
 
 def input_frames(watched: Watched) -> Tensor:
@@ -191,7 +206,9 @@ def _float32(part: Part, watched: Watched, frames: Tensor, recording: Recording)
     """Where the same run in float32 parts from float64; None where the host or the graph computes otherwise."""
     plain = all(watched.compared.get(name) == name and not isinstance(p.module, snn.Alpha | snn.Lapicque)
                 for name, p in watched.neurons.items())
-    if not plain or watched.host or len(watched.streams) > 1 or not torch.equal(frames.float().double(), frames):
+    if not plain or watched.host or len(watched.streams) > 1:
+        return None
+    if not torch.equal(frames.float().double(), frames):
         return None
     with recorded(part.usage, torch.float32) as run:
         calls = {name: run.recorder.calls.get(p.calls[0].name, []) for name, p in watched.neurons.items()}

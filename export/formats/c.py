@@ -61,8 +61,8 @@ def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: i
     machine = chip(chosen.target)
     if not machine.like_lava:
         raise UsageError(f"target '{machine.name}': C is written for the arithmetic of Loihi; give --target loihi2")
-    integer, _ = quantised(model, chosen, recordings)
     out = output_path(model, output, ".c")
+    integer, _ = quantised(model, chosen, recordings)
     network = split(plan(integer, recordings.dt))
     rules.require(network, limits_of(machine))
     checked, cost = None, None

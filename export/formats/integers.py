@@ -12,7 +12,7 @@ from torch import Tensor
 from export.check import parity as parities
 from export.check.parity import Parity
 from export.check.report import write_report
-from export.model import Model, output_path
+from export.model import Model, output_path, say_step
 from export.options import Output, Quantisation
 from export.passes.lower import fold, lower
 from export.passes.quantise import QuantisedLayer
@@ -39,6 +39,7 @@ def quantised(model: Model, chosen: Quantisation,
         UsageError: an unknown target, bits or kind of scale.
         HardspikeError: a graph quantised for another target that this one cannot hold, or one that cannot be lowered.
     """
+    say_step(model, recordings.dt)
     return to_integers(model.graph, chosen, lambda: recordings.part("train", chosen.samples, model)[0], recordings.dt)
 
 
@@ -80,10 +81,10 @@ def write_integers(model: Model, output: Output, chosen: Quantisation, check_sam
         HardspikeError: it cannot be lowered, or a spike differs; there is no file then.
     """
     graph, dt = model.float_graph(), recordings.dt
+    out = output_path(model, output, ".nir", f".{chosen.target}-int{chosen.bits}.nir")  # refused before the search
     integer, rows = quantised(model, chosen, recordings)
     if not rows:
         raise UsageError(f"{model.path}: is made of integers already, which {chosen.target} holds; export it as it is")
-    out = output_path(model, output, ".nir", f".{chosen.target}-int{chosen.bits}.nir")
     checked = None
     with atomic_path(out) as temporary:
         write(integer, temporary)

@@ -34,8 +34,8 @@ def write_lava(model: Model, output: Output, chosen: Quantisation, check_samples
         HardspikeError: the graph makes no `.net` file, or a spike differs; there is no file then.
     """
     machine = chip(chosen.target)
-    integer, _ = quantised(model, chosen, recordings)
     out = output_path(model, output, ".net")
+    integer, _ = quantised(model, chosen, recordings)
     checked = None
     with atomic_path(out) as temporary:
         layers = write_net(integer, temporary, recordings.dt)

@@ -19,10 +19,10 @@ from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.neutral import neutral
 from export.recordings import Recordings
 from export.watch.called import Called
-from export.watch.graph import build
+from export.watch.graph import Watched, build
 from export.watch.owner import require_chain
-from export.watch.parts import chunk_of, few, others
-from export.watch.usage import chosen, recorded
+from export.watch.parts import chunk_of, extremes, few, others
+from export.watch.usage import Usage, chosen, recorded
 from hardspike import HardspikeError, UsageError, atomic_path, versions
 from targets.graph import read, write
 from targets.inputs import load_spikes
@@ -108,9 +108,12 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
     first = few(usage)
     with recorded(first) as run:
         watched, room = build(run, metadata, lossy_reset), chunk_of(run)
+        reads = list(dict.fromkeys(run.recorder.reads))
     with recorded(others(first)) as run:
         require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
                            "other samples give another graph, so what forward does depends on them")
+    if reads:
+        watched.notes.append(_unmoved_by_reads(first, watched, reads, lossy_reset))
     exact = fold_batchnorm(watched.graph)
 
     def written(graph: nir.NIRGraph) -> Parity:
@@ -124,6 +127,31 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
         return written(plain)
     except HardspikeError:  # a factor in the weights rounds otherwise, which decides where a membrane meets a threshold
         return written(exact)
+
+
+def _unmoved_by_reads(usage: Usage, watched: Watched, reads: list[str], lossy_reset: bool) -> str:
+    """Where forward reads values of what goes in into Python: samples far from the given ones give the same graph.
+
+    Returns:
+        what to know all the same.
+
+    Raises:
+        HardspikeError: they give another one.
+    """
+    for changed in extremes(usage):
+        try:
+            with recorded(changed) as run:
+                other = build(run, dict(watched.graph.metadata), lossy_reset)
+        except HardspikeError:  # forward itself refuses such samples
+            continue
+        said = (f"forward reads values of what goes in into Python ({', '.join(reads)}), and silent, dense or larger "
+                "samples give another graph")
+        if other.host != watched.host:
+            raise HardspikeError(f"{said} or other steps of the host before it ({', '.join(other.host) or 'none'} for "
+                                 f"{', '.join(watched.host) or 'none'}); take branches on values out of forward")
+        require_same_graph(watched.graph, other.graph, said)
+    return (f"forward reads values of what goes in into Python ({', '.join(reads)}); silent, dense and larger samples "
+            "gave the same graph")
 
 
 def write_graph(out: Path, graph: nir.NIRGraph, check: Callable[[nir.NIRGraph], Parity] | None,

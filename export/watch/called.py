@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import snntorch as snn
 from torch import Tensor, nn
 
+from export.watch.recorder import STATES
 from export.watch.usage import Given, Usage, unwrapped
 from export.watch.values import tensors, transform
 from hardspike import HardspikeError
@@ -26,6 +28,8 @@ class Called:
             known = self.given.get(id(tensor))
             return known[1] if known else tensor.detach().clone()
 
+        if not self.calls:
+            _require_rest(network)
         self.networks.append(network)
         self.calls.append(transform((tuple(args), dict(kwargs)), Tensor, keep))
 
@@ -50,6 +54,22 @@ class Called:
         if len(self.calls) == 1:
             return Usage(network, *self.calls[0])
         return Usage(network, (), outside=True, calls=self.calls)
+
+
+def _require_rest(network: nn.Module) -> None:
+    """Refuse a first call that begins with what an earlier one left: a graph begins at rest.
+
+    Raises:
+        HardspikeError: a neuron holds a state.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, snn.SpikingNeuron):
+            for role in STATES:
+                state = getattr(module, role, None)
+                if isinstance(state, Tensor) and state.numel() and bool(state.detach().any()):
+                    raise HardspikeError(f"record: layer '{name}' ({type(module).__name__}) still holds the "
+                                         f"'{role}' of an earlier run, and a graph begins at rest; call "
+                                         "utils.reset(network) first")
 
 
 @contextmanager

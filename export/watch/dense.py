@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from export.watch.fold import Apply, Expr, Fixed, exprs
 from export.watch.values import transform
@@ -116,6 +116,9 @@ def _require_linear(run: Callable[[Tensor], Tensor], offset: Tensor, batch: int,
     for tried, expected in ((one + other, f + g), (-one, -f), (3 * other, 3 * g), (other - 2 * one, g - 2 * f)):
         if not _close(run(tried) - offset, expected):
             raise HardspikeError("")
+    for scale in (1e-4, 1e3, 1e6):  # a clamp is the identity as long as nothing reaches it
+        if not _close((run(scale * one) - offset) / scale, f):
+            raise HardspikeError("is linear for small values alone (a clamp, a threshold?)")
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
@@ -137,8 +140,3 @@ def source_of(expr: Apply, soft: Callable[[Expr], bool]) -> list[Expr]:
 
     visit(expr)
     return list(found.values())
-
-
-def is_module(function: Callable) -> bool:
-    """Whether an operation is a leaf module of the network."""
-    return isinstance(function, nn.Module)

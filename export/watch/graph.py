@@ -21,7 +21,7 @@ from export.watch.dense import Affine, affine, source_of
 from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
 from export.watch.output import Deeper, Readout, readouts
 from export.watch.recorder import is_leaf
-from export.watch.steps import Population, populations
+from export.watch.steps import Population, in_order, populations
 from export.watch.usage import Run, Usage, recorded
 from export.watch.values import label
 from export.watch.words import LINEAR_MODULES, why
@@ -326,8 +326,9 @@ class Builder:
 
     def _formed(self, expr: Apply) -> Signal:
         if any(value.random for value in expr.values):
-            raise HardspikeError(f"forward, operation '{self.folder.words(expr.values[0])}': is drawn at random, also "
-                                 "drops at inference; pass training=self.training, or use nn.Dropout")
+            raise HardspikeError(f"forward, operation '{self.folder.words(expr.values[0])}': is drawn at random in "
+                                 "every run, and a graph does the same every time; draw only while self.training (of a "
+                                 "dropout: training=self.training, or nn.Dropout), or draw before you call")
         for child in expr.children():  # in the order of forward, so that names are too
             if not isinstance(child, Fixed) and not self.soft(child):
                 self.signal(child)
@@ -367,6 +368,10 @@ class Builder:
         if not self.run.usage.outside and any(p.calls[0].inherited for p in built.values() if not p.forgets):
             notes.append("forward does not reset its hidden states: this holds for states at zero before every call "
                          "(utils.reset)")
+        if moved := [e for e in streams if not self.folder.before(e.values[0])
+                     and not in_order(self.run.usage, e.values)]:
+            notes.append("forward does not take the steps of what goes in one after the other: feed the file with the "
+                         f"{'frames' if len(moved) == 1 else 'streams of frames'} in forward's own order")
         host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
         reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
         return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons)

@@ -1,6 +1,6 @@
 """A user's samples a few at a time, and others that are like them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,6 +82,16 @@ def others(usage: Usage, seed: int = 1) -> Usage:
 
     args, kwargs, calls = transform((usage.args, usage.kwargs, usage.calls), Tensor, change)
     return replace(usage, args=args, kwargs=kwargs, calls=calls)
+
+
+def extremes(usage: Usage) -> Iterator[Usage]:
+    """The same network on samples far from the given ones: silent, everywhere 1, a thousand times as large."""
+    for change in (torch.zeros_like, torch.ones_like, lambda tensor: tensor * 1000):
+        def changed(tensor: Tensor, change: Callable[[Tensor], Tensor] = change) -> Tensor:
+            return change(tensor.detach()) if tensor.is_floating_point() else tensor
+
+        args, kwargs, calls = transform((usage.args, usage.kwargs, usage.calls), Tensor, changed)
+        yield replace(usage, args=args, kwargs=kwargs, calls=calls)
 
 
 def batch_axes(usage: Usage) -> tuple[dict[int, int], int]:

@@ -21,6 +21,10 @@ from hardspike import HardspikeError
 
 _READS = {"item", "bool", "int", "float", "index", "tolist", "numpy", "array", "equal", "allclose", "is_nonzero",
           "complex"}
+_CASTS = {"int", "bool", "float", "complex", "index"}
+"""Methods of tensors that are called like what Python asks for in underscores."""
+_SIZED = {"nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "unique_dim"}
+"""What they give is as large as the values say."""
 _PRINTS = {"__repr__", "__format__", "__str__"}
 _FRESH = {"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like", "new_zeros",
           "new_ones", "new_full", "new_empty", "new_tensor"}
@@ -42,6 +46,7 @@ class Recorder(TorchFunctionMode):
     Attributes:
         calls: name of a neuron -> its calls.
         counts: id of a leaf module -> how often it was called.
+        reads: operations by which forward read values of what goes in into Python.
     """
 
     def __init__(self, modules: dict[str, nn.Module], dtype: torch.dtype = torch.float64):
@@ -51,6 +56,7 @@ class Recorder(TorchFunctionMode):
         self.calls: dict[str, list[NeuronCall]] = {}
         self.made: dict[int, list[Value]] = {}
         self.moved: list[str] = []
+        self.reads: list[str] = []
         self._known: dict[int, tuple[weakref.ref, Value | str, int]] = {}
         self._sharing: dict[int, list[int]] = {}
         self._equal: dict[Any, tuple[Value, ...]] = {}
@@ -85,6 +91,8 @@ class Recorder(TorchFunctionMode):
     def outside(self, tree: Any) -> None:
         """Tensors that the user hands over; those that the run gave out before are known already."""
         for _, tensor in tensors(tree):
+            if tensor.layout != torch.strided:
+                raise HardspikeError(f"what goes in is a tensor of layout {tensor.layout}; give it dense: x.to_dense()")
             if self._lookup(tensor) is None:
                 self._know(tensor, Value(None, shape=tuple(tensor.shape), outside=True, tensor=tensor))
 
@@ -112,15 +120,21 @@ class Recorder(TorchFunctionMode):
         if self.depth or name in _PRINTS:
             return self._wide_result(function(*args, **kwargs), (args, kwargs))
         known = transform((args, kwargs), Tensor, self.value)
-        if label(function).strip("_") in _READS and any(v.neuron for v in leaves(known)):
+        reads = name.strip("_") in _READS and name not in _CASTS
+        if reads and any(v.neuron for v in leaves(known)):
             raise HardspikeError(f"forward, operation '{label(function)}': reads the value of a neuron's output into "
                                  "Python, so what happens next may depend on it; a graph has no branches on values: "
                                  "take it out of forward (print it outside)")
+        _require_own_size(label(function), args, known)
         before = [(t, _version(t)) for _, t in tensors((args, kwargs))]
         if (name.endswith("_") and not name.startswith("__")) or name == "__setitem__" or "out" in kwargs:
             self._keep_contents((args, kwargs))
+        drawn = _drawn()
         result = self._wide_result(function(*args, **kwargs), (args, kwargs))
-        self._note(function, known, result, before)
+        random = _drawn() != drawn or any(isinstance(a, torch.Generator) for a in (*args, *kwargs.values()))
+        if reads and any(v.outside for v in leaves(known)):
+            self.reads.append(label(function))
+        self._note(function, known, result, before, random)
         return result
 
     # ------------------------------------------------------------------------------------------------- wrappers
@@ -136,8 +150,9 @@ class Recorder(TorchFunctionMode):
                 before = [(t, _version(t)) for _, t in tensors((args, kwargs))]
                 if getattr(module, "inplace", False):
                     self._keep_contents(args)
+                drawn = _drawn()
                 result = forward(*args, **kwargs)
-                self._note(module, known, result, before)
+                self._note(module, known, result, before, _drawn() != drawn)
             return result
 
         return watched
@@ -230,8 +245,8 @@ class Recorder(TorchFunctionMode):
 
     # --------------------------------------------------------------------------------------------------- values
 
-    def _note(self, function: Any, known: tuple, result: Any, before: list) -> None:
-        """Give every tensor that a call made or changed its value."""
+    def _note(self, function: Any, known: tuple, result: Any, before: list, random: bool) -> None:
+        """Give every tensor that a call made or changed its value; `random`: the call drew numbers."""
         args, kwargs = known
         name = label(function)
         function = self._functions.setdefault(function, function)  # a property's getter is a new object every time
@@ -243,7 +258,7 @@ class Recorder(TorchFunctionMode):
         # What fills a new tensor of a given shape does not read it
         inputs = [] if name in _FRESH else list(leaves(known))
         neuron, outside = (any(getattr(v, key) for v in inputs) for key in ("neuron", "outside"))
-        random = name in _RANDOM or _drops(function, args, kwargs) or any(v.random for v in inputs)
+        random = random or name in _RANDOM or _drops(function, args, kwargs) or any(v.random for v in inputs)
 
         def make(index: tuple, tensor: Tensor) -> Value:
             return Value(function, args, kwargs, index, tuple(tensor.shape), neuron, outside, random,
@@ -344,6 +359,28 @@ def _drops(function: Any, args: tuple, kwargs: dict) -> bool:
     if isinstance(function, nn.Module) or not name.endswith("dropout"):
         return False
     return bool(kwargs.get("training", args[2] if len(args) > 2 else True)) and kwargs.get("p", (*args, 0, 0.5)[1]) != 0
+
+
+def _drawn() -> bytes:
+    """Where torch's random numbers are: whoever draws moves it."""
+    return torch.default_generator.get_state().numpy().tobytes()
+
+
+def _require_own_size(name: str, args: tuple, known: tuple) -> None:
+    """Refuse an operation whose result is as large as a neuron's output says.
+
+    Raises:
+        HardspikeError: it is one.
+    """
+    given, _ = known
+    index = given[1] if name.strip("_") == "getitem" and len(given) > 1 else None
+    masks = [v for v in leaves(index) if v.neuron] if index is not None else []
+    sized = (name.strip("_") in _SIZED and any(v.neuron for v in leaves(known))) or (
+        name == "where" and len(given) == 1 and any(v.neuron for v in leaves(known))) or (
+        name == "repeat_interleave" and len(given) > 1 and any(v.neuron for v in leaves(given[1]))) or bool(masks)
+    if sized:
+        raise HardspikeError(f"forward, operation '{name}': chooses by a neuron's output, so how much there is depends "
+                             "on it; a graph has fixed sizes: multiply by the spikes instead")
 
 
 def _version(tensor: Tensor) -> int:

@@ -1,11 +1,14 @@
 """Which calls of a neuron are its steps, and whether it remembers from one to the next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from export.watch.recorder import Recorder
-from export.watch.values import NeuronCall, Value, label
+from export.watch.usage import Usage
+from export.watch.values import NeuronCall, Value, label, tensors
 from hardspike import HardspikeError
 
 _SEE_THROUGH = {"detach", "detach_", "clone", "contiguous", "to", "float", "double", "data", "requires_grad_", "type",
@@ -183,3 +186,18 @@ def _picked(value: Value) -> Value | None:
 def is_zero(value: Value) -> bool:
     """Whether it is zero whatever goes in."""
     return value.constant() and value.tensor is not None and not bool(value.tensor.any())
+
+
+def in_order(usage: Usage, values: Sequence[Value]) -> bool:
+    """Whether what the steps take is x[t] or x[:, t] of what the user hands over, or the whole of it in every step."""
+    given = [tensor for _, tensor in tensors((usage.args, usage.kwargs))]
+    if usage.outside or not given or len(values) == 1:
+        return True
+    return any(all(_is(value, tensor) for value in values) or any(
+        tensor.shape[axis] >= len(values) and all(_is(v, tensor.select(axis, t)) for t, v in enumerate(values))
+        for axis in range(min(3, tensor.ndim))) for tensor in given)
+
+
+def _is(value: Value, tensor: Tensor) -> bool:
+    return value.tensor is not None and value.tensor.numel() == tensor.numel() and torch.equal(
+        value.tensor.detach().reshape(-1).double().cpu(), tensor.detach().reshape(-1).double().cpu())

@@ -102,6 +102,7 @@ def recorded(usage: Usage, dtype: torch.dtype = torch.float64) -> Iterator[Run]:
     Raises:
         HardspikeError: forward fails, or does what cannot be followed.
     """
+    _require_wide(usage)
     with prepared(usage.network, dtype) as modules:
         yield _run(usage, modules, dtype)
 
@@ -130,6 +131,18 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
                              "in snn.Leaky, Synaptic, RLeaky or RSynaptic")
     outputs = [[(path, tensor, recorder.value(tensor)) for path, tensor in tensors(result)] for result in results]
     return Run(usage, recorder, results, outputs)
+
+
+def _require_wide(usage: Usage) -> None:
+    """Refuse parameters of 16 bits: what the network itself computes is rounded after every operation.
+
+    Raises:
+        HardspikeError: there is one.
+    """
+    for name, parameter in usage.network.named_parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            raise HardspikeError(f"parameter '{name}' is {str(parameter.dtype).removeprefix('torch.')}: the network's "
+                                 "own run rounds to 16 bits, which no graph does; call network.float() and export that")
 
 
 def _calls(usage: Usage, results: list[Any]) -> Iterator[tuple[tuple, dict]]:

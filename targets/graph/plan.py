@@ -236,6 +236,19 @@ def _check_parameters(name: str, node: nir.NIRNode) -> None:
             raise HardspikeError(f"{label} is {values.min():g}; a delay has to be 0 or more")
 
 
+def assumed_step(graph: nir.NIRGraph, dt: float | None) -> str:
+    """What to know where neither the graph nor `dt` says the step and time constants hang on it; else nothing.
+
+    Raises:
+        HardspikeError: as `plan`.
+    """
+    if dt is not None or metadata.dt(graph) is not None:
+        return ""
+    layout = plan(graph)
+    timed = any(key in _POSITIVE for node in layout.nodes.values() for key, _ in parameters(node))
+    return f"does not say its time step: {layout.dt:g} s is taken, --dt says another" if timed else ""
+
+
 def _resolve_dt(stored: float | None, asked: float | None, nodes: dict[str, nir.NIRNode]) -> float:
     """The step in seconds. NIR stores none, so a guess is only made where there is one reading, and else refused.
 

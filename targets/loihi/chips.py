@@ -50,7 +50,7 @@ def loihi(name: str, description: str, limits: Limits, floor_plan: FloorPlan | N
     """A chip that computes as `targets.loihi.fixed_point` and holds what `limits` say."""
     return Target(name, description, partial(_run, limits), partial(_check, limits), integers=limits,
                   floor_plan=floor_plan, like_lava=True, membrane_parts=fixed_point.SHIFT,
-                  loses_spikes=True)
+                  loses_spikes=True, records=partial(_record, limits), chunk=CHUNK)
 
 
 LOIHI1 = loihi("loihi1", "Loihi 1 in integers, bit for bit as Lava; reset to zero", Limits(

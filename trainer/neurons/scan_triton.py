@@ -5,7 +5,7 @@ torch code.
 
 The kernels have never run on a GPU: their values were tested in Triton's interpreter, and its compiler took them to
 machine code for compute capability 8.0 and 9.0. Their speed was not measured. On a machine with a GPU,
-tests/test_scan_triton.py runs the same tests on it.
+tests/trainer/test_scan_triton.py runs the same tests on it.
 """
 
 import math

@@ -4,7 +4,7 @@ The embedded default, which needs no download. Every one of the 1797 digits (8x8
 along N-MNIST's three 100 ms saccades (Orchard et al. 2015) and turned into events: a pixel whose log intensity has
 risen or fallen by its threshold since its last event spikes ON or OFF, at most once every 5 ms; thresholds differ from
 pixel to pixel, and noise is added. The constants were set to match 800 real N-MNIST recordings: events a recording,
-their spread over the saccades and over the pixels, polarity, noise (tests/test_data_digits.py compares).
+their spread over the saccades and over the pixels, polarity, noise (tests/trainer/test_data_digits.py compares).
 
 Everything that decides about an event is integer arithmetic on seeded integers: the same recordings on every machine.
 """

@@ -1,0 +1,122 @@
+"""Networks whose forward hangs on values: never "0 mismatching spikes" about another network than the user's."""
+
+import pytest
+import snntorch as snn
+import torch
+from snntorch import utils
+from torch import nn
+from torch.nn import functional
+
+from export.formats.nir import write_checked
+from export.watch import record
+from hardspike import HardspikeError
+from tests.export.own import Two, spikes
+
+
+def looping(step):
+    """A network of two layers whose `step(self, x, spikes of the first layer)` gives what the second one is fed."""
+    class Net(Two):
+        def forward(self, x):
+            first, second, found = self.lif1.init_leaky(), self.lif2.init_leaky(), []
+            for t in range(x.shape[0]):
+                spk, first = self.lif1(self.fc1(x[t]), first)
+                out, second = self.lif2(step(self, x[t], spk), second)
+                found.append(out)
+            return torch.stack(found)
+    return Net()
+
+
+REFUSED = {
+    "clamped": (lambda net, x, spk: torch.clamp(net.fc2(spk), -40, 40), "linear for small values alone"),
+    "hardtanh": (lambda net, x, spk: functional.hardtanh(net.fc2(spk), -300.0, 300.0), "linear for small values alone"),
+    "as many as fired": (lambda net, x, spk: net.fc2(spk) * float(spk.nonzero().shape[0] > 10), "chooses by a neuron"),
+    "masked": (lambda net, x, spk: net.fc2(spk) * float(spk[spk > 0].numel() > 10), "chooses by a neuron"),
+    "where": (lambda net, x, spk: net.fc2(spk) * float(len(torch.where(spk == 1)[0]) > 10), "chooses by a neuron"),
+    "noise": (lambda net, x, spk: net.fc2(spk) * torch.empty(6).log_normal_(), "drawn at random in every run"),
+    "binomial": (lambda net, x, spk: net.fc2(spk) * torch.binomial(torch.full((6,), 4.0), torch.full((6,), 0.5)),
+                 "drawn at random in every run"),
+    "gumbel": (lambda net, x, spk: functional.linear(spk, functional.gumbel_softmax(net.fc2.weight)),
+               "drawn at random in every run"),
+    "own generator": (lambda net, x, spk: net.fc2(spk) * torch.rand(6, generator=torch.Generator()),
+                      "drawn at random in every run"),
+    "a branch on the input": (lambda net, x, spk: net.fc2(spk) * (2.0 if x.max() > 1 else 1.0), "reads values of what"),
+    "a factor of the input": (lambda net, x, spk: net.fc2(spk) / max(1.0, x.sum().item() / 60), "reads values of what"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_hangs_on_values_is_refused(name, tmp_path):
+    step, message = REFUSED[name]
+    with pytest.raises(HardspikeError, match=message):
+        write_checked(looping(step), spikes(20), tmp_path / "net.nir")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_casts_and_harmless_reads_go_through(tmp_path, capsys):
+    """`.int()` reads nothing; what is only printed changes no graph, and the verdict says what was read."""
+    def step(net, x, spk):
+        print(x.mean().item())
+        return net.fc2(spk.int().float())
+
+    verdict = write_checked(looping(step), spikes(20), tmp_path / "net.nir").verdict()
+    assert "0 mismatching" in verdict and "reads values of what goes in into Python (item)" in verdict
+
+
+def test_an_input_is_scaled_only_where_it_is_large(tmp_path):
+    class Net(Two):
+        def forward(self, x):
+            x = x / 255 if x.max() > 1 else x
+            first, found = self.lif1.init_leaky(), []
+            for t in range(x.shape[0]):
+                spk, first = self.lif1(self.fc1(x[t]), first)
+                found.append(spk)
+            return torch.stack(found)
+
+    with pytest.raises(HardspikeError, match=r"other steps of the host before it .*branches on values"):
+        write_checked(Net(), spikes(20), tmp_path / "net.nir")
+
+
+def test_frames_in_another_order_are_named(tmp_path):
+    class Net(Two):
+        def forward(self, x):
+            first, found = self.lif1.init_leaky(), []
+            for t in range(x.shape[0]):
+                spk, first = self.lif1(self.fc1(x[x.shape[0] - 1 - t]), first)
+                found.append(spk)
+            return torch.stack(found)
+
+    assert "does not take the steps" in write_checked(Net(), spikes(20), tmp_path / "net.nir").verdict()
+
+
+def test_what_is_kept_from_call_to_call_is_named(tmp_path):
+    class Net(Two):
+        def __init__(self):
+            super().__init__()
+            self.state = None
+
+        def forward(self, x):
+            found = []
+            for t in range(x.shape[0]):
+                spk, self.state = self.lif1(self.fc1(x[t]), self.state)
+                found.append(spk)
+            return torch.stack(found)
+
+    verdict = write_checked(Net(), spikes(20), tmp_path / "net.nir").verdict()
+    assert "0 mismatching" in verdict and "keeps something from one call to the next" in verdict
+
+
+def test_states_left_over_and_16_bits_are_refused_with_a_way_out(tmp_path):
+    net = nn.Sequential(nn.Linear(20, 6), snn.Leaky(beta=0.9, init_hidden=True, output=True))
+    net[0].weight.data *= 4
+    for step in spikes(20):
+        net(step)
+    with pytest.raises(HardspikeError, match=r"layer '1' .* 'mem' of an earlier run.* utils.reset"), record():
+        net(spikes(20)[0])
+    utils.reset(net)
+    with record() as run:
+        for step in spikes(20):
+            net(step)
+    assert write_checked(run, path=tmp_path / "net.nir").mismatches == 0
+    with pytest.raises(HardspikeError, match=r"parameter '0.weight' is bfloat16.* network.float\(\)"):
+        write_checked(net.bfloat16(), spikes(20), tmp_path / "narrow.nir")
+    assert write_checked(net.float(), spikes(20), tmp_path / "wide.nir").mismatches == 0
