@@ -123,7 +123,7 @@ class _Saved:
             else:
                 value.clear()
                 value.update(content)
-        for parameter, data in self.data:
+        for parameter, data in reversed(self.data):  # one that two modules share was kept twice: first as it was
             parameter.data = data
 
 
