@@ -13,7 +13,7 @@ from hardspike.lock import run_lock
 from hardspike.memory import free_memory, require_memory
 from hardspike.plain import parse_json, parse_yaml, read_yaml
 from hardspike.tables import csv_cell, print_table, progress, versions, write_csv
-from hardspike.values import from_values, to_values
+from hardspike.values import from_values, laid_upon, to_values
 
 __version__ = "0.1.0"
 
@@ -32,6 +32,7 @@ __all__ = [
     "file_size",
     "free_memory",
     "from_values",
+    "laid_upon",
     "nearest",
     "one_line",
     "parse_json",

@@ -14,7 +14,7 @@ from typing import Any
 
 from hardspike.errors import HardspikeError, UsageError, nearest, one_line
 from hardspike.plain import parse_yaml, read_yaml
-from hardspike.values import built, checked, converted, dataclass_in, to_values
+from hardspike.values import built, checked, converted, dataclass_in, laid_upon, to_values
 
 __all__ = ["arguments", "docstring"]
 
@@ -184,19 +184,10 @@ def _from_files(files: list[str], cls: type | None, options: dict[str, _Argument
             for key in own:  # options of the command beside its configuration, which --print_config writes, too
                 found[key] = converted(options[key].hint, values.pop(key), f"{file}: {key}")
             assert cls  # only a command with a configuration takes files of one
-            found["config"] = _laid_upon(found.get("config", {}), checked(cls, values, f"{file}: "))
+            found["config"] = laid_upon(found.get("config", {}), checked(cls, values, f"{file}: "))
         except HardspikeError as error:
             raise UsageError(str(error)) from error
     return found, " and ".join(files)
-
-
-def _laid_upon(base: dict, over: dict) -> dict:
-    """`over` on top of `base`, nested."""
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = _laid_upon(result[key], value) if both else value
-    return result
 
 
 def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
@@ -219,7 +210,7 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
     nested: Any = value
     for key in reversed(argument.path):
         nested = {key: nested}
-    found.update(_laid_upon(found, nested))
+    found.update(laid_upon(found, nested))
 
 
 def _converted(hint: Any, word: str, where: str) -> Any:

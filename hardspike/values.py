@@ -11,7 +11,7 @@ from typing import Any
 from hardspike.errors import HardspikeError, nearest, shown
 from hardspike.plain import LARGEST_INTEGER
 
-__all__ = ["built", "checked", "converted", "dataclass_in", "from_values", "keys", "to_values"]
+__all__ = ["built", "checked", "converted", "dataclass_in", "from_values", "keys", "laid_upon", "to_values"]
 
 T = typing.TypeVar("T")
 
@@ -267,3 +267,12 @@ def _hints(cls: type) -> dict[str, Any]:
     """Field -> annotation, those alone that a caller may set."""
     hints = typing.get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def laid_upon(base: dict, over: dict) -> dict:
+    """`over` on top of `base`, nested."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = laid_upon(result[key], value) if both else value
+    return result

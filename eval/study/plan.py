@@ -1,10 +1,9 @@
 """What a study is to train: variants of one configuration, read from a file."""
 
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hardspike import HardspikeError, UsageError, nearest, read_yaml
+from hardspike import HardspikeError, UsageError, laid_upon, nearest, read_yaml
 from trainer.config import KEEP, FitConfig, from_dict
 
 OWN = {"seed", "out", "threads", "keep"}
@@ -54,7 +53,7 @@ def read(file: Path, path: Path | None = None, epochs: int | None = None, keep: 
     scale = epochs / from_dict(base, f"{file}, base").epochs if epochs else 1
     variants = {}
     for name, own in content["variants"].items():
-        config = from_dict(_merged(base, own or {}), f"{file}, {name}")
+        config = from_dict(laid_upon(base, own or {}), f"{file}, {name}")
         # the last epoch's weights are there whatever best.pt is chosen by: no second training for them
         variants[str(name)] = replace(config, data=replace(config.data, path=path or config.data.path),
                                       epochs=max(1, round(config.epochs * scale)),
@@ -85,12 +84,3 @@ def _content(file: Path) -> dict:
         if name in (".", "..", "") or "/" in name or not name.isprintable():
             raise HardspikeError(f"{file}: variant {name!r} is to be a folder's name; no '/' in it")
     return content
-
-
-def _merged(base: dict, over: dict) -> dict:
-    """`over` on top of `base`, nested."""
-    result = deepcopy(base)
-    for key, value in over.items():
-        nested = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = _merged(result[key], value) if nested else value
-    return result

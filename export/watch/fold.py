@@ -90,15 +90,7 @@ class Apply(Expr):
 
 def exprs(tree: Any) -> Iterator[Expr]:
     """The expressions in a tree of arguments."""
-    if isinstance(tree, Expr):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for child in tree:
-            yield from exprs(child)
-    elif isinstance(tree, dict):
-        yield from exprs(list(tree.values()))
-    elif isinstance(tree, slice):
-        yield from exprs((tree.start, tree.stop, tree.step))
+    return leaves(tree, Expr)
 
 
 class Folder:

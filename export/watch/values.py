@@ -70,18 +70,18 @@ class NeuronCall:
     inherited: bool = False
 
 
-def leaves(tree: Any) -> Iterator[Value]:
-    """The Values in a tree of tuples, lists, dicts and slices."""
-    if isinstance(tree, Value):
+def leaves(tree: Any, kind: type = Value) -> Iterator[Any]:
+    """The Values, or what else is of class `kind`, in a tree of tuples, lists, dicts and slices."""
+    if isinstance(tree, kind):
         yield tree
     elif isinstance(tree, tuple | list):
         for child in tree:
-            yield from leaves(child)
+            yield from leaves(child, kind)
     elif isinstance(tree, dict):
         for child in tree.values():
-            yield from leaves(child)
+            yield from leaves(child, kind)
     elif isinstance(tree, slice):
-        yield from leaves((tree.start, tree.stop, tree.step))
+        yield from leaves((tree.start, tree.stop, tree.step), kind)
 
 
 def transform(tree: Any, kind: type, change: Callable) -> Any:
