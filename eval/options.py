@@ -1,9 +1,8 @@
 """Options that several eval commands share; without torch, for `--help`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from hardspike import UsageError, choice
+from hardspike import OutText, UsageError, choice
 
 SPLITS = ("train", "validation", "test")
 ENGINES = ("local", "slurm")
@@ -41,8 +40,8 @@ class Tables:
         csv: file for the table
     """
 
-    json: Path | None = None
-    csv: Path | None = None
+    json: OutText | None = None
+    csv: OutText | None = None
 
 
 @dataclass(frozen=True)

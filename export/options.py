@@ -1,7 +1,8 @@
 """Options that several commands share; without torch, for `--help`."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from hardspike import OutFile, OutText
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,6 @@ class Output:
         json: file for the table of the check
     """
 
-    out: Path | None = None
+    out: OutFile | None = None
     no_check: bool = False
-    json: Path | None = None
+    json: OutText | None = None

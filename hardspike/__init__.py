@@ -8,9 +8,18 @@ from hardspike.arrays import read_npz
 from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
 from hardspike.errors import HardspikeError, UsageError, choice, few, nearest, one_line, printable, shown, words
-from hardspike.files import atomic_path, cache_folder, file_size, read_bytes, write_bytes, write_text
+from hardspike.files import (
+    atomic_path,
+    cache_folder,
+    file_size,
+    read_bytes,
+    require_writable,
+    write_bytes,
+    write_text,
+)
 from hardspike.lock import run_lock
 from hardspike.memory import free_memory, require_memory
+from hardspike.outputs import OutFile, OutFolder, OutText
 from hardspike.plain import parse_json, parse_yaml, read_yaml
 from hardspike.tables import csv_cell, print_table, progress, versions, write_csv
 from hardspike.values import from_values, laid_upon, to_values
@@ -20,6 +29,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Command",
     "HardspikeError",
+    "OutFile",
+    "OutFolder",
+    "OutText",
     "UsageError",
     "__version__",
     "atomic_path",
@@ -44,6 +56,7 @@ __all__ = [
     "read_npz",
     "read_yaml",
     "require_memory",
+    "require_writable",
     "run",
     "run_lock",
     "shown",

@@ -7,7 +7,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardspike import UsageError, atomic_path, print_table
+from hardspike import OutFile, OutText, UsageError, print_table, write_text
 from targets.options import RandomEvents
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def setup_target(name: str, python: Path | None = None) -> None:
     target.setup(python)
 
 
-def list_targets(json: Path | None = None) -> list[str]:
+def list_targets(json: OutText | None = None) -> list[str]:
     """List the targets and what each computes.
 
     Args:
@@ -53,7 +53,7 @@ def list_targets(json: Path | None = None) -> list[str]:
     return list(TARGETS)
 
 
-def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Path | None = None) -> bool:
+def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: OutText | None = None) -> bool:
     """Say all that keeps a NIR graph from running on a target, one line each; exit status 1 where an error is among it.
 
     Args:
@@ -74,14 +74,13 @@ def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Pa
         print(violation)
     print(f"{graph} on {target}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to know")
     if json:
-        with atomic_path(json) as temporary:
-            temporary.write_text(dumps({"target": target, "graph": str(graph), "errors": errors,
-                                        "violations": [asdict(violation) for violation in found]}, indent=2))
+        write_text(json, dumps({"target": target, "graph": str(graph), "errors": errors,
+                                "violations": [asdict(violation) for violation in found]}, indent=2))
     return not errors
 
 
-def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, picture: Path | None = None,
-             json: Path | None = None) -> Mapping:
+def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, picture: OutFile | None = None,
+             json: OutText | None = None) -> Mapping:
     """Estimate how the layers of a NIR graph fill the cores of a chip.
 
     Args:
@@ -113,13 +112,12 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
     for violation in mapping.violations:
         print(violation)
     if picture:
-        with atomic_path(picture) as temporary:
-            temporary.write_text(svg(mapping))
+        write_text(picture, svg(mapping))
     return mapping
 
 
-def run(graph: Path, target: str = "reference", input: Path | None = None, out: Path | None = None,
-        dt: float | None = None, json: Path | None = None, stream: Path | None = None) -> Recording | int:
+def run(graph: Path, target: str = "reference", input: Path | None = None, out: OutFile | None = None,
+        dt: float | None = None, json: OutText | None = None, stream: Path | None = None) -> Recording | int:
     """Run a NIR graph on a target and count its spikes.
 
     With --stream, frames are taken as they come, one line of JSON each: all numbers of a frame, or
@@ -169,7 +167,7 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
 
 def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
           events: RandomEvents = RandomEvents(), runs: int = 100, dt: float | None = None,  # noqa: B008
-          json: Path | None = None) -> Bench:
+          json: OutText | None = None) -> Bench:
     """Time a NIR graph on a target: latency of one sample, throughput of many in one run, memory.
 
     Args:

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hardspike import UsageError, choice, from_values, to_values
+from hardspike import OutFolder, UsageError, choice, from_values, to_values
 from trainer.data.config import AugmentConfig, DataConfig, check_augment
 from trainer.methods import METHODS
 from trainer.methods.a2sg import A2sgConfig
@@ -57,7 +57,7 @@ class FitConfig:
         a2sg: options of the method a2sg
     """
 
-    out: Path = Path("runs/latest")
+    out: OutFolder = Path("runs/latest")
     method: str = "sast"
     epochs: int = 18
     batch_size: int = 32

@@ -9,15 +9,15 @@ from eval.commands import say
 from eval.options import Sample, whole
 from export.options import Output
 from export.recordings import Recordings
-from hardspike import print_table
+from hardspike import OutFile, OutText, print_table
 
 if TYPE_CHECKING:
     from eval.calibrate.measure import CalibrationRow
     from eval.subject import Subject
 
 
-def calibrate(model: Path, kind: str | None = None, out: Path | None = None, samples: int = 512,
-              recordings: Recordings = Recordings(), json: Path | None = None) -> list[CalibrationRow]:  # noqa: B008
+def calibrate(model: Path, kind: str | None = None, out: OutFile | None = None, samples: int = 512,
+              recordings: Recordings = Recordings(), json: OutText | None = None) -> list[CalibrationRow]:  # noqa: B008
     """Set thresholds or biases of a trained network for hard spikes: what is cheaper than training for them.
 
     global: one multiplier on all thresholds; layers: one a layer; both by search on hard validation accuracy. bias: a

@@ -12,14 +12,14 @@ from eval.commands import say
 from eval.mode import brief
 from eval.options import Sample
 from export.recordings import Recordings
-from hardspike import print_table
+from hardspike import OutText, print_table
 
 if TYPE_CHECKING:
     from eval.parity import Parities
 
 
 def parity(model: Path, targets: str = "reference,loihi2,onnxruntime", bits: int = 8, scale: str = "searched",
-           samples: int = 64, recordings: Recordings = Recordings(), json: Path | None = None) -> Parities:  # noqa: B008
+           samples: int = 64, recordings: Recordings = Recordings(), json: OutText | None = None) -> Parities:  # noqa: B008
     """Run one model on several targets and say who equals whom, spike for spike.
 
     A float model is quantised for the integer targets; `reference` then runs the float graph and, as `reference

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from eval.options import Sample
 from export.recordings import Recordings
-from hardspike import print_table
+from hardspike import OutText, print_table
 
 if TYPE_CHECKING:
     from eval.sharpness import Sharpness
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def sharpness(model: Path, radii: str = "0.05,0.1,0.15,0.2,0.3,0.4,0.5", lengths: str = "0.001,0.01,0.1",
               sample: Sample = Sample(samples=64), recordings: Recordings = Recordings(),  # noqa: B008
-              json: Path | None = None) -> Sharpness:
+              json: OutText | None = None) -> Sharpness:
     """How sharp the loss is around a network, and SAST's bounds beside what is measured (its sec. V-D and app. A-B).
 
     SAM gaps L(w+eps)-L(w) along the gradient and along random vectors; secants ||grad(w+d)-grad(w)||/||d|| (eq. 37)

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hardspike import HardspikeError, UsageError, laid_upon, nearest, read_yaml
+from hardspike import HardspikeError, UsageError, laid_upon, nearest, read_yaml, shown
 from trainer.config import KEEP, FitConfig, from_dict
 
 OWN = {"seed", "out", "threads", "keep"}
 """Options that the study sets itself."""
+LONGEST_NAME = 200
+"""Bytes of a variant's name, which is a folder's."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def _content(file: Path) -> dict:
         if own := OWN & set(values or {}):
             raise HardspikeError(f"{file}, {part}: {', '.join(sorted(own))}: set by the study itself; remove it")
     for name in map(str, content["variants"]):
-        if name in (".", "..", "") or "/" in name or not name.isprintable():
-            raise HardspikeError(f"{file}: variant {name!r} is to be a folder's name; no '/' in it")
+        if name in (".", "..", "") or "/" in name or not name.isprintable() or len(name.encode()) > LONGEST_NAME:
+            raise HardspikeError(f"{file}: variant {shown(name)} is to be a folder's name; no '/' in it, and at most "
+                                 f"{LONGEST_NAME} bytes")
     return content
