@@ -17,8 +17,8 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
     """Write a checkpoint, or a snnTorch network of your own, as a NIR graph and check it spike for spike.
 
     The file is read back, run by the target `reference` on real samples and compared, layer by layer, with the hard
-    PyTorch network, both in float64; a single mismatch is an error and leaves no file. MODEL.parity.json says what
-    was compared.
+    PyTorch network, both in float64; a single mismatch is an error and leaves no file. MODEL.nir.parity.json says
+    what was compared.
 
     Args:
         model: a run's folder or a checkpoint (.pt) of `python -m trainer fit`; or FILE.py:NAME, a network of your own

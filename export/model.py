@@ -12,7 +12,7 @@ import nir
 from export.freeze import freeze
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
-from hardspike import HardspikeError, UsageError, versions
+from hardspike import HardspikeError, UsageError, require_writable, versions
 from targets import metadata
 from targets.chips import chip_of
 from targets.graph import assumed_step, read
@@ -153,13 +153,21 @@ def output_path(model: Model, output: Output, suffix: str, default: str = "") ->
 
     Raises:
         UsageError: it has not the format's suffix, or is the model itself.
+        HardspikeError: it, or the report beside it, cannot be written.
     """
     out = output.out or model.path.with_name(model.path.stem + (default or suffix))
     if out.suffix != suffix:
         raise UsageError(f"{out}: is written as {suffix}; name it {out.with_suffix(suffix).name}")
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out}: is the model itself; give --out another name")
+    for file in (out, report_path(out)):
+        require_writable(file)
     return out
+
+
+def report_path(model: Path) -> Path:
+    """`MODEL.parity.json`: what the check of a written file saw."""
+    return model.with_name(f"{model.name}.parity.json")
 
 
 def say_step(model: Model, dt: float | None) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO
 
 from hardspike.errors import printable, shortened
@@ -18,7 +18,7 @@ _ANSWERS: list[TextIO | None] = []
 
 
 class _Output:
-    """Standard output that may break: what cannot be written is dropped, and `trouble` says why.
+    """A stream that may break: what cannot be written is dropped, and `trouble` says why.
 
     What a command makes is its files, which may have taken hours: it goes on to its end, and its status says that
     output was lost.
@@ -63,8 +63,8 @@ class _Output:
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Standard output and error take every character, escaped where their encoding lacks it; output that breaks is
-    dropped, which `stdout_trouble` says.
+    """Standard output and error take every character, escaped where their encoding lacks it. What breaks is dropped;
+    of standard output `stdout_trouble` says so.
 
     Where one of the three streams is closed, its number is given to the null device: it would go to the next file that
     is opened, into which libraries would then print.
@@ -81,7 +81,7 @@ def standard_streams() -> Iterator[None]:
             changed.append((stream, stream.errors))
             stream.reconfigure(errors="backslashreplace")
     try:
-        with redirect_stdout(_Output(sys.stdout)):
+        with redirect_stdout(_Output(sys.stdout)), redirect_stderr(_Output(sys.stderr)):
             yield
     finally:
         for stream, errors in changed:
@@ -91,9 +91,8 @@ def standard_streams() -> Iterator[None]:
 
 def say(line: str) -> None:
     """One printable line on standard error, which may be closed or full."""
-    line = shortened(printable(line))
     with suppress(OSError, ValueError, AttributeError):  # closed is None
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(shortened(printable(line)) + "\n")
         sys.stderr.flush()
 
 
@@ -111,7 +110,7 @@ def answer_alone() -> Iterator[None]:
     """Keep standard output for one `answer`; what is printed goes to standard error."""
     _ANSWERS.append(sys.stdout)
     try:
-        with redirect_stdout(sys.stderr or _Output(None)):
+        with redirect_stdout(sys.stderr):
             yield
     finally:
         _ANSWERS.pop()

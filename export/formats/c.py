@@ -15,7 +15,7 @@ from export.formats.integers import quantised
 from export.model import Model, output_path
 from export.options import Output, Quantisation
 from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, print_table, write_text
+from hardspike import HardspikeError, UsageError, print_table, require_writable, write_text
 from targets import native
 from targets.chips import chip, limits_of
 from targets.graph import plan
@@ -62,6 +62,8 @@ def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: i
     if not machine.like_lava:
         raise UsageError(f"target '{machine.name}': C is written for the arithmetic of Loihi; give --target loihi2")
     out = output_path(model, output, ".c")
+    for beside in (f"{_name(out)}.h", f"{_name(out)}_test.c"):
+        require_writable(out.with_name(beside))
     integer, _ = quantised(model, chosen, recordings)
     network = split(plan(integer, recordings.dt))
     rules.require(network, limits_of(machine))
@@ -83,6 +85,11 @@ def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: i
     return checked
 
 
+def _name(out: Path) -> str:
+    """What the network of a file is called in C."""
+    return re.sub(r"[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "network"
+
+
 def _whole(frames: Tensor) -> Tensor:
     """Frames of whole numbers that a byte holds.
 
@@ -98,11 +105,10 @@ def _whole(frames: Tensor) -> Tensor:
 def _written(network: Network, out: Path, machine: Target, frames: Tensor | None) -> CFile:
     """The C for inputs of 0 and 1 where all `frames` are; else for whole bytes, or for as much as 24 bits allow."""
     most = 1 if frames is None else int(frames.max())
-    name = re.sub(r"[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "network"
     about = f"{limits_of(machine).chip}'s arithmetic"
     for largest in ([255, most] if most > 1 else [1]):
         try:
-            return write(network, name, largest, about)
+            return write(network, _name(out), largest, about)
         except HardspikeError:
             if largest == most:
                 raise

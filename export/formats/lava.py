@@ -7,7 +7,7 @@ from export.formats.integers import quantised
 from export.model import Model, output_path
 from export.options import Output, Quantisation
 from export.recordings import Recordings
-from hardspike import atomic_path
+from hardspike import atomic_path, require_writable
 from targets.chips import chip
 from targets.graph import write
 from targets.lava import runner
@@ -35,6 +35,7 @@ def write_lava(model: Model, output: Output, chosen: Quantisation, check_samples
     """
     machine = chip(chosen.target)
     out = output_path(model, output, ".net")
+    require_writable(out.with_name(out.name + ".nir"))
     integer, _ = quantised(model, chosen, recordings)
     checked = None
     with atomic_path(out) as temporary:

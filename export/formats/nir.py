@@ -13,7 +13,7 @@ from export.check.parity import Parity
 from export.check.report import announce, write_report
 from export.formats.readers import readers
 from export.formats.source import Source
-from export.model import Model, frozen, output_path
+from export.model import Model, frozen, output_path, report_path
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.neutral import neutral
@@ -23,7 +23,7 @@ from export.watch.graph import Watched, build
 from export.watch.owner import require_chain
 from export.watch.parts import chunk_of, extremes, few, others
 from export.watch.usage import Usage, chosen, recorded
-from hardspike import HardspikeError, UsageError, atomic_path, versions
+from hardspike import HardspikeError, UsageError, atomic_path, require_writable, versions
 from targets.graph import read, write
 from targets.inputs import load_spikes
 
@@ -70,14 +70,15 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
         raise UsageError(f"{out}: is written as .nir; name it {out.with_suffix('.nir').name}")
     frames, _ = load_spikes(recordings.input)
     checked = write_checked(source.network(), frames[:, :samples or None].float(), out, lossy_reset, source.steps)
-    announce(out, out.with_suffix(".parity.json"), checked, output.json)
+    announce(out, report_path(out), checked, output.json)
     print(readers(read(out)))
     return checked
 
 
 def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs: Any = None,
                   path: str | Path = "network.nir", lossy_reset: bool = False, steps: str | None = None) -> Parity:
-    """Write your own snnTorch network as a NIR graph and check it spike for spike; PATH.parity.json says what was seen.
+    """Write your own snnTorch network as a NIR graph and check it spike for spike; NAME.nir.parity.json says what was
+    seen.
 
         net = Net()                            # your class, its loop over time in forward or outside of it
         ...                                    # train it as you do
@@ -101,6 +102,8 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
     Raises:
         HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
     """
+    for file in (Path(path), report_path(Path(path))):
+        require_writable(file)
     usage = network.usage() if isinstance(network, Called) else chosen(network, inputs, steps)
     if usage.chain:
         require_chain(usage, inputs)

@@ -118,7 +118,7 @@ def test_graphs_float_and_quantised(trained, tmp_path, monkeypatch):
     quantise(tmp_path / "f.nir", Output(tmp_path / "q.nir"), Quantisation(samples=16), check_samples=16)
     rows = calibrate(tmp_path / "q.nir", kind="global", out=tmp_path / "cq.nir")
     assert [row["mode"] for row in tables.calibration(rows)] == ["loihi2", "calibrated (global)"]
-    assert json.loads((tmp_path / "cq.parity.json").read_text())["mismatches"] == 0
+    assert json.loads((tmp_path / "cq.nir.parity.json").read_text())["mismatches"] == 0
     loihi2.run(read(tmp_path / "cq.nir"), (torch.rand(6, 2, *SHAPE) < 0.1).float())
 
 
