@@ -123,7 +123,7 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
     if stored is None:
         raise UsageError(f"{run}: a graph holds no surrogate, and so no gradients; give {KINDS.split(' or ')[0]}")
     data = recordings.data(model)
-    source = recordings.input.name if recordings.input else recordings.config(model).name
+    source = str(recordings.input) if recordings.input else recordings.config(model).name
     if tuple(data.shape) != tuple(stored.shape):
         raise HardspikeError(f"{run}: takes frames {tuple(stored.shape)}, {source} gives {tuple(data.shape)}")
     if not data.train.labelled:

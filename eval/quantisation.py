@@ -8,7 +8,7 @@ from eval.mode import Mode
 from eval.subject import Subject
 from export.passes.lower import fold
 from export.passes.quantise import SCALES, quantise
-from hardspike import progress
+from hardspike import about, progress
 from targets.reference import REFERENCE
 from targets.target import Target
 
@@ -52,7 +52,11 @@ def measure(subjects: list[Subject], chip: Target, bits: list[int], samples: int
         UsageError: a model is quantised already.
         HardspikeError: NIR or the chip cannot hold it.
     """
-    return [row for subject in subjects for row in _rows(subject, chip, bits, samples)]
+    rows = []
+    for subject in subjects:
+        with about(subject.model.path):
+            rows += _rows(subject, chip, bits, samples)
+    return rows
 
 
 def _rows(subject: Subject, chip: Target, bits: list[int], samples: int) -> list[Quantised]:

@@ -16,8 +16,8 @@ from export.formats.integers import to_integers
 from export.model import Model, say_step
 from export.options import Quantisation
 from export.passes.rewrite import flatten
-from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, progress
+from export.recordings import Recordings, check_input
+from hardspike import HardspikeError, UsageError, about, progress
 from targets import metadata
 from targets.graph import Graph, plan, write
 from targets.graph.shapes import array
@@ -64,10 +64,14 @@ def run_graph(graph: Graph, target: Target) -> Run:
 
 
 def runs(model: Model, mode: Mode) -> Run:
-    """A model in one of its modes."""
-    if mode.target is None:
-        return run_network(model.trained.network, mode.smooth)
-    return run_graph(model.graph, TARGETS[mode.target])
+    """A model in one of its modes; what it cannot do there names its file."""
+    run = run_network(model.trained.network, mode.smooth) if mode.target is None else \
+        run_graph(model.graph, TARGETS[mode.target])
+
+    def named(frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with about(model.path):
+            return run(frames)
+    return named
 
 
 def batch(mode: Mode, samples: int) -> int:
@@ -120,29 +124,12 @@ class Subject:
     bits: int | None = None
 
     def __post_init__(self):
-        shape = self.shape
+        shape = self.model.shape
         if shape != tuple(self.data.shape):
             way = (f"give --size {shape[1]}" if len(shape) == len(self.data.shape) == 3 and shape[0] == 2
                    and shape[1] == shape[2] else "give --input FILE.npz with spikes of that shape")
             raise HardspikeError(f"{self.model.path}: takes frames {shape}, {self.source or 'the data'} gives "
                                  f"{tuple(self.data.shape)}; {way}")
-
-    @functools.cached_property
-    def _ends(self) -> tuple[tuple[int, ...], int]:
-        if self.model.checkpoint:
-            return tuple(self.model.checkpoint.shape), self.model.checkpoint.classes
-        layout = plan(self.model.graph)
-        return tuple(layout.output_shape[layout.input]), int(np.prod(layout.output_shape[layout.output]))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the frames that the model takes, without time."""
-        return self._ends[0]
-
-    @property
-    def outputs(self) -> int:
-        """How many classes the model tells apart."""
-        return self._ends[1]
 
     @property
     def epoch(self) -> int | None:
@@ -164,7 +151,7 @@ class Subject:
         if not self.part.labelled:
             raise HardspikeError(f"{self.source}: says no classes, so there is no accuracy; add `labels` (B,) to the "
                                  "file")
-        check_labels(self.part.labels, self.outputs, f"{self.source}, {self.model.path}")
+        check_labels(self.part.labels, self.model.outputs, f"{self.source}, {self.model.path}")
         return self.part.labels
 
     @functools.cached_property
@@ -236,7 +223,8 @@ class Subject:
         def frames() -> Tensor:
             return self.data.to_input(self.data.train.spread(chosen.samples).frames)
 
-        file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
+        with about(self.model.path):
+            file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
         return replace(self, model=Model.open(file), bits=chosen.bits)
 
 
@@ -271,8 +259,11 @@ def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample
         if strict or recordings.name is None:
             _same_data(opened, recordings)
     else:
-        source = recordings.input.name
+        source = str(recordings.input)
     data = recordings.data(*opened)
+    if recordings.input is not None:
+        for model in opened:
+            check_input(recordings.input, data.shape, model)
     part = getattr(data, sample.split).spread(sample.samples)
     if not len(part):
         raise HardspikeError(f"{source}: there are no recordings in it")
@@ -307,7 +298,8 @@ def _dated(models: list[Model], dt: float | None) -> list[Model]:
     found = []
     for model in models:
         if model.given is not None:
-            plan(model.given, dt)
+            with about(model.path):
+                plan(model.given, dt)
             model = replace(model, given=metadata.with_dt(model.given, dt))
         found.append(model)
     return found

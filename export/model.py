@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-import sys
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import nir
 from export.freeze import freeze
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
-from hardspike import HardspikeError, UsageError, require_writable, versions
+from hardspike import HardspikeError, UsageError, about, require_writable, versions
+from hardspike.streams import say
 from targets import metadata
 from targets.chips import chip_of
-from targets.graph import assumed_step, read
+from targets.graph import assumed_step, ends, plan, read
 from targets.target import Target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import from_dict, to_dict
@@ -66,7 +67,10 @@ class Model:
         Raises:
             HardspikeError: NIR cannot hold the network.
         """
-        return self.given if self.given is not None else frozen(self.trained)
+        if self.given is not None:
+            return self.given
+        with about(self.path):
+            return frozen(self.trained)
 
     @functools.cached_property
     def refused(self) -> str:
@@ -80,7 +84,8 @@ class Model:
     @functools.cached_property
     def chip(self) -> Target | None:
         """The chip that a quantised graph is for; None for floats."""
-        return chip_of(self.given) if self.given is not None else None
+        with about(self.path):
+            return chip_of(self.given) if self.given is not None else None
 
     @functools.cached_property
     def data(self) -> DataConfig | None:
@@ -91,8 +96,27 @@ class Model:
         """
         if self.checkpoint:
             return self.checkpoint.config.data
-        values = metadata.data(self.given)
+        with about(self.path):
+            values = metadata.data(self.given)
         return None if values is None else from_dict({"data": values}, str(self.path)).data
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of the frames that it takes, without time."""
+        return self._ends[0]
+
+    @functools.cached_property
+    def outputs(self) -> int:
+        """How many classes it tells apart."""
+        return self._ends[1]
+
+    @functools.cached_property
+    def _ends(self) -> tuple[tuple[int, ...], int]:
+        if self.checkpoint:
+            return tuple(self.checkpoint.shape), self.checkpoint.classes
+        with about(self.path):
+            taken, given = ends(self.graph)
+        return tuple(taken), math.prod(given)
 
     @functools.cached_property
     def calibration(self) -> str | None:
@@ -171,6 +195,13 @@ def report_path(model: Path) -> Path:
 
 
 def say_step(model: Model, dt: float | None) -> None:
-    """Say on standard error which time step is taken where neither the graph nor `dt` says it."""
-    if said := assumed_step(model.graph, dt):
-        print(f"{model.path}: {said}", file=sys.stderr)
+    """Say on standard error which time step is taken where neither the graph nor `dt` says it.
+
+    Raises:
+        HardspikeError: the graph does not run with that step.
+    """
+    with about(model.path):
+        plan(model.graph, dt)
+        said = assumed_step(model.graph, dt)
+    if said:
+        say(f"{model.path}: {said}")

@@ -65,12 +65,14 @@ class Recordings:
         from trainer.data import load
         if self.input:
             return _from_file(self.input)
+        config = self.config(*models)
+        said = next((f"; data as {model.path} has them" for model in models if model.data), "")
         try:
-            return load(self.config(*models))
-        except UsageError:
-            raise
+            return load(config)
+        except UsageError as error:
+            raise UsageError(f"{error}{said}") from error
         except HardspikeError as error:
-            raise HardspikeError(f"no recordings to run on ({error}); give --path or --input") from error
+            raise HardspikeError(f"no recordings to run on ({error}{said}); give --path or --input") from error
 
     def part(self, split: str, samples: int, *models: Model) -> tuple[Tensor, Tensor | None]:
         """Frames (T, B, ...) float32 of a split, evenly spread, and labels (B,), where there are any.
@@ -84,6 +86,8 @@ class Recordings:
             HardspikeError: no recordings are to be had.
         """
         data = self.data(*models)
+        if self.input:
+            check_input(self.input, data.shape, models[0])
         part: Split = getattr(data, split).spread(check_samples(samples))
         return data.to_input(part.frames), part.labels if part.labelled else None
 
@@ -97,6 +101,17 @@ def check_samples(samples: int, key: str = "samples") -> int:
     if samples < 0:
         raise UsageError(f"{key} {samples}: must be 0 (all) or more")
     return samples
+
+
+def check_input(path: Path, shape: tuple[int, ...], model: Model) -> None:
+    """Refuse a file of spikes that a model does not take.
+
+    Raises:
+        HardspikeError: its spikes have another shape; names both.
+    """
+    if shape != model.shape:
+        raise HardspikeError(f"{model.path}: takes frames {model.shape}, {path} holds {shape}; give --input FILE.npz "
+                             "with spikes (T, B, ...) of that shape")
 
 
 def _from_file(path: Path) -> Data:

@@ -7,7 +7,7 @@ imported where they are needed: `import hardspike` takes some hundredths of a se
 from hardspike.arrays import read_npz
 from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
-from hardspike.errors import HardspikeError, UsageError, choice, few, nearest, one_line, printable, shown, words
+from hardspike.errors import HardspikeError, UsageError, about, choice, few, nearest, one_line, printable, shown, words
 from hardspike.files import (
     atomic_path,
     cache_folder,
@@ -34,6 +34,7 @@ __all__ = [
     "OutText",
     "UsageError",
     "__version__",
+    "about",
     "atomic_path",
     "cache_folder",
     "choice",

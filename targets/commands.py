@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardspike import OutFile, OutText, UsageError, print_table, write_text
+from hardspike import OutFile, OutText, UsageError, about, print_table, write_text
+from hardspike.streams import say
 from targets.options import RandomEvents
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
     """
     from targets.loihi.mapping import map_graph
     from targets.loihi.picture import letter, svg, text, usage
-    mapping = map_graph(_read(graph, dt), _limits(target), dt)
+    limits = _limits(target)
+    with about(graph):
+        mapping = map_graph(_read(graph, dt), limits, dt)
     rows = []
     for index, (name, cores) in enumerate(mapping.cores.items()):
         fullest = {key: max(usage(core, mapping.limits).get(key, -1) for core in cores)
@@ -149,7 +151,8 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     if input is None:
         raise UsageError("--input FILE.npz is missing: the spikes (T, B, ...) to run on")
     spikes, labels = load_spikes(input)
-    recording = _run(runs_on, graph, spikes, dt)
+    with about(graph):
+        recording = _run(runs_on, graph, spikes, input, dt)
     if out:
         recording.save(out)
     samples = spikes.shape[1]
@@ -174,7 +177,7 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
         graph: the .nir file
         target: where it runs; `python -m targets list` names them
         input: .npz file with `spikes` (T, B, ...); default: random events
-        events: what is drawn without --input
+        events: how many, and what is drawn without --input
         runs: of one sample, for the latency
         dt: seconds a step, where the graph does not say
         json: file for the table
@@ -185,11 +188,11 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
     from dataclasses import asdict
 
     from targets import bench as benches
-    from targets.inputs import load_spikes
     from targets.table import load_target
     runs_on, network = load_target(target), _read(graph, dt)
-    spikes = load_spikes(input)[0] if input else benches.random_input(network, dt, events)
-    found = benches.bench(runs_on, network, spikes, runs, dt)
+    with about(graph):
+        spikes = benches.given_input(network, input, dt, events) if input else benches.random_input(network, dt, events)
+        found = benches.bench(runs_on, network, spikes, runs, dt)
     given = f"{input}" if input else f"random events, {events.density:.1%} of places"
     print_table([{"mean, ms": found.mean, "median, ms": found.median, "p99, ms": found.p99,
                   "fastest, ms": found.fastest, "slowest, ms": found.slowest, "samples/s": found.throughput,
@@ -200,13 +203,18 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
     return found
 
 
-def _run(target: Target, graph: Path, spikes: Tensor, dt: float | None) -> Recording:
-    """A graph, or a file of the target's own kind, on all samples."""
+def _run(target: Target, graph: Path, spikes: Tensor, input: Path, dt: float | None) -> Recording:
+    """A graph, or a file of the target's own kind, on all samples of a file."""
+    from targets.graph import plan
+    from targets.inputs import check_spikes
     if target.files and graph.suffix == target.files.suffix:
         if dt is not None:
             raise UsageError(f"--dt {dt:g}: a {graph.suffix} file was written for its step; leave it out")
         return target.files.run(graph, spikes)
-    return target.run(_read(graph, dt), spikes, dt=dt)
+    found = _read(graph, dt)
+    with about(input):
+        spikes = check_spikes(plan(found, dt), spikes)
+    return target.run(found, spikes, dt=dt)
 
 
 def _limits(target: str) -> Limits:
@@ -235,6 +243,8 @@ def _read(graph: Path, dt: float | None) -> nir.NIRGraph:
         model = graph / "best.pt" if graph.is_dir() else graph
         raise UsageError(f"{graph}: targets take graphs; `python -m export nir {model}` makes one of a checkpoint")
     found = read(graph)
-    if said := assumed_step(found, dt):
-        print(f"{graph}: {said}", file=sys.stderr)
+    with about(graph):
+        said = assumed_step(found, dt)
+    if said:
+        say(f"{graph}: {said}")
     return found

@@ -10,12 +10,16 @@ from torch import Tensor
 from hardspike import HardspikeError, few, read_npz, require_memory
 from targets.graph import Plan
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Networks run in float32, too."""
+
 
 def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
     """`spikes` (T, B, *shape) and, where the file has them, `labels` (B,) of an `.npz` file.
 
     Raises:
-        HardspikeError: the file is missing or corrupt, lacks `spikes`, or its labels do not fit.
+        HardspikeError: the file is missing or corrupt, lacks `spikes`, which hold what cannot be computed with, or its
+            labels do not fit.
     """
     arrays = read_npz(path)
     if "spikes" not in arrays:
@@ -34,6 +38,10 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
         raise HardspikeError(f"{path}: label {labels.min()}; classes count from 0")
     if labels is not None and labels.size and labels.max() > np.iinfo(np.int64).max:
         raise HardspikeError(f"{path}: label {labels.max()}; no network has so many outputs")
+    ends = [float(spikes.min()), float(spikes.max())] if spikes.dtype.kind == "f" and spikes.size else []
+    if not all(abs(end) <= LARGEST for end in ends):
+        what = "NaN or infinity" if not np.isfinite(ends).all() else f"{max(map(abs, ends)):g}, beyond float32"
+        raise HardspikeError(f"{path}: 'spikes' hold {what}; clean the data first")
     # torch knows neither foreign byte orders nor extended precision
     spikes = spikes.astype(np.float64 if spikes.dtype.itemsize > 8 else spikes.dtype.newbyteorder("="))
     return computable(torch.from_numpy(spikes)), None if labels is None else torch.from_numpy(labels.astype(np.int64))

@@ -12,7 +12,7 @@ from eval.commands import say
 from eval.mode import brief
 from eval.options import Sample
 from export.recordings import Recordings
-from hardspike import OutText, print_table
+from hardspike import OutText, about, print_table
 
 if TYPE_CHECKING:
     from eval.parity import Parities
@@ -41,7 +41,8 @@ def parity(model: Path, targets: str = "reference,loihi2,onnxruntime", bits: int
     from targets.table import load_targets
     places = load_targets(targets)
     subject = open_subject(model, recordings, Sample(samples=samples))
-    found = measure(subject, places, bits, scale)
+    with about(subject.model.path):
+        found = measure(subject, places, bits, scale)
     print_table(rows.parity(found), f"{model}: {found.samples} samples of {found.steps} steps; spikes that differ",
                 json, {"samples": found.samples,
                        "quantised": dumps(asdict(found.quantised)) if found.quantised else ""})

@@ -17,7 +17,7 @@ from export.options import Output, Quantisation
 from export.passes.lower import fold, lower
 from export.passes.quantise import QuantisedLayer
 from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, atomic_path, print_table
+from hardspike import HardspikeError, UsageError, about, atomic_path, print_table
 from targets import metadata, reference
 from targets.chips import chip, limits_of
 from targets.graph import plan, read, write
@@ -40,7 +40,9 @@ def quantised(model: Model, chosen: Quantisation,
         HardspikeError: a graph quantised for another target that this one cannot hold, or one that cannot be lowered.
     """
     say_step(model, recordings.dt)
-    return to_integers(model.graph, chosen, lambda: recordings.part("train", chosen.samples, model)[0], recordings.dt)
+    with about(model.path):
+        return to_integers(model.graph, chosen, lambda: recordings.part("train", chosen.samples, model)[0],
+                           recordings.dt)
 
 
 def to_integers(graph: nir.NIRGraph, chosen: Quantisation, frames: Callable[[], Tensor],

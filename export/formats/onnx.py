@@ -15,7 +15,7 @@ from export.check.rounding import first_differences
 from export.model import Model, output_path, say_step
 from export.options import Output
 from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, atomic_path
+from hardspike import HardspikeError, UsageError, about, atomic_path
 from targets.chips import chip_of
 from targets.onnx import runtime as onnx_runtime
 from targets.onnx.model import to_onnx
@@ -38,7 +38,8 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
     graph, dt = model.graph, recordings.dt
     say_step(model, dt)
     out = output_path(model, output, ".onnx")
-    proto = to_onnx(graph, unroll, dt)
+    with about(model.path):
+        proto = to_onnx(graph, unroll, dt)
     if output.no_check:
         proto.metadata_props.add(key="checked", value="no")
     checked = None
