@@ -77,7 +77,7 @@ def measure(subject: Subject, targets: list[Target], bits: int = 8, scale: str =
 def _integers(subject: Subject, chosen: Quantisation) -> Model:
     """The model in integers; nothing is kept of it."""
     def frames():
-        return subject.data.to_input(subject.data.train.spread(chosen.samples).frames)
+        return subject.data.to_input(subject.data.train.spread(chosen.train_samples).frames)
 
     return replace(subject.model, checkpoint=None, given=to_integers(subject.model.graph, chosen, frames)[0])
 

@@ -221,7 +221,7 @@ class Subject:
         key = {"command": "quantise", "model": self.model_key, "chosen": chosen, "on": self.chosen_on}
 
         def frames() -> Tensor:
-            return self.data.to_input(self.data.train.spread(chosen.samples).frames)
+            return self.data.to_input(self.data.train.spread(chosen.train_samples).frames)
 
         with about(self.model.path):
             file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))

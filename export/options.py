@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hardspike import OutFile, OutText
+from hardspike import OutFile, OutText, UsageError
 
 
 @dataclass(frozen=True)
@@ -14,13 +14,20 @@ class Quantisation:
         bits: of a weight, 2 to 8
         scale: searched (on training recordings, by the spikes that differ) or max_abs (the largest weight fills the
             range)
-        samples: training recordings to choose scales on; 0 for all
+        train_samples: training recordings to choose scales on, evenly spread; 0 for all
+
+    Raises:
+        UsageError: `train_samples` below 0.
     """
 
     target: str = "loihi2"
     bits: int = 8
     scale: str = "searched"
-    samples: int = 128
+    train_samples: int = 128
+
+    def __post_init__(self):
+        if self.train_samples < 0:
+            raise UsageError(f"train_samples {self.train_samples}: must be 0 (all) or more")
 
 
 @dataclass(frozen=True)

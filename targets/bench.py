@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hardspike import UsageError, about, require_memory
 from targets.graph import plan
-from targets.inputs import check_spikes, load_spikes
+from targets.inputs import check_spikes, load_spikes, spread
 from targets.options import RandomEvents
 from targets.target import Target
 
@@ -78,9 +78,7 @@ def given_input(graph: nir.NIRGraph, path: Path, dt: float | None, events: Rando
     spikes, count = load_spikes(path)[0], _samples(events)
     with about(path):
         spikes = check_spikes(plan(graph, dt), spikes)
-    if not count or count >= spikes.shape[1]:
-        return spikes
-    return spikes[:, torch.linspace(0, spikes.shape[1] - 1, count).round().long()]
+    return spread(spikes, count)
 
 
 def _samples(events: RandomEvents) -> int:

@@ -47,6 +47,13 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
     return computable(torch.from_numpy(spikes)), None if labels is None else torch.from_numpy(labels.astype(np.int64))
 
 
+def spread(spikes: Tensor, count: int) -> Tensor:
+    """`count` samples of `spikes` (T, B, ...), evenly spread; all for 0, or where there are not so many."""
+    if not count or count >= spikes.shape[1]:
+        return spikes
+    return spikes[:, torch.linspace(0, spikes.shape[1] - 1, count).round().long()]
+
+
 def check_labels(labels: Tensor, outputs: int, source: object) -> None:
     """Refuse classes that a model has no output for: they would count as answered wrongly.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eval.subject import Subject
 
 
-def calibrate(model: Path, kind: str | None = None, out: OutFile | None = None, samples: int = 512,
+def calibrate(model: Path, kind: str | None = None, out: OutFile | None = None, train_samples: int = 512,
               recordings: Recordings = Recordings(), json: OutText | None = None) -> list[CalibrationRow]:  # noqa: B008
     """Set thresholds or biases of a trained network for hard spikes: what is cheaper than training for them.
 
@@ -34,7 +34,7 @@ def calibrate(model: Path, kind: str | None = None, out: OutFile | None = None, 
         out: file for the calibrated model, of the same kind as MODEL: of those that the validation part cannot tell
             from the best (one standard error), the one with fewest searched, then fewest values; not written where
             that one leaves the network as it is
-        samples: training recordings for the closed form; 0 for all
+        train_samples: training recordings for the closed form, evenly spread; 0 for all
         recordings: of what data; of an --input, each part is the whole file
         json: file for the table and the values chosen
     """
@@ -42,13 +42,13 @@ def calibrate(model: Path, kind: str | None = None, out: OutFile | None = None, 
     from eval.calibrate.measure import kinds_of, measure
     from eval.subject import open_subject
     from export.model import Model, output_path
-    whole("samples", samples)
+    whole("train_samples", train_samples)
     opened = Model.open(model)
     if out:
         output_path(opened, Output(out), opened.path.suffix)
     kinds = kinds_of(opened, kind)
     subject = open_subject(model, recordings, Sample())
-    found = measure(subject, kinds, samples)
+    found = measure(subject, kinds, train_samples)
     validation, test = len(subject.data.validation), len(subject.data.test)
     print_table(rows.calibration(found), f"{subject.model.path}: calibrated on {validation} validation recordings of "
                 f"{subject.source}, tested once on {test}", json,

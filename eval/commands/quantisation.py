@@ -13,30 +13,33 @@ if TYPE_CHECKING:
     from eval.quantisation import Quantised
 
 
-def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", samples: int = 128, split: str = "test",
-                 recordings: Recordings = Recordings(), tables: Tables = Tables()) -> list[Quantised]:  # noqa: B008
+def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", train_samples: int = 128,
+                 sample: Sample = Sample(), recordings: Recordings = Recordings(),  # noqa: B008
+                 tables: Tables = Tables()) -> list[Quantised]:  # noqa: B008
     """Accuracy of models quantised to several bit widths, with searched scales and, as a control, max-abs scales.
 
-    Scales are chosen on training recordings; `split` is only evaluated on. `loss` is points of accuracy against the
+    Scales are chosen on training recordings; `--split` is only evaluated on. `loss` is points of accuracy against the
     float graph on `reference`, negative where the quantised graph is better.
 
     Args:
         models: runs' folders, checkpoints (.pt) or float graphs (.nir)
         bits: bit widths joined by commas
         target: loihi1 or loihi2
-        samples: training recordings to choose scales on; 0 for all
-        split: train, validation or test
+        train_samples: training recordings to choose scales on, evenly spread; 0 for all
+        sample: on what part
         recordings: of what data
         tables: what is written
     """
     from eval import rows
     from eval.quantisation import means, measure
-    from eval.subject import open_subjects
+    from eval.subject import open_subjects, title
     from targets.chips import chip
     widths, machine = bit_widths(bits), chip(target)
-    whole("samples", samples)
-    found = measure(open_subjects(models, recordings, Sample(split)), machine, widths, samples)
+    whole("train_samples", train_samples)
+    subjects = open_subjects(models, recordings, sample)
+    found = measure(subjects, machine, widths, train_samples)
     shown = found + (means(found) if len(models) > 1 else [])
     print_table(rows.quantisation(shown, target, len(models)),
-                f"{split}: accuracy on {target} against the float hard network", tables.json, csv_file=tables.csv)
+                f"{title(subjects[0], sample.split)}: accuracy on {target} against the float hard network",
+                tables.json, {"samples": len(subjects[0].part)}, tables.csv)
     return found

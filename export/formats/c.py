@@ -50,7 +50,7 @@ class Cost:
     most: int
 
 
-def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: int,
+def write_c(model: Model, output: Output, chosen: Quantisation, samples: int,
             recordings: Recordings) -> Parity | None:
     """Write a model as C, compile and run it, compare; see `export.commands.c`.
 
@@ -75,7 +75,7 @@ def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: i
         if compiler is None:
             raise HardspikeError(f"{out}: no C compiler (cc, gcc, clang, or what $CC names) to check it with; install "
                                  "one, or give --no-check")
-        frames = _whole(recordings.part("test", check_samples, model)[0])
+        frames = _whole(recordings.part("test", samples, model)[0])
         written = _written(network, out, machine, frames)
         checked, cost = _check(out, written, integer, machine, frames, compiler, recordings.dt)
     _place(out, written, integer, machine, recordings, model, checked)

@@ -33,7 +33,7 @@ def quantised(model: Model, chosen: Quantisation,
               recordings: Recordings) -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
     """The graph of a model in integers and what changed; a graph of integers is returned as it is.
 
-    Scales are chosen on `chosen.samples` training recordings.
+    Scales are chosen on `chosen.train_samples` training recordings.
 
     Raises:
         UsageError: an unknown target, bits or kind of scale.
@@ -41,7 +41,7 @@ def quantised(model: Model, chosen: Quantisation,
     """
     say_step(model, recordings.dt)
     with about(model.path):
-        return to_integers(model.graph, chosen, lambda: recordings.part("train", chosen.samples, model)[0],
+        return to_integers(model.graph, chosen, lambda: recordings.part("train", chosen.train_samples, model)[0],
                            recordings.dt)
 
 
@@ -74,7 +74,7 @@ def _marked(graph: nir.NIRGraph, network: Network, limits: Limits) -> nir.NIRGra
     return metadata.mark_quantised(graph, Quantised(limits.chip, bits))
 
 
-def write_integers(model: Model, output: Output, chosen: Quantisation, check_samples: int,
+def write_integers(model: Model, output: Output, chosen: Quantisation, samples: int,
                    recordings: Recordings) -> Parity | None:
     """Quantise a model, write it, read it back and compare; see `export.commands.quantise`.
 
@@ -92,7 +92,7 @@ def write_integers(model: Model, output: Output, chosen: Quantisation, check_sam
         write(integer, temporary)
         written = read(temporary)
         if not output.no_check:
-            frames, _ = recordings.part("test", check_samples, model)
+            frames, _ = recordings.part("test", samples, model)
             checked = _check(out, fold(graph, dt), integer, written, chip(chosen.target), frames)
     report = write_report(out, written, checked)
     print_table([asdict(row) for row in rows],

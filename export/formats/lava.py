@@ -26,7 +26,7 @@ def environment_name() -> str:
     return f"lava-nc {lava.versions['lava-nc']}{patched} on Python {lava.versions['python']}"
 
 
-def write_lava(model: Model, output: Output, chosen: Quantisation, check_samples: int,
+def write_lava(model: Model, output: Output, chosen: Quantisation, samples: int,
                recordings: Recordings) -> Parity | None:
     """Write a model as a `.net` file, run it in Intel's simulator and compare; see `export.commands.lava`.
 
@@ -41,7 +41,7 @@ def write_lava(model: Model, output: Output, chosen: Quantisation, check_samples
     with atomic_path(out) as temporary:
         layers = write_net(integer, temporary, recordings.dt)
         if not output.no_check:
-            frames, _ = recordings.part("test", check_samples, model)
+            frames, _ = recordings.part("test", samples, model)
             exact, found = machine.run(integer, frames, recordings.dt), runner.run(temporary, frames)
             checked = parities.compare(machine.name, environment_name(), exact.spikes, found.spikes)
             parities.refuse_silence(out, checked)

@@ -17,7 +17,7 @@ from export.model import Model, frozen, output_path, report_path
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.neutral import neutral
-from export.recordings import Recordings
+from export.recordings import Recordings, check_samples
 from export.watch.called import Called
 from export.watch.graph import Watched, build
 from export.watch.owner import require_chain
@@ -25,7 +25,7 @@ from export.watch.parts import chunk_of, extremes, few, others
 from export.watch.usage import Usage, chosen, recorded
 from hardspike import HardspikeError, UsageError, atomic_path, require_writable, versions
 from targets.graph import read, write
-from targets.inputs import load_spikes
+from targets.inputs import load_spikes, spread
 
 
 def write_model(model: Model, output: Output, samples: int, recordings: Recordings,
@@ -69,7 +69,8 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
     if out.suffix != ".nir":
         raise UsageError(f"{out}: is written as .nir; name it {out.with_suffix('.nir').name}")
     frames, _ = load_spikes(recordings.input)
-    checked = write_checked(source.network(), frames[:, :samples or None].float(), out, lossy_reset, source.steps)
+    frames = spread(frames, check_samples(samples)).float()
+    checked = write_checked(source.network(), frames, out, lossy_reset, source.steps)
     announce(out, report_path(out), checked, output.json)
     print(readers(read(out)))
     return checked

@@ -3,7 +3,7 @@
 import pytest
 
 from eval.commands.quantisation import quantisation
-from eval.options import Tables
+from eval.options import Sample, Tables
 from eval.quantisation import means
 from hardspike import UsageError
 from trainer.config import FitConfig
@@ -17,7 +17,7 @@ def test_table_of_bits_and_scales(tmp_path):
     config = FitConfig(out=tmp_path / "run", epochs=3, batch_size=64, method="hard", average=0.0,
                        data=DataConfig(steps=5), network=network)
     model = fit(config).best
-    rows = quantisation(model, model, bits="8,2", samples=24, split="validation",
+    rows = quantisation(model, model, bits="8,2", train_samples=24, sample=Sample("validation"),
                         tables=Tables(csv=tmp_path / "q.csv"))
     assert len(rows) == 2 * 4 and len((tmp_path / "q.csv").read_text().splitlines()) == 13
     found = {(row.bits, row.scale): row for row in rows[:4]}
