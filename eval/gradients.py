@@ -122,10 +122,9 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
     stored = model.checkpoint
     if stored is None:
         raise UsageError(f"{run}: a graph holds no surrogate, and so no gradients; give {KINDS.split(' or ')[0]}")
+    recordings.announce(model)
     data = recordings.data(model)
     source = str(recordings.input) if recordings.input else recordings.config(model).name
-    if tuple(data.shape) != tuple(stored.shape):
-        raise HardspikeError(f"{run}: takes frames {tuple(stored.shape)}, {source} gives {tuple(data.shape)}")
     if not data.train.labelled:
         raise HardspikeError(f"{source}: says no classes, of which gradients follow; add `labels` (B,) to the file")
     check_labels(data.train.labels, stored.classes, f"{source}, {run}")

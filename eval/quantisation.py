@@ -25,6 +25,8 @@ class Quantised:
         integers: and of the integers on the chip.
         changed: share of the spikes that quantising changed, on the recordings that scales were chosen on.
         epoch: after which the weights were kept; None for a graph and for the mean.
+        silent: layers in which nothing fired on those recordings, before and after: that they did not change says
+            nothing.
     """
 
     model: Path | None
@@ -34,6 +36,7 @@ class Quantised:
     integers: float
     changed: float
     epoch: int | None = None
+    silent: tuple[str, ...] = ()
 
     @property
     def loss(self) -> float:
@@ -72,7 +75,8 @@ def _rows(subject: Subject, chip: Target, bits: list[int], samples: int) -> list
         integer, layers = quantise(folded, frames, chip, width, scale)
         changed = sum(layer.mismatches for layer in layers) / max(1, sum(layer.spikes for layer in layers))
         rows.append(Quantised(subject.model.path, width, scale, floats,
-                              accuracy(integer, Mode(chip.name, chip=chip.name, bits=width)), changed, subject.epoch))
+                              accuracy(integer, Mode(chip.name, chip=chip.name, bits=width)), changed, subject.epoch,
+                              tuple(layer.layer for layer in layers if not layer.spikes and not layer.mismatches)))
     return rows
 
 

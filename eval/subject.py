@@ -13,13 +13,13 @@ from eval.cache import cached_file, fingerprint
 from eval.mode import HARD, SURROGATE, Mode
 from eval.options import Sample
 from export.formats.integers import to_integers
-from export.model import Model, say_step
+from export.model import Model
 from export.options import Quantisation
 from export.passes.rewrite import flatten
-from export.recordings import Recordings, check_input
+from export.recordings import Recordings
 from hardspike import HardspikeError, UsageError, about, progress
 from targets import metadata
-from targets.graph import Graph, plan, write
+from targets.graph import Graph, write
 from targets.graph.shapes import array
 from targets.inputs import check_labels
 from targets.loihi.layers import LINEAR
@@ -112,9 +112,6 @@ class Subject:
         part: the recordings of one split that are looked at.
         source: name of the data source, or of the file.
         bits: of a weight, where the model was quantised for this.
-
-    Raises:
-        HardspikeError: the model takes frames of another shape.
     """
 
     model: Model
@@ -122,14 +119,6 @@ class Subject:
     part: Split
     source: str = ""
     bits: int | None = None
-
-    def __post_init__(self):
-        shape = self.model.shape
-        if shape != tuple(self.data.shape):
-            way = (f"give --size {shape[1]}" if len(shape) == len(self.data.shape) == 3 and shape[0] == 2
-                   and shape[1] == shape[2] else "give --input FILE.npz with spikes of that shape")
-            raise HardspikeError(f"{self.model.path}: takes frames {shape}, {self.source or 'the data'} gives "
-                                 f"{tuple(self.data.shape)}; {way}")
 
     @property
     def epoch(self) -> int | None:
@@ -253,7 +242,9 @@ def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample
         HardspikeError: a model or the recordings cannot be read, or do not fit each other.
     """
     sample.checked()
-    opened = _dated([Model.open(path) for path in models], recordings.dt)
+    opened = [Model.open(path) for path in models]
+    recordings.announce(*opened)
+    opened = _dated(opened, recordings.dt)
     if recordings.input is None:
         source = recordings.config(*opened).name
         if strict or recordings.name is None:
@@ -261,9 +252,6 @@ def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample
     else:
         source = str(recordings.input)
     data = recordings.data(*opened)
-    if recordings.input is not None:
-        for model in opened:
-            check_input(recordings.input, data.shape, model)
     part = getattr(data, sample.split).spread(sample.samples)
     if not len(part):
         raise HardspikeError(f"{source}: there are no recordings in it")
@@ -281,28 +269,11 @@ def title(subject: Subject, split: str) -> str:
 
 
 def _dated(models: list[Model], dt: float | None) -> list[Model]:
-    """The models, with `dt` in the metadata of graphs that do not say their step.
-
-    Raises:
-        UsageError: there is no graph among them.
-        HardspikeError: a graph says another step.
-    """
+    """The models, with `dt` in the metadata of graphs that do not say their step."""
     if dt is None:
-        for model in models:
-            if model.given is not None:
-                say_step(model, dt)
         return models
-    if all(model.checkpoint for model in models):
-        raise UsageError(f"dt {dt:g}: is for graphs (.nir), whose neurons count seconds; a checkpoint counts steps, so "
-                         "leave it out")
-    found = []
-    for model in models:
-        if model.given is not None:
-            with about(model.path):
-                plan(model.given, dt)
-            model = replace(model, given=metadata.with_dt(model.given, dt))
-        found.append(model)
-    return found
+    return [model if model.given is None else replace(model, given=metadata.with_dt(model.given, dt))
+            for model in models]
 
 
 def _same_data(models: list[Model], recordings: Recordings) -> None:

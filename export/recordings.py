@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hardspike import HardspikeError, UsageError
+from hardspike import HardspikeError, UsageError, shown
+from hardspike.streams import say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,39 @@ class Recordings:
     input: Path | None = None
     dt: float | None = None
 
+    def __post_init__(self):
+        if self.input is not None and (of_a_source := self._said()):
+            raise UsageError(f"--{next(iter(of_a_source))}: is of a data source; leave it out beside --input, whose "
+                             "file has its own")
+
+    def announce(self, *models: Model) -> None:
+        """Say on standard error what is not as the models have it: a step that has to be assumed, and data options
+        that stand for what the first model that says its data has.
+
+        Raises:
+            UsageError: `dt` for checkpoints alone.
+            HardspikeError: a graph does not run with that step.
+        """
+        from export.model import say_step
+        if self.dt is not None and all(model.checkpoint for model in models):
+            raise UsageError(f"dt {self.dt:g}: is for graphs (.nir), whose neurons count seconds; a checkpoint counts "
+                             "steps, so leave it out")
+        for model in models:
+            if model.given is not None:
+                say_step(model, self.dt)
+        model = next((model for model in models if model.data), None)
+        if model is not None and self.input is None:
+            own = vars(model.data)
+            other = [f"{key} {shown(value)} ({shown(own[key])})" for key, value in self._said().items()
+                     if key != "path" and value != own[key]]  # where the recordings lie is no difference
+            if other:
+                say(f"{model.path}: run on other data than it says (in brackets): {', '.join(other)}")
+
+    def _said(self) -> dict[str, Any]:
+        """The options of a data source that are given."""
+        return {key: value for key in ("name", "path", "size", "steps", "encoding")
+                if (value := getattr(self, key)) is not None}
+
     def config(self, *models: Model) -> DataConfig:
         """The data of the first model that says what it was trained on, with what is said here.
 
@@ -52,16 +86,23 @@ class Recordings:
         if found is None or (self.name and self.name != found.name):
             # another source: the old one's place and window mean nothing there
             found = replace(found or DataConfig(), name=self.name, path=None, window_ms=None)
-        said = {key: getattr(self, key) for key in ("path", "size", "steps", "encoding")}
-        return replace(found, **{key: value for key, value in said.items() if value is not None})
+        return replace(found, **self._said())
 
     def data(self, *models: Model) -> Data:
         """All splits of those recordings; of `input`, each split is the whole file.
 
         Raises:
             UsageError: as `config`.
-            HardspikeError: no recordings are to be had.
+            HardspikeError: no recordings are to be had, or a model takes frames of another shape.
         """
+        data = self._loaded(*models)
+        for model in models:
+            if model.shape != tuple(data.shape):
+                source = str(self.input or self.config(*models).name)
+                raise HardspikeError(self._other_shape(model, tuple(data.shape), source))
+        return data
+
+    def _loaded(self, *models: Model) -> Data:
         from trainer.data import load
         if self.input:
             return _from_file(self.input)
@@ -74,6 +115,13 @@ class Recordings:
         except HardspikeError as error:
             raise HardspikeError(f"no recordings to run on ({error}{said}); give --path or --input") from error
 
+    def _other_shape(self, model: Model, given: tuple[int, ...], source: str) -> str:
+        """What is wrong, and the way out."""
+        taken = model.shape
+        sized = not self.input and len(taken) == len(given) == 3 and taken[0] == given[0] and taken[1] == taken[2]
+        way = f"give --size {taken[1]}" if sized else "give --input FILE.npz with spikes (T, B, ...) of that shape"
+        return f"{model.path}: takes frames {taken}, {source} gives {given}; {way}"
+
     def part(self, split: str, samples: int, *models: Model) -> tuple[Tensor, Tensor | None]:
         """Frames (T, B, ...) float32 of a split, evenly spread, and labels (B,), where there are any.
 
@@ -83,11 +131,9 @@ class Recordings:
 
         Raises:
             UsageError: as `config`; `samples` below 0.
-            HardspikeError: no recordings are to be had.
+            HardspikeError: as `data`.
         """
         data = self.data(*models)
-        if self.input:
-            check_input(self.input, data.shape, models[0])
         part: Split = getattr(data, split).spread(check_samples(samples))
         return data.to_input(part.frames), part.labels if part.labelled else None
 
@@ -101,17 +147,6 @@ def check_samples(samples: int, key: str = "samples") -> int:
     if samples < 0:
         raise UsageError(f"{key} {samples}: must be 0 (all) or more")
     return samples
-
-
-def check_input(path: Path, shape: tuple[int, ...], model: Model) -> None:
-    """Refuse a file of spikes that a model does not take.
-
-    Raises:
-        HardspikeError: its spikes have another shape; names both.
-    """
-    if shape != model.shape:
-        raise HardspikeError(f"{model.path}: takes frames {model.shape}, {path} holds {shape}; give --input FILE.npz "
-                             "with spikes (T, B, ...) of that shape")
 
 
 def _from_file(path: Path) -> Data:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.commands import say
 from eval.options import Sample, Tables, bit_widths, whole
 from export.recordings import Recordings
-from hardspike import print_table
+from hardspike import few, print_table
 
 if TYPE_CHECKING:
     from eval.quantisation import Quantised
@@ -41,5 +42,11 @@ def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", train
     shown = found + (means(found) if len(models) > 1 else [])
     print_table(rows.quantisation(shown, target, len(models)),
                 f"{title(subjects[0], sample.split)}: accuracy on {target} against the float hard network",
-                tables.json, {"samples": len(subjects[0].part)}, tables.csv)
+                tables.json, {"samples": len(subjects[0].part),
+                              "silent": [{"model": str(row.model), "bits": row.bits, "scale": row.scale,
+                                          "layers": row.silent} for row in found]}, tables.csv)
+    for row in found:
+        if row.silent:
+            say(f"{row.model}, {row.bits} bits, {row.scale}: silent where scales were chosen, so that nothing is known "
+                f"of them: {few(row.silent)}")
     return found

@@ -12,7 +12,7 @@ from torch import Tensor
 from export.check import parity as parities
 from export.check.parity import Parity
 from export.check.report import write_report
-from export.model import Model, output_path, say_step
+from export.model import Model, output_path
 from export.options import Output, Quantisation
 from export.passes.lower import fold, lower
 from export.passes.quantise import QuantisedLayer
@@ -39,7 +39,7 @@ def quantised(model: Model, chosen: Quantisation,
         UsageError: an unknown target, bits or kind of scale.
         HardspikeError: a graph quantised for another target that this one cannot hold, or one that cannot be lowered.
     """
-    say_step(model, recordings.dt)
+    recordings.announce(model)
     with about(model.path):
         return to_integers(model.graph, chosen, lambda: recordings.part("train", chosen.train_samples, model)[0],
                            recordings.dt)

@@ -39,6 +39,7 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
     checkpoint = model.checkpoint
     if checkpoint is None:
         raise UsageError(f"{model.path}: is a NIR graph already")
+    recordings.announce(model)
     graph = frozen(checkpoint, lossy_reset)
     out = output_path(model, output, ".nir")
 

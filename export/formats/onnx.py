@@ -12,7 +12,7 @@ from export.check import parity as parities
 from export.check.parity import Parity
 from export.check.report import announce, write_report
 from export.check.rounding import first_differences
-from export.model import Model, output_path, say_step
+from export.model import Model, output_path
 from export.options import Output
 from export.recordings import Recordings
 from hardspike import HardspikeError, UsageError, about, atomic_path
@@ -36,7 +36,7 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
     if unroll is not None and unroll < 1:
         raise UsageError(f"unroll {unroll}: must be 1 or more time steps")
     graph, dt = model.graph, recordings.dt
-    say_step(model, dt)
+    recordings.announce(model)
     out = output_path(model, output, ".onnx")
     with about(model.path):
         proto = to_onnx(graph, unroll, dt)
