@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hardspike import OutText, UsageError, choice
 
 SPLITS = ("train", "validation", "test")
+ALL = "0 (all)"
 ENGINES = ("local", "slurm")
 
 
@@ -27,7 +28,7 @@ class Sample:
             UsageError: there is no such split, or `samples` is below 0.
         """
         choice("split", self.split, SPLITS)
-        whole("samples", self.samples)
+        whole("samples", self.samples, zero=ALL)
         return self
 
 
@@ -140,14 +141,17 @@ class Columns:
     costs: bool = False
 
 
-def whole(key: str, value: int, least: int = 0) -> int:
+def whole(key: str, value: int, least: int = 0, zero: str = "") -> int:
     """`value`, if it is a number of things.
+
+    Args:
+        zero: `least` in words, where it means something.
 
     Raises:
         UsageError: it is below `least`.
     """
     if value < least:
-        raise UsageError(f"{key} {value}: must be {'0 (all)' if least == 0 else least} or more")
+        raise UsageError(f"{key} {value}: must be {zero or least} or more")
     return value
 
 

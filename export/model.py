@@ -12,7 +12,7 @@ import nir
 from export.freeze import freeze
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
-from hardspike import HardspikeError, UsageError, about, require_writable, versions
+from hardspike import HardspikeError, UsageError, about, check_suffix, require_writable, versions
 from hardspike.streams import say
 from targets import metadata
 from targets.chips import chip_of
@@ -180,8 +180,7 @@ def output_path(model: Model, output: Output, suffix: str, default: str = "") ->
         HardspikeError: it, or the report beside it, cannot be written.
     """
     out = output.out or model.path.with_name(model.path.stem + (default or suffix))
-    if out.suffix != suffix:
-        raise UsageError(f"{out}: is written as {suffix}; name it {out.with_suffix(suffix).name}")
+    check_suffix(out, suffix)
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out}: is the model itself; give --out another name")
     for file in (out, report_path(out)):

@@ -19,7 +19,7 @@ from hardspike.files import (
 )
 from hardspike.lock import run_lock
 from hardspike.memory import free_memory, require_memory
-from hardspike.outputs import OutFile, OutFolder, OutText
+from hardspike.outputs import OutFile, OutFolder, OutText, check_suffix
 from hardspike.plain import parse_json, parse_yaml, read_yaml
 from hardspike.tables import csv_cell, print_table, progress, versions, write_csv
 from hardspike.values import from_values, laid_upon, to_values
@@ -37,6 +37,7 @@ __all__ = [
     "about",
     "atomic_path",
     "cache_folder",
+    "check_suffix",
     "choice",
     "claim",
     "claimed",

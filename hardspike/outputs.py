@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from hardspike.errors import HardspikeError, UsageError
 from hardspike.files import STDOUT, require_writable
 
-__all__ = ["OutFile", "OutFolder", "OutText", "Output", "check_outputs", "output_in"]
+__all__ = ["OutFile", "OutFolder", "OutText", "Output", "check_outputs", "check_suffix", "output_in"]
 
 MODELS = {".pt", ".nir", ".npz", ".npy", ".onnx", ".net"}
 """Suffixes of files that took hours to make, and are no text."""
@@ -39,6 +39,16 @@ def output_in(hint: Any) -> Output | None:
             if isinstance(said, Output):
                 return said
     return None
+
+
+def check_suffix(path: Path, suffix: str) -> None:
+    """Refuse a name that says another format than the file will have.
+
+    Raises:
+        UsageError: names the one that fits.
+    """
+    if path.suffix != suffix:
+        raise UsageError(f"{path}: is written as {suffix}; name it {path.stem or 'NAME'}{suffix}")
 
 
 def check_outputs(outputs: Iterable[tuple[str, Path, Output]], inputs: Iterable[Path]) -> bool:

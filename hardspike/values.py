@@ -86,7 +86,9 @@ def checked(cls: type, values: Any, where: str, path: str = "", known: list[str]
     for name, value in values.items():
         if name not in hints:
             name = f"{path}{name if isinstance(name, str) else shown(name)}"
-            raise HardspikeError(f"{where}key {shown(name)} is unknown{nearest(name, known)}")
+            way = "; keys within a key are written 'a: {b: value}', not 'a.b: value'" if name in known else \
+                nearest(name, known)
+            raise HardspikeError(f"{where}key {shown(name)} is unknown{way}")
         inner = dataclass_in(hints[name])
         if inner and not (value is None and _allows_none(hints[name])):
             found[name] = checked(inner, value, where, f"{path}{name}.", known)

@@ -6,7 +6,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardspike import OutFile, OutText, UsageError, about, print_table, write_text
+from hardspike import OutFile, OutText, UsageError, about, check_suffix, print_table, write_text
 from hardspike.streams import say
 from targets.options import RandomEvents
 
@@ -95,6 +95,8 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
     """
     from targets.loihi.mapping import map_graph
     from targets.loihi.picture import letter, svg, text, usage
+    if picture:
+        check_suffix(picture, ".svg")
     limits = _limits(target)
     with about(graph):
         mapping = map_graph(_read(graph, dt), limits, dt)
@@ -150,6 +152,8 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
         return streams.stream(runs_on, _read(graph, dt), stream, dt)
     if input is None:
         raise UsageError("--input FILE.npz is missing: the spikes (T, B, ...) to run on")
+    if out:
+        check_suffix(out, ".npz")
     spikes, labels = load_spikes(input)
     with about(graph):
         recording = _run(runs_on, graph, spikes, input, dt)
@@ -235,13 +239,19 @@ def _read(graph: Path, dt: float | None) -> nir.NIRGraph:
     """The graph of a file; where the step has to be assumed, standard error says so.
 
     Raises:
-        UsageError: a checkpoint or a run's folder, of which there is no graph yet.
+        UsageError: a checkpoint or a run's folder, of which there is no graph yet; a file of one target.
         HardspikeError: the file is missing or unusable.
     """
     from targets.graph import assumed_step, read
-    if graph.is_dir() or graph.suffix == ".pt":
-        model = graph / "best.pt" if graph.is_dir() else graph
+    from targets.table import TARGETS
+    model = graph / "best.pt" if graph.is_dir() else graph
+    if model.suffix == ".pt" and model.is_file():
         raise UsageError(f"{graph}: targets take graphs; `python -m export nir {model}` makes one of a checkpoint")
+    if graph.is_dir():
+        raise UsageError(f"{graph}: is a folder; give a graph (.nir)")
+    for target in TARGETS.values():
+        if target.files and graph.suffix == target.files.suffix:
+            raise UsageError(f"{graph}: is no graph; `python -m targets run --target {target.name}` takes such a file")
     found = read(graph)
     with about(graph):
         said = assumed_step(found, dt)

@@ -177,6 +177,7 @@ def test_usage_errors_are_one_line_that_names_what_is_off(words, parts, capfd):
     ("layer: []\n", ["layer []", "width, beta"]),
     ("layer:\n", ["layer null", "width, beta"]),
     ("lyaer:\n", ["'lyaer' is unknown", "did you mean 'layer'"]),
+    ("layer.width: 1\n", ["'layer.width' is unknown; keys within a key are written 'a: {b: value}'"]),
     ("layer: {widht: 1}\n", ["'layer.widht' is unknown", "did you mean 'layer.width'"]),
     ("out: 5\n", ["out 5", "must be a path"]),
     ("seed: " + "9" * 30, ["line 1", "9.22337e+18"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.commands import say
-from eval.options import Sample, whole
+from eval.options import ALL, Sample, whole
 from export.options import Output
 from export.recordings import Recordings
 from hardspike import OutFile, OutText, print_table
@@ -42,7 +42,7 @@ def calibrate(model: Path, kind: str | None = None, out: OutFile | None = None, 
     from eval.calibrate.measure import kinds_of, measure
     from eval.subject import open_subject
     from export.model import Model, output_path
-    whole("train_samples", train_samples)
+    whole("train_samples", train_samples, zero=ALL)
     opened = Model.open(model)
     if out:
         output_path(opened, Output(out), opened.path.suffix)

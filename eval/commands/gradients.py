@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.commands import say
-from eval.options import whole
+from eval.options import ALL, whole
 from export.recordings import Recordings
-from hardspike import OutFile, OutText, UsageError, print_table, require_writable
+from hardspike import OutFile, OutText, check_suffix, print_table, require_writable
 
 if TYPE_CHECKING:
     from eval.gradients import Gradients
@@ -35,10 +35,9 @@ def gradients(run: Path, out: OutFile | None = None, samples: int = 32,
     """
     from eval import rows
     from eval.gradients import draw, measure
-    whole("samples", samples)
+    whole("samples", samples, zero=ALL)
     out = out or (run if run.is_dir() else run.parent) / "gradients.svg"
-    if out.suffix != ".svg":
-        raise UsageError(f"--out {out}: the figure is written as .svg; name it so")
+    check_suffix(out, ".svg")
     require_writable(out)
     found = measure(run, samples, recordings)
     title = f"{run}: {found.method} on {found.source}, epoch {found.epoch}; {found.samples} recordings"

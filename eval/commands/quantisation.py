@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.commands import say
-from eval.options import Sample, Tables, bit_widths, whole
+from eval.options import ALL, Sample, Tables, bit_widths, whole
 from export.recordings import Recordings
 from hardspike import few, print_table
 
@@ -36,7 +36,7 @@ def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", train
     from eval.subject import open_subjects, title
     from targets.chips import chip
     widths, machine = bit_widths(bits), chip(target)
-    whole("train_samples", train_samples)
+    whole("train_samples", train_samples, zero=ALL)
     subjects = open_subjects(models, recordings, sample)
     found = measure(subjects, machine, widths, train_samples)
     shown = found + (means(found) if len(models) > 1 else [])

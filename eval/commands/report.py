@@ -11,7 +11,7 @@ from pathlib import Path
 from eval.commands import say
 from eval.options import Effort, Sample
 from export.recordings import Recordings
-from hardspike import OutFile, OutFolder, UsageError, require_writable, versions, write_text
+from hardspike import OutFile, OutFolder, UsageError, check_suffix, require_writable, versions, write_text
 
 LIBRARIES = ("hardspike", "torch", "numpy", "scipy", "nir", "snntorch", "onnx", "onnxruntime", "scikit-learn",
              "matplotlib", "jinja2")
@@ -47,8 +47,7 @@ def report(*models: Path, out: OutFile | None = None, compare: Path | None = Non
                          "takes any number)")
     check(effort)
     out = out or _default(models[0], len(models) > 1)
-    if out.suffix != ".html":
-        raise UsageError(f"{out}: is written as .html; name it {out.with_suffix('.html').name}")
+    check_suffix(out, ".html")
     for file in (out, out.with_suffix(".json")):
         require_writable(file)
     subjects = open_subjects(models, recordings, Sample(samples=effort.samples), strict=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from eval.commands import say
 from eval.options import Sample, Stress, Tables
 from export.recordings import Recordings
-from hardspike import OutFile, UsageError, print_table
+from hardspike import OutFile, check_suffix, print_table
 
 if TYPE_CHECKING:
     from eval.robustness.measure import Robustness
@@ -35,8 +35,8 @@ def robustness(*models: Path, stress: Stress = Stress(), sample: Sample = Sample
     from eval import rows
     from eval.robustness.measure import check, draw, measure, refusal, severity_key
     from eval.subject import open_subjects
-    if plot and plot.suffix != ".svg":
-        raise UsageError(f"{plot}: is written as .svg; name it {plot.with_suffix('.svg').name}")
+    if plot:
+        check_suffix(plot, ".svg")
     check(stress)
     subjects = open_subjects(models, recordings, sample)
     found, first = measure(subjects, stress), subjects[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.options import SPLITS, Columns, Stress, Tables, Training
-from hardspike import OutFile, OutFolder, UsageError, choice, print_table, require_writable
+from hardspike import OutFile, OutFolder, check_suffix, choice, print_table, require_writable
 
 if TYPE_CHECKING:
     from eval.study.measure import Study
@@ -36,8 +36,8 @@ def study(file: Path, out: OutFolder | None = None, split: str = "test", path: P
     """
     choice("split", split, SPLITS)
     training.checked()
-    if plot and plot.suffix != ".svg":
-        raise UsageError(f"--plot {plot}: figures are written as .svg; name it so")
+    if plot:
+        check_suffix(plot, ".svg")
     from eval import rows
     from eval.robustness.measure import severities_of
     from eval.study.draw import draw_curves, draw_runs

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hardspike import HardspikeError, UsageError, laid_upon, nearest, read_yaml, shown
+from hardspike import HardspikeError, UsageError, about, laid_upon, nearest, read_yaml, shown
 from trainer.config import KEEP, FitConfig, from_dict
+from trainer.data.sources import check_source
 
 OWN = {"seed", "out", "threads", "keep"}
 """Options that the study sets itself."""
@@ -50,7 +51,7 @@ def read(file: Path, path: Path | None = None, epochs: int | None = None, keep: 
     content = _content(file)
     keep = keep or content.get("keep", "hard")
     if keep not in KEEP:
-        raise UsageError(f"keep '{keep}' is unknown{nearest(str(keep), KEEP)}; known: {', '.join(KEEP)}")
+        raise UsageError(f"{file}: keep {shown(keep)} is unknown{nearest(str(keep), KEEP)}; known: {', '.join(KEEP)}")
     base = content.get("base") or {}
     scale = epochs / from_dict(base, f"{file}, base").epochs if epochs else 1
     variants = {}
@@ -60,6 +61,8 @@ def read(file: Path, path: Path | None = None, epochs: int | None = None, keep: 
         variants[str(name)] = replace(config, data=replace(config.data, path=path or config.data.path),
                                       epochs=max(1, round(config.epochs * scale)),
                                       keep="hard" if keep == "last" else keep)
+        with about(f"{file}, {name}"):
+            _check_source(variants[str(name)])
     plan = Plan(variants, keep)
     for name, variant in variants.items():
         for key in ("name", "path", "validation", "split_seed", "folds", "fold"):
@@ -67,6 +70,14 @@ def read(file: Path, path: Path | None = None, epochs: int | None = None, keep: 
                 raise HardspikeError(f"{file}, {name}: data.{key} {own} instead of {wanted}: a study compares on "
                                      "the same recordings; make two studies")
     return plan
+
+
+def _check_source(config: FitConfig) -> None:
+    """What a file says is no fault of the call."""
+    try:
+        check_source(config.data)
+    except UsageError as error:
+        raise HardspikeError(str(error)) from error
 
 
 def _content(file: Path) -> dict:

@@ -14,7 +14,7 @@ from export.check.report import announce, write_report
 from export.formats.integers import quantised
 from export.model import Model, output_path
 from export.options import Output, Quantisation
-from export.recordings import Recordings
+from export.recordings import Recordings, check_samples
 from hardspike import HardspikeError, UsageError, print_table, require_writable, write_text
 from targets import native
 from targets.chips import chip, limits_of
@@ -58,6 +58,7 @@ def write_c(model: Model, output: Output, chosen: Quantisation, samples: int,
         UsageError: a chip with arithmetic of its own.
         HardspikeError: the graph makes no C file, it does not compile, or a spike differs; there is no file then.
     """
+    check_samples(samples)
     machine = chip(chosen.target)
     if not machine.like_lava:
         raise UsageError(f"target '{machine.name}': C is written for the arithmetic of Loihi; give --target loihi2")

@@ -16,7 +16,7 @@ from export.model import Model, output_path
 from export.options import Output, Quantisation
 from export.passes.lower import fold, lower
 from export.passes.quantise import QuantisedLayer
-from export.recordings import Recordings
+from export.recordings import Recordings, check_samples
 from hardspike import HardspikeError, UsageError, about, atomic_path, print_table
 from targets import metadata, reference
 from targets.chips import chip, limits_of
@@ -82,6 +82,7 @@ def write_integers(model: Model, output: Output, chosen: Quantisation, samples: 
         UsageError: it is quantised already.
         HardspikeError: it cannot be lowered, or a spike differs; there is no file then.
     """
+    check_samples(samples)
     graph, dt = model.float_graph(), recordings.dt
     out = output_path(model, output, ".nir", f".{chosen.target}-int{chosen.bits}.nir")  # refused before the search
     integer, rows = quantised(model, chosen, recordings)

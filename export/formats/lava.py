@@ -6,7 +6,7 @@ from export.check.report import announce, write_report
 from export.formats.integers import quantised
 from export.model import Model, output_path
 from export.options import Output, Quantisation
-from export.recordings import Recordings
+from export.recordings import Recordings, check_samples
 from hardspike import atomic_path, require_writable
 from targets.chips import chip
 from targets.graph import write
@@ -33,8 +33,11 @@ def write_lava(model: Model, output: Output, chosen: Quantisation, samples: int,
     Raises:
         HardspikeError: the graph makes no `.net` file, or a spike differs; there is no file then.
     """
+    check_samples(samples)
     machine = chip(chosen.target)
     out = output_path(model, output, ".net")
+    if not output.no_check:
+        required()  # before the search for scales
     require_writable(out.with_name(out.name + ".nir"))
     integer, _ = quantised(model, chosen, recordings)
     checked = None

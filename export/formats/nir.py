@@ -23,7 +23,7 @@ from export.watch.graph import Watched, build
 from export.watch.owner import require_chain
 from export.watch.parts import chunk_of, extremes, few, others
 from export.watch.usage import Usage, chosen, recorded
-from hardspike import HardspikeError, UsageError, atomic_path, require_writable, versions
+from hardspike import HardspikeError, UsageError, atomic_path, check_suffix, require_writable, versions
 from targets.graph import read, write
 from targets.inputs import load_spikes, spread
 
@@ -39,6 +39,7 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
     checkpoint = model.checkpoint
     if checkpoint is None:
         raise UsageError(f"{model.path}: is a NIR graph already")
+    check_samples(samples)
     recordings.announce(model)
     graph = frozen(checkpoint, lossy_reset)
     out = output_path(model, output, ".nir")
@@ -67,8 +68,7 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
     if output.no_check:
         raise UsageError("--no-check is for checkpoints; a network of your own is compared with its own run")
     out = output.out or source.file.with_name(f"{source.name}.nir")
-    if out.suffix != ".nir":
-        raise UsageError(f"{out}: is written as .nir; name it {out.with_suffix('.nir').name}")
+    check_suffix(out, ".nir")
     frames, _ = load_spikes(recordings.input)
     frames = spread(frames, check_samples(samples)).float()
     checked = write_checked(source.network(), frames, out, lossy_reset, source.steps)

@@ -14,7 +14,7 @@ from export.check.report import announce, write_report
 from export.check.rounding import first_differences
 from export.model import Model, output_path
 from export.options import Output
-from export.recordings import Recordings
+from export.recordings import Recordings, check_samples
 from hardspike import HardspikeError, UsageError, about, atomic_path
 from targets.chips import chip_of
 from targets.onnx import runtime as onnx_runtime
@@ -36,6 +36,7 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
     if unroll is not None and unroll < 1:
         raise UsageError(f"unroll {unroll}: must be 1 or more time steps")
     graph, dt = model.graph, recordings.dt
+    check_samples(samples)
     recordings.announce(model)
     out = output_path(model, output, ".onnx")
     with about(model.path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, UsageError, atomic_path, choice
+from hardspike import HardspikeError, UsageError, atomic_path, check_suffix, choice
 from trainer.data.config import SPLITS, DataConfig
 from trainer.data.loading import load
 
@@ -33,8 +33,7 @@ def write_spikes(config: DataConfig, split: str = "test", out: Path = Path("spik
     """
     out = Path(out)
     choice("split", split, SPLITS)
-    if out.suffix != ".npz":
-        raise UsageError(f"{out}: spikes are written as .npz; name it {out.with_suffix('.npz')}")
+    check_suffix(out, ".npz")
     if samples < 0:
         raise UsageError(f"samples {samples}: must be 0 (all) or more")
     data = load(config)
