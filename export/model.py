@@ -183,9 +183,21 @@ def output_path(model: Model, output: Output, suffix: str, default: str = "") ->
     check_suffix(out, suffix)
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out}: is the model itself; give --out another name")
-    for file in (out, report_path(out)):
-        require_writable(file)
+    require_places(output, out, report_path(out))
     return out
+
+
+def require_places(output: Output, *files: Path) -> None:
+    """Try the places of all `files` that will be written beside the table of `output`.
+
+    Raises:
+        UsageError: the table would lie over one of them.
+        HardspikeError: one cannot be written.
+    """
+    for file in files:
+        require_writable(file)
+        if output.json and output.json.resolve() == file.resolve():
+            raise UsageError(f"--json {output.json}: is written by this command already; give another name")
 
 
 def report_path(model: Path) -> Path:

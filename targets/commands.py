@@ -6,7 +6,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardspike import OutFile, OutText, UsageError, about, check_suffix, print_table, write_text
+from hardspike import OutFile, OutText, UsageError, about, check_suffix, print_table, printable, write_text
 from hardspike.streams import say
 from targets.options import RandomEvents
 
@@ -71,8 +71,8 @@ def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Ou
     found = load_target(target).check(_read(graph, dt), dt)
     errors = sum(violation.severity == "error" for violation in found)
     for violation in found:
-        print(violation)
-    print(f"{graph} on {target}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to know")
+        print(printable(str(violation)))
+    print(printable(f"{graph} on {target}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to know"))
     if json:
         write_text(json, dumps({"target": target, "graph": str(graph), "errors": errors,
                                 "violations": [asdict(violation) for violation in found]}, indent=2))
@@ -114,7 +114,7 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
                                                     "violations": list(map(str, mapping.violations))})
     print(text(mapping))
     for violation in mapping.violations:
-        print(violation)
+        print(printable(str(violation)))
     if picture:
         write_text(picture, svg(mapping))
     return mapping
@@ -197,7 +197,7 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
     with about(graph):
         spikes = benches.given_input(network, input, dt, events) if input else benches.random_input(network, dt, events)
         found = benches.bench(runs_on, network, spikes, runs, dt)
-    given = f"{input}" if input else f"random events, {events.density:.1%} of places"
+    given = printable(f"{input}") if input else f"random events, {events.density:.1%} of places"
     print_table([{"mean, ms": found.mean, "median, ms": found.median, "p99, ms": found.p99,
                   "fastest, ms": found.fastest, "slowest, ms": found.slowest, "samples/s": found.throughput,
                   "at most, MiB": found.memory}],

@@ -9,7 +9,7 @@ import nir
 
 from export.check.parity import Parity
 from export.model import report_path
-from hardspike import print_table, versions, write_text
+from hardspike import print_table, printable, versions, write_text
 from targets.graph import parameters
 
 
@@ -33,10 +33,10 @@ def weights_hash(graph: nir.NIRGraph) -> str:
 def announce(out: Path, report: Path, parity: Parity | None, json_file: Path | None) -> None:
     """Print what a check saw, layer by layer, or that there was none; `report` is what `write_report` wrote."""
     if parity is None:
-        print(f"{out}: written, NOT checked ({report} says so)")
+        print(printable(f"{out}: written, NOT checked ({report} says so)"))
         return
     print_table([asdict(layer) for layer in parity.layers], f"{out}", json_file, json.loads(report.read_text()))
-    print(parity.verdict())
+    print(printable(parity.verdict()))
 
 
 def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None, packages: tuple[str, ...] = ()) -> Path:

@@ -12,10 +12,10 @@ from export.check import parity as parities
 from export.check.parity import Parity
 from export.check.report import announce, write_report
 from export.formats.integers import quantised
-from export.model import Model, output_path
+from export.model import Model, output_path, require_places
 from export.options import Output, Quantisation
 from export.recordings import Recordings, check_samples
-from hardspike import HardspikeError, UsageError, print_table, require_writable, write_text
+from hardspike import HardspikeError, UsageError, print_table, write_text
 from targets import native
 from targets.chips import chip, limits_of
 from targets.graph import plan
@@ -63,8 +63,7 @@ def write_c(model: Model, output: Output, chosen: Quantisation, samples: int,
     if not machine.like_lava:
         raise UsageError(f"target '{machine.name}': C is written for the arithmetic of Loihi; give --target loihi2")
     out = output_path(model, output, ".c")
-    for beside in (f"{_name(out)}.h", f"{_name(out)}_test.c"):
-        require_writable(out.with_name(beside))
+    require_places(output, *(out.with_name(f"{_name(out)}{end}") for end in (".h", "_test.c")))
     integer, _ = quantised(model, chosen, recordings)
     network = split(plan(integer, recordings.dt))
     rules.require(network, limits_of(machine))

@@ -4,10 +4,10 @@ from export.check import parity as parities
 from export.check.parity import Parity
 from export.check.report import announce, write_report
 from export.formats.integers import quantised
-from export.model import Model, output_path
+from export.model import Model, output_path, require_places
 from export.options import Output, Quantisation
 from export.recordings import Recordings, check_samples
-from hardspike import atomic_path, require_writable
+from hardspike import atomic_path
 from targets.chips import chip
 from targets.graph import write
 from targets.lava import runner
@@ -38,7 +38,7 @@ def write_lava(model: Model, output: Output, chosen: Quantisation, samples: int,
     out = output_path(model, output, ".net")
     if not output.no_check:
         required()  # before the search for scales
-    require_writable(out.with_name(out.name + ".nir"))
+    require_places(output, out.with_name(out.name + ".nir"))
     integer, _ = quantised(model, chosen, recordings)
     checked = None
     with atomic_path(out) as temporary:

@@ -13,7 +13,7 @@ from export.check.parity import Parity
 from export.check.report import announce, write_report
 from export.formats.readers import readers
 from export.formats.source import Source
-from export.model import Model, frozen, output_path, report_path
+from export.model import Model, frozen, output_path, report_path, require_places
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.neutral import neutral
@@ -69,6 +69,7 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
         raise UsageError("--no-check is for checkpoints; a network of your own is compared with its own run")
     out = output.out or source.file.with_name(f"{source.name}.nir")
     check_suffix(out, ".nir")
+    require_places(output, out, report_path(out))
     frames, _ = load_spikes(recordings.input)
     frames = spread(frames, check_samples(samples)).float()
     checked = write_checked(source.network(), frames, out, lossy_reset, source.steps)

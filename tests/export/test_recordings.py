@@ -136,3 +136,25 @@ def test_frames_of_another_shape_name_the_model_and_the_way_out(files, capfd, tm
                            (["--input", tmp_path / "y.npz"], f"{tmp_path / 'y.npz'} gives (5,); give --input FILE")):
             status, said = call(package, commands, command, files / model, *QUICK, *words, capfd=capfd)
             assert status == 1 and f"{files / model}: takes frames (2, 34, 34), " in said and way in said
+
+
+# ------------------------------------------------------------------------------------------- what is written
+
+
+@pytest.mark.parametrize(("command", "model", "taken"), [
+    ("nir", "best.pt", "x.nir"), ("nir", "best.pt", "x.nir.parity.json"), ("onnx", "best.nir", "x.onnx.parity.json"),
+    ("c", "int.nir", "x.c"), ("c", "int.nir", "x.h"), ("c", "int.nir", "x_test.c"),
+    ("quantise", "best.nir", "x.nir.parity.json")])
+def test_every_place_is_tried_before_the_work_and_no_table_lies_over_one(command, model, taken, files, capfd, tmp_path,
+                                                                         monkeypatch):
+    """Work that began would read recordings."""
+    monkeypatch.setattr(Recordings, "data", lambda *_: pytest.fail("the work began"))
+    out = tmp_path / f"x.{ {'quantise': 'nir'}.get(command, command)}"
+    words = [command, files / model, "-o", out, *QUICK]
+    if not taken.endswith(".nir"):  # which a table is not called anyway
+        status, said = call("export", EXPORT, *words, "--json", tmp_path / taken, capfd=capfd)
+        assert status == 2 and "give another name" in said
+    (tmp_path / taken).mkdir()
+    status, said = call("export", EXPORT, *words, capfd=capfd)
+    assert status == 1 and f"{tmp_path / taken}: is a folder" in said
+    assert [file.name for file in tmp_path.iterdir()] == [taken]
