@@ -1,4 +1,4 @@
-"""What the documents show works: options exist, tutorials run from top to bottom, and the pages build without a warning."""
+"""What the documents show works: options exist, tutorials run from top to bottom, pages build without a warning."""
 
 import importlib
 import os
