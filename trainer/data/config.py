@@ -21,7 +21,8 @@ class DataConfig:
     Args:
         name: data source: digits (made here from scikit-learn's handwritten digits, nothing to download), nmnist,
             dvs_gesture, cifar10_dvs, events (folders of your own recordings, one a class), frames (your own
-            train.npz and test.npz) or tonic:NAME (a data set of tonic's)
+            train.npz and test.npz), images (CIFAR-10 and -100, folders of pictures, .npz; without a path
+            scikit-learn's digits as pictures) or tonic:NAME (a data set of tonic's)
         path: folder of recordings that you already have, in their original layout; without it tonic downloads them
         steps: time steps T: equal time bins of one sample
         encoding: binary: {0,1}, whether a pixel spiked in a bin, as a chip receives it; count: events of a pixel in a

@@ -27,6 +27,7 @@ SOURCES: dict[str, Callable[[DataConfig], "Source"]] = {
     "cifar10_dvs": _late("cifar10_dvs"),
     "events": _late("events"),
     "frames": _late("frames"),
+    "images": _late("images"),
     "tonic": _late("tonic_sets"),
 }
 """Name -> the function that lists a source's recordings."""
