@@ -1,6 +1,7 @@
 """What the documents show works: options exist, tutorials run from top to bottom, pages build without a warning."""
 
 import importlib
+import json
 import os
 import re
 import shutil
@@ -102,3 +103,16 @@ def test_the_pages_build_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     commands_page = (tmp_path / "site" / "reference" / "commands" / "index.html").read_text()
     assert "hardspike eval sharpness" in commands_page and "python -m" not in commands_page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path):
+    """Its cells one after the other, in a process and a folder of their own; it is kept without outputs."""
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert cells and not any(cell["outputs"] for cell in cells)
+    (tmp_path / "cells.py").write_text("\n\n".join("".join(cell["source"]) for cell in cells))
+    done = subprocess.run([sys.executable, "cells.py"], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert "0 mismatching spikes" in done.stdout and "accuracy in Loihi 2's integers" in done.stdout
