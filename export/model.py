@@ -12,8 +12,7 @@ import nir
 from export.freeze import freeze
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
-from hardspike import HardspikeError, UsageError, about, check_suffix, require_writable, versions
-from hardspike.streams import say
+from hardspike import HardspikeError, UsageError, about, check_suffix, logger, require_writable, versions
 from targets import metadata
 from targets.chips import chip_of
 from targets.graph import assumed_step, ends, plan, read
@@ -21,6 +20,8 @@ from targets.target import Target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import from_dict, to_dict
 from trainer.data import DataConfig
+
+_log = logger(__name__)
 
 KINDS = "the folder of a run, a checkpoint (.pt) or a NIR graph (.nir)"
 
@@ -215,4 +216,4 @@ def say_step(model: Model, dt: float | None) -> None:
         plan(model.graph, dt)
         said = assumed_step(model.graph, dt)
     if said:
-        say(f"{model.path}: {said}")
+        _log.warning(f"{model.path}: {said}")

@@ -104,10 +104,15 @@ class Recordings:
 
     def _loaded(self, *models: Model) -> Data:
         from trainer.data import load
+        from trainer.data.sources import downloads
         if self.input:
             return _from_file(self.input)
         config = self.config(*models)
-        said = next((f"; data as {model.path} has them" for model in models if model.data), "")
+        origin = next((model.path for model in models if model.data), None)
+        if self.name is None and self.path is None and downloads(config):
+            raise UsageError(f"{origin}: its recordings, {config.name}, may have to be downloaded, which no file "
+                             f"decides: --name {config.name} downloads them, --path FOLDER says where they are")
+        said = f"; data as {origin} has them" if origin else ""
         try:
             return load(config)
         except UsageError as error:

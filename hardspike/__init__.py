@@ -18,9 +18,11 @@ from hardspike.files import (
     write_text,
 )
 from hardspike.lock import run_lock
+from hardspike.log import logger
 from hardspike.memory import free_memory, require_memory
 from hardspike.outputs import OutFile, OutFolder, OutText, check_suffix
 from hardspike.plain import parse_json, parse_yaml, read_yaml
+from hardspike.shipped import shipped
 from hardspike.tables import csv_cell, print_table, progress, versions, write_csv
 from hardspike.values import from_values, laid_upon, to_values
 
@@ -47,6 +49,7 @@ __all__ = [
     "free_memory",
     "from_values",
     "laid_upon",
+    "logger",
     "nearest",
     "one_line",
     "parse_json",
@@ -61,6 +64,7 @@ __all__ = [
     "require_writable",
     "run",
     "run_lock",
+    "shipped",
     "shown",
     "to_values",
     "versions",

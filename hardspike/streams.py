@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO
 
+from hardspike.called import as_called
 from hardspike.errors import printable, shortened
 
 __all__ = ["Interrupts", "answer", "answer_alone", "say", "standard_streams", "stdout_trouble"]
@@ -91,8 +92,9 @@ def standard_streams() -> Iterator[None]:
 
 def say(line: str) -> None:
     """One printable line on standard error, which may be closed or full."""
+    line = shortened(printable(as_called(line)))
     with suppress(OSError, ValueError, AttributeError):  # closed is None
-        sys.stderr.write(shortened(printable(line)) + "\n")
+        sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
 

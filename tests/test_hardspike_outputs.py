@@ -7,6 +7,7 @@ import pytest
 
 from hardspike import OutFile, OutFolder, OutText, run
 
+WRITTEN = ("out", "json", "csv", "plot", "picture", "hub")
 PACKAGES = ("trainer", "export", "targets", "eval")
 CALLS = []
 
@@ -118,7 +119,7 @@ def test_every_output_of_every_command_says_so():
             module, name = where.split(":")
             for one in arguments._arguments(getattr(importlib.import_module(module), name)):
                 key = one.key.rpartition(".")[2]
-                assert (one.output is not None) == (key in ("out", "json", "csv", "plot", "picture")), (where, one.key)
+                assert (one.output is not None) == (key in WRITTEN), (where, one.key)
                 seen |= {(key, one.output.kind)} if one.output else set()
     assert seen == {("out", "file"), ("out", "folder"), ("json", "text"), ("csv", "text"), ("csv", "folder"),
-                    ("plot", "file"), ("picture", "file")}
+                    ("plot", "file"), ("picture", "file"), ("hub", "folder")}

@@ -3,10 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import trainer
 from hardspike import HardspikeError, UsageError, about, laid_upon, nearest, read_yaml, shown
 from trainer.config import KEEP, FitConfig, from_dict
 from trainer.data.sources import check_source
 
+STUDIES = Path(trainer.__file__).parent / "studies"
+"""Those that are shipped."""
 OWN = {"seed", "out", "threads", "keep"}
 """Options that the study sets itself."""
 LONGEST_NAME = 200

@@ -286,7 +286,7 @@ def test_one_seed_has_no_deviation_and_mcnemars_test():
     ("base: {keep: last}\nvariants: {A: {}}", "base: keep: set by the study"),
     ("keep: best\nvariants: {A: {}}", "keep 'best' is unknown"), ("variants: {../A: {}}", "a folder's name"),
     ("variants: {A: {data: {name: digitz}}}", "A: data source 'digitz' is unknown; did you mean 'digits'"),
-    ("variants: {A: {data: {window_ms: 5}}}", "A: window_ms 5: it cuts dvs_gesture only"),
+    ("variants: {A: {data: {window_ms: 5}}}", "A: window_ms 5: digits has whole recordings"),
     (f"variants: {{{'A' * 300}: {{}}}}", "at most 200 bytes"), ("keep: [1]\nvariants: {A: {}}", "keep .1. is unknown")])
 def test_a_study_that_cannot_be_read_is_refused(tmp_path, text, message):
     path = tmp_path / "bad.yaml"

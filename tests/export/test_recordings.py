@@ -11,12 +11,13 @@ from export.__main__ import COMMANDS as EXPORT
 from export.commands import nir, quantise
 from export.options import Output, Quantisation
 from export.recordings import Recordings
-from hardspike import UsageError, run
+from hardspike import HardspikeError, UsageError, run
 from targets import metadata
 from targets.__main__ import COMMANDS as TARGETS
 from targets.graph import read, write
 from tests.networks import busy_checkpoint
 from trainer.data import DataConfig
+from trainer.data.sources import DOWNLOADED
 
 QUICK = ["--samples", "4"]
 
@@ -83,7 +84,7 @@ def test_an_assumed_step_is_said_and_one_that_nothing_takes_is_refused(files, ca
 
 @pytest.mark.parametrize(("key", "value", "reason"), [
     ("name", "digitz", "did you mean 'digits'"), ("size", 99, "at most the sensor's"), ("steps", 0, "steps 0"),
-    ("window_ms", 5, "cuts dvs_gesture only"), ("path", "/nowhere", "no such folder|not read"), ("nam", 1, "data.name"),
+    ("window_ms", 5, "whole recordings"), ("path", "/nowhere", "no such folder|not read"), ("nam", 1, "data.name"),
 ])
 @pytest.mark.parametrize("command", ["onnx", "quantise"])
 def test_data_that_cannot_be_had_name_the_file_that_says_them(command, key, value, reason, files, capfd, tmp_path):
@@ -136,6 +137,34 @@ def test_frames_of_another_shape_name_the_model_and_the_way_out(files, capfd, tm
                            (["--input", tmp_path / "y.npz"], f"{tmp_path / 'y.npz'} gives (5,); give --input FILE")):
             status, said = call(package, commands, command, files / model, *QUICK, *words, capfd=capfd)
             assert status == 1 and f"{files / model}: takes frames (2, 34, 34), " in said and way in said
+
+
+@pytest.mark.parametrize(("name", "path"), [("nmnist", None), ("dvs_gesture", None), ("cifar10_dvs", None),
+                                            ("tonic:DVSLip", None), ("tonic:DVSLip", "folder")])
+def test_nothing_is_downloaded_because_a_file_names_it(name, path, files, capfd, tmp_path, monkeypatch):
+    called = []
+
+    def fetch(*words, **_):
+        called.append(words)
+        raise HardspikeError("fetched")
+
+    for source in ("nmnist.download", "dvs_gesture.download", "cifar10_dvs.download", "tonic_sets.dataset"):
+        monkeypatch.setattr(f"trainer.data.sources.{source}", fetch)
+    monkeypatch.setenv("HARDSPIKE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "folder").mkdir()
+    graph = read(files / "best.nir")
+    graph.metadata["data"] = json.dumps({"name": name, "path": path and str(tmp_path / path)})
+    write(graph, tmp_path / "a.nir")
+    onnx = ("export", EXPORT, "onnx", "-o", tmp_path / "x.onnx")
+    for package, commands, *words in (("eval", EVAL, "accuracy"), onnx):
+        status, said = call(package, commands, *words, tmp_path / "a.nir", *QUICK, capfd=capfd)
+        assert (status, called) == (2, []) and f"{tmp_path / 'a.nir'}: its recordings, {name}, may have" in said
+        status, said = call(package, commands, *words, tmp_path / "a.nir", *QUICK, "--name", name, capfd=capfd)
+        assert status == 1 and called and "fetched" in said
+        called.clear()
+    (tmp_path / "cache" / "downloads" / DOWNLOADED.get(name, "DVSLip")).mkdir(parents=True)
+    status, said = call("eval", EVAL, "accuracy", tmp_path / "a.nir", *QUICK, capfd=capfd)
+    assert status == (2 if path else 1) and bool(called) == (path is None)  # what is there already is no download
 
 
 # ------------------------------------------------------------------------------------------- what is written
