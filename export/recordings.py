@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hardspike import HardspikeError, UsageError, shown
-from hardspike.streams import say
+from hardspike import HardspikeError, UsageError, logger, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from export.model import Model
     from trainer.data import Data, DataConfig, Split
+
+_log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Recordings:
             other = [f"{key} {shown(value)} ({shown(own[key])})" for key, value in self._said().items()
                      if key != "path" and value != own[key]]  # where the recordings lie is no difference
             if other:
-                say(f"{model.path}: run on other data than it says (in brackets): {', '.join(other)}")
+                _log.warning(f"{model.path}: run on other data than it says (in brackets): {', '.join(other)}")
 
     def _said(self) -> dict[str, Any]:
         """The options of a data source that are given."""
@@ -85,7 +86,7 @@ class Recordings:
                              "spikes (T, B, ...)")
         if found is None or (self.name and self.name != found.name):
             # another source: the old one's place and window mean nothing there
-            found = replace(found or DataConfig(), name=self.name, path=None, window_ms=None)
+            found = replace(found or DataConfig(), name=self.name, path=None, window_ms=None, sensor=None)
         return replace(found, **self._said())
 
     def data(self, *models: Model) -> Data:

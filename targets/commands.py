@@ -6,8 +6,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardspike import OutFile, OutText, UsageError, about, check_suffix, print_table, printable, write_text
-from hardspike.streams import say
+from hardspike import OutFile, OutText, UsageError, about, check_suffix, logger, print_table, printable, write_text
 from targets.options import RandomEvents
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from targets.loihi.mapping import Mapping
     from targets.recording import Recording
     from targets.target import Target
+
+_log = logger(__name__)
 
 
 def setup_target(name: str, python: Path | None = None) -> None:
@@ -256,5 +257,5 @@ def _read(graph: Path, dt: float | None) -> nir.NIRGraph:
     with about(graph):
         said = assumed_step(found, dt)
     if said:
-        say(f"{graph}: {said}")
+        _log.warning(f"{graph}: {said}")
     return found

@@ -162,6 +162,18 @@ def test_the_commands_of_the_packages_are_there(package):
         assert arguments(function, name, ["--help"]).startswith(f"usage: {name} ")
 
 
+@pytest.mark.parametrize("words", [["targets", "check", "nothing.nir"], ["export", "nir", "nothing.pt"],
+                                   ["eval", "accuracy", "nothing.pt"], ["trainer", "fit", "--epochs", "0"]])
+def test_modules_in_the_working_folder_are_not_imported(words, tmp_path):
+    """`python -m` has it first on its path: whatever came with a model would run."""
+    for name in ("torch", "numpy", "nir", "rich", "yaml", "argparse", "json", "dataclasses"):
+        (tmp_path / f"{name}.py").write_text(f"open('{name}.ran', 'w')\nraise SystemExit(77)\n")
+    done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode in (1, 2) and "Traceback" not in done.stderr, done.stderr
+    assert not list(tmp_path.glob("*.ran"))
+
+
 def test_python_m_of_a_package():
     done = subprocess.run([sys.executable, "-m", "targets", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "Run a NIR graph on a target" in done.stdout and done.stderr == ""
