@@ -122,7 +122,7 @@ def _fields(cls: type, base: Any, path: tuple[str, ...], group: str) -> list[_Ar
     helps, hints, found, nested = docstring(cls)[2], typing.get_type_hints(cls), [], []
     base = cls() if base is None else base
     for field in dataclasses.fields(cls):
-        own = (*path, field.name)
+        own = (*path, field.name.removesuffix("_"))  # `from_` is written `from`
         key, hint = ".".join(own[1:]), hints[field.name]
         text, default = helps.get(field.name, ""), getattr(base, field.name)
         if inner := dataclass_in(hint):
