@@ -237,7 +237,7 @@ class Subject:
             return self.data.to_input(self.data.train.spread(chosen.samples).frames)
 
         file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
-        return replace(self, model=Model.open(file), bits=chosen.bits)
+        return replace(self, model=Model.open(file), bits=chosen.width)
 
 
 def _content(part: Split) -> list:
@@ -254,7 +254,7 @@ def _content(part: Split) -> list:
 def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample,
                   strict: bool = False) -> list[Subject]:
     """Open models on the same recordings: those of the first model that says what it was trained on, unless
-    `recordings` says more.
+    `recordings` says more. A network that was trained in a chip's integers is its graph.
 
     Args:
         models: runs' folders, checkpoints (.pt) or graphs (.nir).
@@ -265,7 +265,7 @@ def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample
         HardspikeError: a model or the recordings cannot be read, or do not fit each other.
     """
     sample.checked()
-    opened = _dated([Model.open(path) for path in models], recordings.dt)
+    opened = _dated([Model.open(path).deployed() for path in models], recordings.dt)
     if recordings.input is None:
         source = recordings.config(*opened).name
         if strict or recordings.name is None:

@@ -10,16 +10,21 @@ class Quantisation:
 
     Args:
         target: a chip that takes integers; `python -m targets list` names them
-        bits: of a weight, 2 to 8
+        bits: of a weight, 2 to 8; without it 8, or those that the network was trained in
         scale: searched (on training recordings, by the spikes that differ) or max_abs (the largest weight fills the
             range)
         samples: training recordings to choose scales on; 0 for all
     """
 
     target: str = "loihi2"
-    bits: int = 8
+    bits: int | None = None
     scale: str = "searched"
     samples: int = 128
+
+    @property
+    def width(self) -> int:
+        """Bits of a weight, of a network in floats."""
+        return 8 if self.bits is None else self.bits
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,7 @@ def checked(cls: type, values: Any, where: str, path: str = "", known: list[str]
         known: all keys of the whole, among which the nearest is looked for.
     """
     if isinstance(values, cls):
-        return {_key(field): getattr(values, field.name) for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-                if field.init}
+        return {_key(field): getattr(values, field.name) for field in dataclasses.fields(cls) if field.init}
     known = keys(cls) if known is None else known
     if not isinstance(values, dict):
         raise HardspikeError(f"{where}{path.rstrip('.')}{' ' * bool(path)}{shown(values)}: must hold keys and values: "
