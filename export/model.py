@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from export.freeze import freeze
 from export.freeze.integers import integer_graph
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
-from hardspike import HardspikeError, UsageError, versions
+from hardspike import HardspikeError, UsageError, logger, versions
 from targets import metadata
 from targets.chips import chip_of
 from targets.graph import assumed_step, read
@@ -22,6 +21,8 @@ from trainer.checkpoint import Checkpoint, load
 from trainer.config import from_dict, to_dict
 from trainer.data import DataConfig
 from trainer.networks.integers import IntegerNetwork, Integers
+
+_log = logger(__name__)
 
 KINDS = "the folder of a run, a checkpoint (.pt) or a NIR graph (.nir)"
 
@@ -182,4 +183,4 @@ def output_path(model: Model, output: Output, suffix: str, default: str = "") ->
 def say_step(model: Model, dt: float | None) -> None:
     """Say on standard error which time step is taken where neither the graph nor `dt` says it."""
     if said := assumed_step(model.graph, dt):
-        print(f"{model.path}: {said}", file=sys.stderr)
+        _log.warning(f"{model.path}: {said}")
