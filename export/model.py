@@ -35,11 +35,13 @@ class Model:
         path: its file.
         checkpoint: what a .pt file holds; None for a graph.
         given: what a .nir file holds; None for a checkpoint.
+        begun: the checkpoint that a network's training began from, where it did.
     """
 
     path: Path
     checkpoint: Checkpoint | None = None
     given: nir.NIRGraph | None = None
+    begun: Path | None = None
 
     @staticmethod
     def open(path: Path) -> "Model":
@@ -93,7 +95,9 @@ class Model:
 
     def deployed(self) -> "Model":
         """A network that was trained in integers as its graph, which is all of it; any other model as it is."""
-        return replace(self, checkpoint=None, given=self.graph) if self.integers else self
+        if not self.integers:
+            return self
+        return replace(self, checkpoint=None, given=self.graph, begun=self.trained.config.from_)
 
     @functools.cached_property
     def data(self) -> DataConfig | None:
