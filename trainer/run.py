@@ -115,6 +115,10 @@ class Run:
         chosen = self.config.quantise
         frames = self.data.to_input(self.data.train.spread(chosen.samples).frames)
         self._adopt(to_integers(self.kept, frames, chosen.target, chosen.bits))
+        if distributed.rank() == 0:
+            _log.info(f"in integers of {chosen.bits} bits from here on, for target {chosen.target}; BatchNorm is "
+                      "folded; units for 1: " + ", ".join(f"{name} {units.scale:.4g}" for name, units in
+                                                  self.network.integers.layers.items()))
 
     def _adopt(self, network: IntegerNetwork) -> None:
         """Train `network` for the epochs that are in integers, with hard spikes."""
@@ -275,8 +279,9 @@ class Run:
     def save(self, row: dict) -> None:
         """Say how the epoch went; write metrics.csv, best.pt where this epoch is the best so far, and last.pt, which
         ends the epoch."""
+        run_as = self.config.quantise.target if "bits" in row and self.config.quantise.target != "none" else "hard"
         _log.info(f"epoch {row['epoch']:3d}/{self.config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
-                  f"{100 * row['surrogate_accuracy']:.1f} %  hard {100 * row['hard_accuracy']:.1f} %  "
+                  f"{100 * row['surrogate_accuracy']:.1f} %  {run_as} {100 * row['hard_accuracy']:.1f} %  "
                   f"gap {100 * row['gap']:+.1f}  spikes {row['spikes_per_sample']:.0f}  {row['train_seconds']:.1f} s")
         best = is_best(self.history, len(self.data.validation.labels), self.config.keep)
         out = self.config.out
@@ -298,9 +303,9 @@ class Run:
         """Continue where `save` left off."""
         training = stored.training
         self.theory = stored.diagnostics
-        self.state = self.method.state.from_dict(training["method"], str(self.config.out / "last.pt"))
         if isinstance(stored.network, IntegerNetwork):
             self._adopt(stored.network.train())
+        self.state = self.method.state.from_dict(training["method"], str(self.config.out / "last.pt"))
         self.network.load_state_dict(training["network"])
         self.optimizer.load_state_dict(training["optimizer"])
         self.schedule.load_state_dict(training["schedule"])

@@ -32,6 +32,9 @@ from trainer.neurons.leaky import Leaky
 from trainer.neurons.scan import lif_scan
 from trainer.quantise import BIAS, THRESHOLD, WEIGHT
 
+CHUNK = 16
+"""Recordings that run in float64 at once."""
+
 
 @torch.no_grad()
 def to_integers(network: Network, frames: Tensor, target: str, bits: int) -> IntegerNetwork:
@@ -40,17 +43,26 @@ def to_integers(network: Network, frames: Tensor, target: str, bits: int) -> Int
     Raises:
         HardspikeError: a layer that no scale fits into the chip's ranges, or that has no form in integers.
     """
-    plain = folded(network).eval()
-    wanted: dict[str, Tensor] = {}
-    exact = copy.deepcopy(network).double().eval()
-    with exact.mode(hard=True):
-        exact(frames.double(), wanted)
+    plain, wanted = folded(network).eval(), _hard_spikes(network, frames)
     search = _Search(plain, wiring(plain), frames, target, bits)
     with exact_float32():
         layers = {name: search.layer(name, neuron, wanted[name])
                   for name, neuron in progress(plain.neurons().items(), f"{bits} bits")}
     readout = search.readout() if network.readout == "linear" else 0.0
     return IntegerNetwork(plain, Integers(target, bits, layers, readout)).train(network.training)
+
+
+def _hard_spikes(network: Network, frames: Tensor) -> dict[str, Tensor]:
+    """Spikes (T, B, ...) of every layer in float64, as bool; a few recordings at a time."""
+    exact = copy.deepcopy(network).double().eval()
+    parts: dict[str, list[Tensor]] = {}
+    with exact.mode(hard=True):
+        for part in frames.split(CHUNK, 1):
+            record: dict[str, Tensor] = {}
+            exact(part.double(), record)
+            for name, spikes in record.items():
+                parts.setdefault(name, []).append(spikes.bool())
+    return {name: torch.cat(found, 1) for name, found in parts.items()}
 
 
 class _Search:
@@ -91,7 +103,6 @@ class _Search:
         if not neuron.threshold.min() > 0:
             raise HardspikeError(f"layer '{name}': threshold {neuron.threshold.min():g}; a chip compares with 1 or "
                                  "more: train with positive thresholds")
-        wanted = wanted.to(self.frames.dtype)
         weights = self._weights(name)
         largest = float(weights.max())
         if not largest > 0:
@@ -103,7 +114,7 @@ class _Search:
             units = self._units(name, neuron, scale, trim)
             if units:
                 spikes = self._run(neuron, units, *(arriving or self._arriving(name, units)))
-                mismatches = int((spikes != wanted).sum())
+                mismatches = int((spikes.bool() != wanted).sum())
                 if best is None or mismatches < best[0]:
                     best = mismatches, units, spikes
 
