@@ -27,9 +27,10 @@ from trainer.networks.integers import (
     wiring,
 )
 from trainer.networks.network import Network
+from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.fixed import Fixed
 from trainer.neurons.leaky import Leaky
-from trainer.neurons.scan import lif_scan
+from trainer.neurons.scan import scan
 from trainer.quantise import BIAS, THRESHOLD, WEIGHT
 
 CHUNK = 16
@@ -190,8 +191,9 @@ class _Search:
 
     def _run(self, neuron: Leaky, units: Units, current: Tensor, bias: Tensor) -> Tensor:
         beta = leak_on_grid(neuron.beta, self.target)
-        return lif_scan(current, beta, neuron.threshold, neuron.surrogate, hard=True, reset=neuron.reset_mechanism,
-                        detach_reset=True, fixed=Fixed(units.scale, units.threshold, bias))[0]
+        dynamics = Dynamics(neuron.surrogate, True, neuron.reset_mechanism,
+                            fixed=Fixed(units.scale, units.threshold, bias))
+        return scan(current, beta, neuron.threshold, dynamics)[0]
 
     def _keep(self, name: str, spikes: Tensor) -> None:
         """Spikes of a layer, and what pooling behind it makes of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,21 @@ if TYPE_CHECKING:
     from eval.quantisation import Quantised
 
 
+@dataclass(frozen=True)
+class Further:
+    """What is shown beside accuracies.
+
+    Args:
+        prices: a price table of `python -m eval energy`, for the energy a sample
+        plot: .svg file: accuracy over bits
+    """
+
+    prices: str = ""
+    plot: Path | None = None
+
+
 def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", samples: int = 128, split: str = "test",
-                 recordings: Recordings = Recordings(), prices: str = "", plot: Path | None = None,  # noqa: B008
+                 recordings: Recordings = Recordings(), further: Further = Further(),  # noqa: B008
                  tables: Tables = Tables()) -> list[Quantised]:  # noqa: B008
     """Accuracy of models quantised to several bit widths, with searched scales and, as a control, max-abs scales; and
     of models that were trained in integers (`trainer fit --quantise.bits`).
@@ -31,8 +45,7 @@ def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", sampl
         samples: training recordings to choose scales on; 0 for all
         split: train, validation or test
         recordings: of what data
-        prices: a price table of `python -m eval energy`, for the energy a sample
-        plot: .svg file: accuracy over bits
+        further: what else
         tables: what is written
     """
     from eval import rows
@@ -42,6 +55,7 @@ def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", sampl
     from targets.chips import chip
     widths, machine = bit_widths(bits), chip(target)
     whole("samples", samples)
+    plot, prices = further.plot, further.prices
     if plot and plot.suffix != ".svg":
         raise UsageError(f"--plot {plot}: figures are written as .svg; name it so")
     table = load_table(prices) if prices else None

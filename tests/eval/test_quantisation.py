@@ -8,7 +8,7 @@ from eval.commands.calibrate import calibrate
 from eval.commands.energy import energy
 from eval.commands.operations import operations
 from eval.commands.pruning import Tuning, pruning
-from eval.commands.quantisation import quantisation
+from eval.commands.quantisation import Further, quantisation
 from eval.gradients import measure as gradients
 from eval.options import Sample, Tables
 from eval.quantisation import means
@@ -58,7 +58,7 @@ def runs(tmp_path_factory):
 
 def test_trained_rows_stand_beside_searched_ones_with_memory_cores_energy_and_a_plot(runs, tmp_path, capsys):
     rows = quantisation(runs / "floats", runs / "ternary", bits="8,2", samples=24, split="validation",
-                        prices="horowitz45nm_int8", plot=tmp_path / "q.svg")
+                        further=Further("horowitz45nm_int8", tmp_path / "q.svg"))
     trained = rows[-1]
     assert [row.scale for row in rows] == ["searched", "max_abs"] * 2 + ["trained"]
     assert trained.bits == 2 and trained.changed is None and trained.floats == rows[0].floats
@@ -73,7 +73,7 @@ def test_trained_rows_stand_beside_searched_ones_with_memory_cores_energy_and_a_
     alone, = quantisation(runs / "ternary", split="validation")
     assert alone.floats is None and alone.loss is None and alone.integers == trained.integers
     with pytest.raises(UsageError, match="name it so"):
-        quantisation(runs / "ternary", plot=tmp_path / "q.png")
+        quantisation(runs / "ternary", further=Further(plot=tmp_path / "q.png"))
 
 
 def test_a_graph_that_was_quantised_after_training_is_no_float_model(runs, tmp_path):

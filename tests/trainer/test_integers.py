@@ -28,7 +28,7 @@ from trainer.networks.integers import IntegerNetwork, folded, rounded
 from trainer.neurons import scan_native
 from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.fixed import Fixed, fixed_forward
-from trainer.neurons.scan import lif_backward, lif_scan
+from trainer.neurons.scan import lif_backward, scan
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import WINDOWS, Windows
 from trainer.quantise import QuantiseConfig, first_epoch
@@ -98,14 +98,13 @@ def test_a_membrane_without_truncation_has_the_gradient_of_finite_differences():
     """Where no spike falls and nothing is cut off, u is linear in the integer current, and a in what it says."""
     current = (torch.randint(-40, 40, (5, 8)) * 64.0).double().requires_grad_()
     beta = torch.tensor(0.5, dtype=torch.float64)  # of multiples of 2^12 nothing is cut off in five steps
-    options = dict(hard=True, reset="subtract", detach_reset=False, fixed=Fixed(20.0, 1 << 16))
+    dynamics = Dynamics(Surrogate("arctan", 1e-15), True, "subtract", fixed=Fixed(20.0, 1 << 16))
     weights = torch.randn(5, 8, dtype=torch.float64)
-    (lif_scan(current, beta, beta, Surrogate("arctan", 1e-15), **options)[1] * weights).sum().backward()
+    (scan(current, beta, beta, dynamics)[1] * weights).sum().backward()
     for at in itertools.product(range(5), range(0, 8, 3)):
         moved = current.detach().clone()
         moved[at] += 64
-        change = (lif_scan(moved, beta, beta, Surrogate(), **options)[1]
-                  - lif_scan(current.detach(), beta, beta, Surrogate(), **options)[1]) * weights
+        change = (scan(moved, beta, beta, dynamics)[1] - scan(current.detach(), beta, beta, dynamics)[1]) * weights
         assert change.sum().item() / 64 == pytest.approx(current.grad[at].item(), rel=1e-6)
 
 
@@ -220,8 +219,8 @@ def test_a_run_begins_from_a_checkpoint_with_its_network_and_recordings(small, t
 
 def test_what_is_pruned_stays_zero_through_every_step_and_the_integers(small, tmp_path):
     floats = fit(replace(small, epochs=1, quantise=QuantiseConfig()))
-    pruned = replace(FitConfig(out=tmp_path / "pruned", method="sast", epochs=2, threads=1, batch_size=64, prune=0.75),
-                     from_=floats.folder, quantise=QuantiseConfig(bits=8, epochs=1, samples=32))
+    pruned = FitConfig(out=tmp_path / "pruned", from_=floats.folder, prune=0.75, method="sast", epochs=2, threads=1,
+                       batch_size=64, quantise=QuantiseConfig(bits=8, epochs=1, samples=32))
     stored = checkpoint.load(fit(pruned).best).network
     before = checkpoint.load(floats.best).network
     for name in ("conv1", "dense3"):
@@ -234,7 +233,7 @@ def test_what_is_pruned_stays_zero_through_every_step_and_the_integers(small, tm
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--quantise.bits", "1"], "a weight has 2 (ternary) to 8 bits"),
-    (["--quantise.bits", "4", "--quantise.target", "loihi3"], "did you mean 'loihi1'"),
+    (["--quantise.bits", "4", "--quantise.target", "loihi3"], "did you mean 'loihi2'"),
     (["--quantise.bits", "4", "--quantise.epochs", "19"], "the run has 18"),
     (["--quantise.bits", "4", "--precision", "bf16"], "bf16 rounds integers"),
     (["--quantise.bits", "4", "--device", "cuda"], "exact on the CPU alone"),
@@ -281,6 +280,7 @@ def test_damaged_integers_of_a_checkpoint_are_refused_by_name(change, message, t
 
 def test_the_environment_of_the_torch_code_gives_the_same_integers(monkeypatch):
     network, x = to_integers(busy_network(), frames(), "loihi2", 3).eval(), frames()
+    network.set_mode(True)
     found = []
     for kernel in ("", "torch"):
         monkeypatch.setitem(os.environ, "HARDSPIKE_KERNEL", kernel)

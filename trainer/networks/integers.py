@@ -24,9 +24,10 @@ from hardspike import HardspikeError, UsageError
 from hardspike.grid import grid
 from trainer.layers.sparse import weighted
 from trainer.networks.network import Network
+from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.fixed import DECAY_UNIT, Fixed
 from trainer.neurons.leaky import Leaky
-from trainer.neurons.scan import lif_scan
+from trainer.neurons.scan import scan
 from trainer.quantise import BIAS, WEIGHT
 
 READOUT = "readout"
@@ -323,9 +324,9 @@ class IntegerNetwork(Network):
         beta = neuron.beta
         if beta.requires_grad:
             beta = beta + (leak_on_grid(beta, self.integers.target) - beta).detach()
-        return lif_scan(current, beta, neuron.threshold, neuron.surrogate, hard=True, reset=neuron.reset_mechanism,
-                        detach_reset=neuron.detach_reset, windows=neuron.windows,
-                        fixed=Fixed(units.scale, units.threshold, offset))
+        dynamics = Dynamics(neuron.surrogate, True, neuron.reset_mechanism, neuron.detach_reset, neuron.windows,
+                            Fixed(units.scale, units.threshold, offset))
+        return scan(current, beta, neuron.threshold, dynamics)
 
     def _read(self, layer: nn.Linear, sums: Tensor, steps: int) -> Tensor:
         """Logits of spikes summed over time; in float64, which holds the integers whose argmax the class is."""

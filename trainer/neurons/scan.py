@@ -30,7 +30,7 @@ from torch.autograd.function import once_differentiable
 from trainer import native
 from trainer.neurons import scan_native, scan_triton
 from trainer.neurons.dynamics import Dynamics
-from trainer.neurons.fixed import Fixed, fixed_forward
+from trainer.neurons.fixed import fixed_forward
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import Windows
 
@@ -152,15 +152,20 @@ class _LIFScan(torch.autograd.Function):
 
 
 def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrogate, *, hard: bool, reset: str,
-             detach_reset: bool, windows: Windows | None = None, fixed: Fixed | None = None) -> tuple[Tensor, Tensor]:
+             detach_reset: bool, windows: Windows | None = None) -> tuple[Tensor, Tensor]:
     """Spikes and membrane before the reset, (T, B, ...) each, of input current (T, B, ...).
 
     Both are differentiable in current, beta and threshold. In smooth mode with `detach_reset=False` the gradient is
     the exact derivative; in hard mode `surrogate` or, where given, `windows` gives the backward. `beta` and `threshold`
-    as in `lif_forward`, the others as in `Dynamics`; with `fixed`, current and spikes are the chip's integers, and the
-    membrane is in floats all the same.
+    as in `lif_forward`, the others as in `Dynamics`.
     """
-    return _LIFScan.apply(current, beta, threshold, Dynamics(surrogate, hard, reset, detach_reset, windows, fixed))
+    return scan(current, beta, threshold, Dynamics(surrogate, hard, reset, detach_reset, windows))
+
+
+def scan(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+    """As `lif_scan`; with `dynamics.fixed`, current and spikes are a chip's integers, and the membrane is in floats all
+    the same."""
+    return _LIFScan.apply(current, beta, threshold, dynamics)
 
 
 def implementation(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics | None = None) -> str:
