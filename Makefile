@@ -69,6 +69,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.neuron sizes
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.sast
+	$(BIN)/python -m benchmarks.integers
 	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m targets setup lava
 	$(BIN)/python -m benchmarks.simulator

@@ -114,7 +114,7 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
         recordings: where they come from.
 
     Raises:
-        UsageError: a graph, which holds no surrogate; `samples` below 0.
+        UsageError: a graph, which holds no surrogate, or a network in integers; `samples` below 0.
         HardspikeError: the checkpoint or the recordings cannot be read, or do not fit each other.
     """
     check_samples(samples)
@@ -123,6 +123,9 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
     if stored is None:
         raise UsageError(f"{run}: a graph holds no surrogate, and so no gradients; give the folder of a run or a "
                          "checkpoint (.pt)")
+    if model.integers:
+        raise UsageError(f"{run}: was trained in integers; gradients are looked at in floats: give the run that it "
+                         "began from")
     recordings.announce(model)
     data = recordings.data(model)
     source = str(recordings.input) if recordings.input else recordings.config(model).name

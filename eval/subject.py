@@ -222,7 +222,7 @@ class Subject:
 
         with about(self.model.path):
             file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
-        return replace(self, model=Model.open(file), bits=chosen.bits)
+        return replace(self, model=Model.open(file), bits=chosen.width)
 
 
 def _content(part: Split) -> list:
@@ -239,7 +239,7 @@ def _content(part: Split) -> list:
 def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample,
                   strict: bool = False) -> list[Subject]:
     """Open models on the same recordings: those of the first model that says what it was trained on, unless
-    `recordings` says more.
+    `recordings` says more. A network that was trained in a chip's integers is its graph.
 
     Args:
         models: runs' folders, checkpoints (.pt) or graphs (.nir).
@@ -250,7 +250,7 @@ def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample
         HardspikeError: a model or the recordings cannot be read, or do not fit each other.
     """
     sample.checked()
-    opened = [Model.open(path) for path in models]
+    opened = [Model.open(path).deployed() for path in models]
     recordings.announce(*opened)
     opened = _dated(opened, recordings.dt)
     if recordings.input is None:

@@ -4,12 +4,13 @@ import functools
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nir
 
 from export.freeze import freeze
+from export.freeze.integers import integer_graph
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
 from hardspike import HardspikeError, UsageError, about, check_suffix, logger, require_writable, versions
@@ -20,6 +21,7 @@ from targets.target import Target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import from_dict, to_dict
 from trainer.data import DataConfig
+from trainer.networks.integers import IntegerNetwork, Integers
 
 _log = logger(__name__)
 
@@ -34,11 +36,13 @@ class Model:
         path: its file.
         checkpoint: what a .pt file holds; None for a graph.
         given: what a .nir file holds; None for a checkpoint.
+        begun: the checkpoint that a network's training began from, where it did.
     """
 
     path: Path
     checkpoint: Checkpoint | None = None
     given: nir.NIRGraph | None = None
+    begun: Path | None = None
 
     @staticmethod
     def open(path: Path) -> "Model":
@@ -84,9 +88,21 @@ class Model:
 
     @functools.cached_property
     def chip(self) -> Target | None:
-        """The chip that a quantised graph is for; None for floats."""
+        """The chip that a quantised graph is for, or a network was trained for; None for floats."""
         with about(self.path):
-            return chip_of(self.given) if self.given is not None else None
+            return chip_of(self.graph) if self.given is not None or self.integers else None
+
+    @property
+    def integers(self) -> Integers | None:
+        """How a checkpoint's network is in a chip's integers; None for floats, and for a graph."""
+        network = self.checkpoint.network if self.checkpoint else None
+        return network.integers if isinstance(network, IntegerNetwork) and network.exact else None
+
+    def deployed(self) -> "Model":
+        """A network that was trained in integers as its graph, which is all of it; any other model as it is."""
+        if not self.integers:
+            return self
+        return replace(self, checkpoint=None, given=self.graph, begun=self.trained.config.from_)
 
     @functools.cached_property
     def data(self) -> DataConfig | None:
@@ -158,7 +174,7 @@ def model_file(path: Path) -> Path:
 
 
 def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True) -> nir.NIRGraph:
-    """The hard network of a checkpoint as a NIR graph, BatchNorm folded.
+    """The hard network of a checkpoint as a NIR graph, BatchNorm folded; of one trained in integers, these.
 
     Metadata: `dt`, `hardspike` (version), `data` (the frames it was trained on, as JSON), `readout`, and for a
     calibrated network `calibration` (its kind). A linear readout (SAST eq. 6) acts on time-averaged spikes; since it is
@@ -169,6 +185,11 @@ def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True)
             "data": json.dumps(to_dict(checkpoint.config)["data"])}
     if checkpoint.calibration:
         said["calibration"] = checkpoint.calibration["kind"]
+    if isinstance(checkpoint.network, IntegerNetwork):
+        if lossy_reset:
+            raise UsageError("lossy_reset: the network was trained in integers with its own reset, which a chip holds; "
+                             "leave it out")
+        return integer_graph(checkpoint.network, checkpoint.shape, said)
     graph = freeze(checkpoint.network, checkpoint.shape, said, lossy_reset)
     return fold_batchnorm(graph) if fold else graph
 

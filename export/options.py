@@ -11,7 +11,7 @@ class Quantisation:
 
     Args:
         target: a chip that takes integers; `python -m targets list` names them
-        bits: of a weight, 2 to 8
+        bits: of a weight, 2 to 8; without it 8, or those that the network was trained in
         scale: searched (on training recordings, by the spikes that differ) or max_abs (the largest weight fills the
             range)
         train_samples: training recordings to choose scales on, evenly spread; 0 for all
@@ -21,13 +21,18 @@ class Quantisation:
     """
 
     target: str = "loihi2"
-    bits: int = 8
+    bits: int | None = None
     scale: str = "searched"
     train_samples: int = 128
 
     def __post_init__(self):
         if self.train_samples < 0:
             raise UsageError(f"train_samples {self.train_samples}: must be 0 (all) or more")
+
+    @property
+    def width(self) -> int:
+        """Bits of a weight, of a network in floats."""
+        return 8 if self.bits is None else self.bits
 
 
 @dataclass(frozen=True)

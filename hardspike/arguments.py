@@ -160,7 +160,7 @@ def _fields(cls: type, base: Any, path: tuple[str, ...], group: str) -> list[_Ar
     helps, hints, found, nested = docstring(cls)[2], typing.get_type_hints(cls, include_extras=True), [], []
     base = cls() if base is None else base
     for name in (one.name for one in dataclasses.fields(cls)):
-        own = (*path, name)
+        own = (*path, name.removesuffix("_"))  # `from_` is written `from`
         key, hint = ".".join(own[1:]), hints[name]
         text, default = helps.get(name, ""), getattr(base, name)
         if inner := dataclass_in(hint):

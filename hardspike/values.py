@@ -49,7 +49,7 @@ def from_values(cls: type[T], values: Any, origin: str, base: T | None = None) -
 def to_values(config: Any) -> Any:
     """The mapping that `from_values` takes: nested dataclasses as mappings, paths as text, tuples as lists."""
     if dataclasses.is_dataclass(config):
-        return {field.name: to_values(getattr(config, field.name)) for field in dataclasses.fields(config)
+        return {_key(field): to_values(getattr(config, field.name)) for field in dataclasses.fields(config)
                 if field.init}
     if isinstance(config, dict):
         return {key: to_values(inner) for key, inner in config.items()}
@@ -77,7 +77,7 @@ def checked(cls: type, values: Any, where: str, path: str = "", known: list[str]
         known: all keys of the whole, among which the nearest is looked for.
     """
     if isinstance(values, cls):
-        return {name: getattr(values, name) for name in _hints(cls)}
+        return {_key(field): getattr(values, field.name) for field in dataclasses.fields(cls) if field.init}
     known = keys(cls) if known is None else known
     if not isinstance(values, dict):
         raise HardspikeError(f"{where}{path.rstrip('.')}{' ' * bool(path)}{shown(values)}: must hold keys and values: "
@@ -114,9 +114,9 @@ def built(cls: type[T], found: dict[str, Any], base: T | None = None) -> T:
             default = field.default
         elif field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        inner, value = dataclass_in(hints[field.name]), found.get(field.name, default)
+        inner, value = dataclass_in(hints[_key(field)]), found.get(_key(field), default)
         if value is dataclasses.MISSING:
-            raise HardspikeError(f"key '{field.name}' is missing; {cls.__name__} has no default for it")
+            raise HardspikeError(f"key '{_key(field)}' is missing; {cls.__name__} has no default for it")
         if inner and isinstance(value, dict):
             value = built(inner, value, default if isinstance(default, inner) else None)
         arguments[field.name] = value
@@ -275,9 +275,14 @@ def _allows_none(hint: Any) -> bool:
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    """Field -> annotation, those alone that a caller may set."""
+    """Key -> annotation, those alone that a caller may set."""
     hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+    return {_key(field): hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def _key(field: dataclasses.Field) -> str:
+    """A field's name as files and command lines write it: `from` for `from_`, which Python keeps to itself."""
+    return field.name.removesuffix("_")
 
 
 def laid_upon(base: dict, over: dict) -> dict:

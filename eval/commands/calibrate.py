@@ -39,11 +39,12 @@ def calibrate(model: Path, kind: str | None = None, out: OutFile | None = None, 
         json: file for the table and the values chosen
     """
     from eval import rows
-    from eval.calibrate.measure import kinds_of, measure
+    from eval.calibrate.measure import kinds_of, measure, refuse_integers
     from eval.subject import open_subject
     from export.model import Model, output_path
     whole("train_samples", train_samples, zero=ALL)
     opened = Model.open(model)
+    refuse_integers(opened)
     if out:
         output_path(opened, Output(out), opened.path.suffix)
     kinds = kinds_of(opened, kind)

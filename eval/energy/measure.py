@@ -124,6 +124,15 @@ def _price(subject: Subject, table: PriceTable, found: Energies) -> None:
                            for term, number in counted.items()}, table, found.refused)
 
 
+def total(run: Operations, table: PriceTable) -> float | None:
+    """nJ a sample by one table; None where a counted term has no price there."""
+    counted = chip_terms(run) if table.chip else terms(run)
+    rows = _priced(Energy(run.model, run.mode, None, table.name, ""),
+                   {term: None if number is None else number / run.counts.samples for term, number in counted.items()},
+                   table, [])
+    return rows[-1].nanojoules
+
+
 def run_words(row: Energy) -> str:
     """What ran, in words, for tables and sentences."""
     if row.simulator:

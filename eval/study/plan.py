@@ -41,8 +41,8 @@ def read(file: Path, path: Path | None = None, epochs: int | None = None, keep: 
     Args:
         file: YAML.
         path: folder of the recordings, instead of what the study says.
-        epochs: of the base; a variant's own are scaled by as much, so that variants which are given more epochs to
-            cost the same compute keep doing so.
+        epochs: of the base; a variant's own, and those of them in integers, are scaled by as much, so that variants
+            which are given more epochs to cost the same compute keep doing so.
         keep: instead of what the study says.
 
     Raises:
@@ -60,9 +60,13 @@ def read(file: Path, path: Path | None = None, epochs: int | None = None, keep: 
     variants = {}
     for name, own in content["variants"].items():
         config = from_dict(laid_upon(base, own or {}), f"{file}, {name}")
+        quantised = config.quantise.epochs
+        if quantised:
+            quantised = max(1, round(quantised * scale))
         # the last epoch's weights are there whatever best.pt is chosen by: no second training for them
         variants[str(name)] = replace(config, data=replace(config.data, path=path or config.data.path),
                                       epochs=max(1, round(config.epochs * scale)),
+                                      quantise=replace(config.quantise, epochs=quantised),
                                       keep="hard" if keep == "last" else keep)
         with about(f"{file}, {name}"):
             _check_source(variants[str(name)])

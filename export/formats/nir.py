@@ -48,11 +48,14 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
 
     def check(written: nir.NIRGraph) -> Parity:
         frames, _ = recordings.part("test", samples, model)
+        if model.chip:
+            return parities.check_integers(checkpoint.network, written, model.chip, frames, out)
         return parities.check_network(checkpoint.network, written, frozen(checkpoint, fold=False), frames, out)
 
     checked, report = write_graph(out, graph, None if output.no_check else check, lossy_reset)
     announce(out, report, checked, output.json)
-    _log.info(readers(read(out)))
+    if not model.integers:
+        _log.info(readers(read(out)))
     return checked
 
 
