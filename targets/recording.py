@@ -50,7 +50,9 @@ class Recording:
 
 def spikes_of_samples(spikes: dict[str, Tensor]) -> dict[str, Tensor]:
     """How many spikes (T, B, *shape) each sample has, (B,) int64, layer by layer."""
-    return {name: fired.sum((0, *range(2, fired.ndim)), dtype=torch.int64) for name, fired in spikes.items()}
+    # step by step: torch makes a copy in the type of the sum
+    return {name: sum((step.flatten(1).sum(1, dtype=torch.int64) for step in fired), torch.zeros(1, dtype=torch.int64))
+            for name, fired in spikes.items()}
 
 
 def load(path: str | Path) -> Recording:
