@@ -204,7 +204,8 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
                   "at most, MiB": found.memory}],
                 f"{graph} on {target}", json_file=json, extra={"target": target, "graph": str(graph), **asdict(found)})
     print(f"latency: one sample of {found.steps} steps, {found.runs} runs; throughput: {found.samples} samples in a "
-          f"run, {found.threads} threads; {given}. What it costs in energy, `python -m eval energy` says by table")
+          f"run, {found.threads} threads; the output alone is recorded; {given}. What it costs in energy, `python -m "
+          "eval energy` says by table")
     return found
 
 
