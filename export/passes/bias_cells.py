@@ -10,17 +10,17 @@ import nir
 import numpy as np
 
 from export.passes.rewrite import Edit
-from targets.graph import LINEAR
-from targets.graph.shapes import array, output_shape
+from targets.graph import LINEAR, plan
+from targets.graph.shapes import Shape, array
 
 
 def bias_cells(graph: nir.NIRGraph) -> nir.NIRGraph:
     """A graph in which no bias reaches a neuron with a synaptic current; the same spikes."""
-    edit = Edit(graph)
+    edit, shapes = Edit(graph), plan(graph).output_shape
     for name, node in list(edit.nodes.items()):
         biased = isinstance(node, LINEAR) and not isinstance(node, nir.Linear) and np.any(array(node.bias))
         if biased and any(_has_current(edit, target) for target in edit.targets(name)):
-            _through_a_cell(edit, name)
+            _through_a_cell(edit, name, shapes[name])
     return edit.graph()
 
 
@@ -32,7 +32,7 @@ def _has_current(edit: Edit, name: str) -> bool:
         isinstance(edit.nodes[target], nir.LI | nir.I) for target in edit.targets(name))
 
 
-def _through_a_cell(edit: Edit, name: str) -> None:
+def _through_a_cell(edit: Edit, name: str, given: Shape) -> None:
     node, dims = edit.nodes[name], array(edit.nodes[name].weight).ndim - 2
     bias = array(node.bias).astype(np.float64).ravel()
     bias = np.broadcast_to(bias, (len(array(node.weight)),))
@@ -51,15 +51,9 @@ def _through_a_cell(edit: Edit, name: str) -> None:
         start.weight.flat[0] = 1.0
         start.bias, start.groups = np.array([2.0]), 1
         edit.nodes[name], edit.nodes[inlet] = bare, start
-        shape = _sides(start)
-        kind, sides = (nir.Conv1d, shape[1]) if dims == 1 else (nir.Conv2d, tuple(shape[1:]))
+        shape = (1, *given[1:])
+        kind, sides = (nir.Conv1d, given[1]) if dims == 1 else (nir.Conv2d, given[1:])
         edit.nodes[weights] = kind(sides, bias.reshape(-1, 1, *[1] * dims).copy(), 1, 0, 1, 1, np.zeros(len(bias)))
     edit.nodes[cell] = nir.Threshold(np.ones(shape))
     edit.edges += [*((source, inlet) for source in edit.sources(name)), (inlet, cell), (cell, weights),
                    *((weights, target) for target in edit.targets(name))]
-
-
-def _sides(node: nir.NIRNode) -> tuple[int, ...]:
-    side = node.input_shape
-    sides = (int(side),) if isinstance(node, nir.Conv1d) else tuple(int(n) for n in side)
-    return output_shape("", node, (array(node.weight).shape[1], *sides))
