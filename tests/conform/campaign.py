@@ -118,7 +118,7 @@ def shrunk(find: Find, seconds: float = SHRINKING) -> Find:
 
     def happens(graphs: tuple[nir.NIRGraph, ...], frames: np.ndarray) -> bool:
         said = differs(find.relation, case_of(graphs, frames))
-        return bool(said) and _trouble(said) == _trouble(find.said)
+        return bool(said) and trouble(said) == trouble(find.said)
 
     def record(graph: nir.NIRGraph, frames: np.ndarray) -> Spikes:
         return spikes_of(Bench(Case(kind, graph, frames)).exact)
@@ -130,7 +130,7 @@ def shrunk(find: Find, seconds: float = SHRINKING) -> Find:
     return replace(find, case=case, said=differs(find.relation, case))
 
 
-def _trouble(said: str) -> str:
+def trouble(said: str) -> str:
     """What kind of find it is: a difference, or an exception of a class at a place."""
     return said.split(": ")[0] if "Error at " in said else "differs"
 
