@@ -9,6 +9,8 @@ COMMANDS = {
                   "Set thresholds or biases of a trained network for hard spikes: the cheap way."),
     "energy": ("eval.commands.energy:energy",
                "Energy a sample: counts of `python -m eval operations` times a price table."),
+    "explain": ("eval.commands.explain:explain",
+                "Say where two runs part first, spike for spike, and why: one model on two targets, or two models."),
     "gradients": ("eval.commands.gradients:gradients",
                   "Gradients, membranes, spikes and weights of each layer of a run, drawn."),
     "operations": ("eval.commands.operations:operations",
