@@ -53,6 +53,8 @@ class Grower(random_graphs.Grower):
 
     def weights(self, *shape: int) -> np.ndarray:
         if not self.floats:
+            if self.wanted == "extreme" and self.chance(0.3):  # sums on the very edges of 24 bits
+                return np.asarray(self.rng.choice([-128.0, -64.0, 64.0, 32.0, 127.0], shape), float)
             if self.wanted != "ties":
                 return super().weights(*shape)
             weight = np.asarray(self.rng.integers(-2, 4, shape), float)
@@ -176,6 +178,8 @@ def frames(rng, kind: str, shape: tuple[int, ...]) -> np.ndarray:
     density = np.asarray(rng.choice([0.0, 0.1, 0.4, 0.9, 1.0], (steps, samples)), float)
     chances = np.asarray(rng.integers(0, 1000, (steps, samples, *shape))) / 1000
     fired = (chances < density.reshape(steps, samples, *(1,) * len(shape))).astype(float)
+    if kind == "extreme" and rng.random() < 0.4:
+        return fired * np.asarray(rng.choice([1.0, 1024.0, 1023.0, 2047.0, 2048.0], fired.shape), float)
     if kind == "lava" or rng.random() < 0.7:
         return fired
     low, high = (-3, 4) if kind in ("dyadic", "floats") else (0, 10)

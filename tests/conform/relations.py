@@ -152,6 +152,8 @@ def onnx_step(b: Bench) -> str:
             b.exact, {name: m.numpy() for name, m in recording.membrane.items()})
     frames = torch.from_numpy(b.frames)
     recording = runtime.run(b.graph, frames)
+    if not b.rounds and all(torch.equal(m, m.float().double()) for m in b.exact.membrane.values()):
+        return b.against(spikes_of(recording))  # so few digits that float32 does not round either
     found = first_differences(b.graph, frames, b.exact, recording.spikes, recording.output)
     if found.beyond or found.outputs_beyond:
         return f"{found.beyond} first differences and {found.outputs_beyond} outputs beyond float32's rounding"
