@@ -49,6 +49,13 @@ class Grower(random_graphs.Grower):
         self.dt = self.pick([1e-4, 2.0**-10, 1.0]) if self.floats else random_graphs.DT
         self.grain = float(2.0 ** -self.pick([0, 1, 3])) if self.floats else 1.0
 
+    def add(self, name: str, node: nir.NIRNode, *sources: str) -> str:
+        """Delays also two in a row."""
+        made = super().add(name, node, *sources)
+        if isinstance(node, nir.Delay) and self.chance(0.3):
+            made = super().add(name, nir.Delay(np.array(node.delay)), made)
+        return made
+
     # ------------------------------------------------------------------------------------------ linear nodes
 
     def weights(self, *shape: int) -> np.ndarray:
@@ -74,6 +81,8 @@ class Grower(random_graphs.Grower):
     def linear(self, source: str, shape: tuple[int, ...], size: int | None = None):
         if self.floats and self.chance(0.3):
             source, shape = self.extra(source, shape)
+        if size is None and len(shape) == 1 and self.chance(0.3):
+            size = shape[0]  # as a loop into a linear node needs it
         return super().linear(source, shape, size)
 
     def extra(self, source: str, shape: tuple[int, ...]):
@@ -161,6 +170,15 @@ class Grower(random_graphs.Grower):
         return name
 
     # ----------------------------------------------------------------------------------------------- graph
+
+    def feed_back(self, name: str, shape: tuple[int, ...], into: str) -> None:
+        """Also into the linear node before the layer, which then weighs the layer's own spikes as well."""
+        node = self.nodes[into]
+        square = isinstance(node, nir.Linear | nir.Affine) and node.weight.shape == (*shape, *shape)
+        if square and self.wanted != "lava" and self.chance(0.7):
+            self.edges.append((name, into))
+        else:
+            super().feed_back(name, shape, into)
 
     def grow(self, shape: tuple[int, ...]) -> nir.NIRGraph:
         made = super().grow(shape)
