@@ -6,6 +6,7 @@ from statistics import fmean
 
 from eval.mode import Mode
 from eval.subject import Subject
+from export.passes.bias_cells import require_no_negative
 from export.passes.lower import fold
 from export.passes.quantise import SCALES, quantise
 from hardspike import progress
@@ -63,6 +64,7 @@ def _rows(subject: Subject, chip: Target, bits: list[int], samples: int) -> list
 
     floats = accuracy(graph, Mode(REFERENCE.name))
     folded, frames = fold(graph), subject.data.to_input(subject.data.train.spread(samples).frames)
+    require_no_negative(folded, frames)
     rows = []
     for width, scale in progress([(width, scale) for width in bits for scale in SCALES], "widths"):
         integer, layers = quantise(folded, frames, chip, width, scale)

@@ -19,6 +19,7 @@ import onnxruntime
 import torch
 
 from export.check.rounding import first_differences
+from export.passes.bias_cells import require_no_negative
 from export.passes.lower import fold, lower
 from targets import loihi1, loihi2, metadata, native, reference
 from targets.chips import CHIPS, limits_of
@@ -300,6 +301,7 @@ def folded(b: Bench) -> str:
     if b.case.integers:
         raise ElsewhereError("of floats alone")
     graph = fold(b.graph)
+    require_no_negative(graph, torch.from_numpy(b.frames))
     found = spikes_of(b.run(graph, b.frames))
     layers = set(found) & set(b.exact.spikes)
     if not layers:
