@@ -19,6 +19,8 @@ from tests.conform.rewritten import ElsewhereError
 
 SHRINKING = 60
 """Seconds for one find."""
+PROGRESS = 1000
+"""Graphs between two lines that say how far it is."""
 
 
 @dataclass
@@ -107,6 +109,8 @@ def campaign(seed: int, start: int, seconds: float, count: int | None = None,
         yield from look(total, seed, number, names)
         number += 1
         total.seconds = time.monotonic() - began
+        if not total.graphs % PROGRESS:
+            print(f"seed {seed}, up to {number}: {total.words()}", flush=True)
 
 
 def shrunk(find: Find, seconds: float = SHRINKING) -> Find:

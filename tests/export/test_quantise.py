@@ -167,10 +167,11 @@ def test_a_bias_before_a_synaptic_current_and_input_below_zero():
     """What always fires hears the input, which could keep it from it."""
     one = np.ones(2)
     nodes = {"input": nir.Input(np.array([3])), "fc": nir.Affine(random(2, 3), one),
-             "n": nir.CubaLIF(4e-3 * one, 4e-3 * one, 4 * one, 0 * one, one, 0 * one, 4 * one), "output": nir.Output(None)}
+             "n": nir.CubaLIF(4e-3 * one, 4e-3 * one, 4 * one, 0 * one, one, 0 * one, 4 * one),
+             "output": nir.Output(None)}
     graph = nir.NIRGraph(nodes, [*itertools.pairwise(nodes)], metadata={"dt": 1e-3}, type_check=False)
     x = (torch.rand(20, 4, 3) < 0.5).float()
     assert "fc_always" in lower(graph, x, chips.LOIHI2)[0].nodes
     x[4, 1, 0] = -3
-    with pytest.raises(HardspikeError, match="layer 'fc': its bias comes before a synaptic current.* input of -3"):
+    with pytest.raises(HardspikeError, match=r"layer 'fc': its bias comes before a synaptic current.* input of -3"):
         lower(graph, x, chips.LOIHI2)
