@@ -8,6 +8,7 @@ from eval.mode import brief, words
 if TYPE_CHECKING:
     from eval.accuracy import Accuracy
     from eval.calibrate.measure import CalibrationRow
+    from eval.conformance.measure import Reading
     from eval.energy.measure import Energy
     from eval.explain.measure import Explanation
     from eval.gradients import LayerGradients
@@ -92,6 +93,14 @@ def operations(run: "Operations") -> list[dict]:
 def _sum(values: list[int | None]) -> int | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
+
+
+def conformance(found: list["Reading"]) -> list[dict]:
+    """One row a graph, and a column a reader."""
+    rows: dict[str, dict] = {}
+    for one in found:
+        rows.setdefault(str(one.graph), {"graph": str(one.graph)})[f"{one.reader} {one.version}"] = one.verdict
+    return list(rows.values())
 
 
 def explanation(found: "Explanation") -> list[dict]:
