@@ -67,9 +67,10 @@ def differs(name: str, case: Case) -> str:
         return f"{type(error).__name__} at {place.filename.rpartition('/')[2]}:{place.lineno}: {error}"
 
 
-def look(total: Total, seed: int, number: int, names: list[str] | None = None) -> Iterator[Find]:
+def look(total: Total, seed: int, number: int, names: list[str] | None = None,
+         kind: str | None = None) -> Iterator[Find]:
     """One graph through the relations whose turn it is, or those of `names`."""
-    case = grow.case(seed, number)
+    case = grow.case(seed, number, kind)
     bench = Bench(case)
     total.graphs += 1
     for name in names or RELATIONS:
@@ -102,11 +103,11 @@ def _said(name: str, bench: Bench) -> str:
 
 
 def campaign(seed: int, start: int, seconds: float, count: int | None = None,
-             names: list[str] | None = None, total: Total | None = None) -> Iterator[Find]:
-    """Finds, from graph `start` on, until `seconds` (0: for ever) or `count` graphs are over."""
+             names: list[str] | None = None, total: Total | None = None, kind: str | None = None) -> Iterator[Find]:
+    """Finds, from graph `start` on, until `seconds` (0: for ever) or `count` graphs are over; of a kind or of all."""
     total, began, number = total or Total(), time.monotonic(), start
     while (not seconds or time.monotonic() - began < seconds) and (count is None or number < start + count):
-        yield from look(total, seed, number, names)
+        yield from look(total, seed, number, names, kind)
         number += 1
         total.seconds = time.monotonic() - began
         if not total.graphs % PROGRESS:

@@ -50,7 +50,9 @@ class Grower(random_graphs.Grower):
         self.grain = float(2.0 ** -self.pick([0, 1, 3])) if self.floats else 1.0
 
     def add(self, name: str, node: nir.NIRNode, *sources: str) -> str:
-        """Delays also two in a row."""
+        """Delays also two in a row, and in float32, which is a little off whole steps."""
+        if isinstance(node, nir.Delay) and self.chance(0.3):
+            node = nir.Delay(np.asarray(node.delay, np.float32))
         made = super().add(name, node, *sources)
         if isinstance(node, nir.Delay) and self.chance(0.3):
             made = super().add(name, nir.Delay(np.array(node.delay)), made)
@@ -96,6 +98,8 @@ class Grower(random_graphs.Grower):
             kind = self.pick([nir.SumPool2d, nir.AvgPool2d])
             node = kind(np.array(kernel), np.array(stride), np.array(padding))
             return self.add("pool", node, source), (shape[0], *made)
+        if self.chance(0.3):  # two linear nodes in a row
+            return super().linear(source, shape)
         if self.chance(0.5):
             return self.add("scale", nir.Scale(self.per_neuron(shape, [0.5, 1.0, -1.0, 2.0])), source), shape
         if self.chance(0.4):
@@ -111,6 +115,8 @@ class Grower(random_graphs.Grower):
         if how == "one":
             value = float(self.pick(values))
             return np.full(shape, value) if whole or self.chance(0.8) else np.array([value])
+        if how == "channel" and not whole and len(shape) > 1 and shape[0] != shape[-1] and self.chance(0.5):
+            return np.asarray(self.rng.choice(np.array(values, float), shape[:1]), float)
         form = shape if how == "neuron" else (shape[0], *(1,) * (len(shape) - 1))
         found = np.asarray(self.rng.choice(np.array(values, float), form), float)
         return np.ascontiguousarray(np.broadcast_to(found, shape))
@@ -135,7 +141,7 @@ class Grower(random_graphs.Grower):
         if kind == "LI":
             return nir.LI(tau, self.gain(shape, tau), self.rest(shape))
         syn = self.time(shape)
-        return nir.CubaLI(syn, tau, self.gain(shape, tau), self.rest(shape), syn / self.dt)
+        return nir.CubaLI(syn, tau, self.gain(shape, tau), self.rest(shape), self.gain(shape, syn))
 
     def neurons(self, sources: list[str], shape: tuple[int, ...], fan_in: int) -> str:
         if not self.floats:
@@ -158,7 +164,7 @@ class Grower(random_graphs.Grower):
             return self.add("lif", nir.LIF(tau, self.gain(shape, tau), self.rest(shape), theta, reset), *sources)
         syn = self.time(shape)
         return self.add("cuba", nir.CubaLIF(syn, tau, self.gain(shape, tau), self.rest(shape), theta, reset,
-                                            syn / self.dt), *sources)
+                                            self.gain(shape, syn)), *sources)
 
     def subtracting(self, sources: list[str], shape: tuple[int, ...], theta: np.ndarray) -> str:
         """A membrane, a Threshold, and what a spike takes off: the threshold, more, less, or nothing."""
@@ -179,6 +185,12 @@ class Grower(random_graphs.Grower):
             self.edges.append((name, into))
         else:
             super().feed_back(name, shape, into)
+
+    def finish(self, name: str, shape: tuple[int, ...]) -> None:
+        """Also with spikes that reach the readout late."""
+        if self.chance(0.2):
+            name = self.add("late", nir.Delay(np.full(shape, random_graphs.DT * int(self.rng.integers(1, 4)))), name)
+        super().finish(name, shape)
 
     def grow(self, shape: tuple[int, ...]) -> nir.NIRGraph:
         made = super().grow(shape)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -34,6 +34,7 @@ class Mutant:
         relations: names of `tests.conform.relations.RELATIONS`, comma-separated.
         tests: files and options for pytest where the campaign finds nothing.
         equal: why it changes nothing that can be seen, where that is known.
+        kind: of graphs, where one shows it best.
     """
 
     file: str
@@ -42,6 +43,7 @@ class Mutant:
     relations: str
     tests: str = ""
     equal: str = ""
+    kind: str | None = None
 
 
 def listed() -> list[Mutant]:
@@ -99,20 +101,20 @@ def _imports() -> None:
 def _tried(mutant: Mutant | None, tree: Path, folder: Path, graphs: int, tests: bool) -> str:
     """caught, survives, equal or does not apply, and by what."""
     if mutant is None:
-        return _child(tree, folder, "naive,onnx,folded", graphs // 12, "")
+        return _child(Mutant("", "", "", "naive,onnx,folded"), tree, folder, graphs // 12)
     path = tree / mutant.file
     text = path.read_text()
     if mutant.old not in text:
         return "does not apply"
     path.write_text(text.replace(mutant.old, mutant.new, 1))
     try:
-        result = _child(tree, folder, mutant.relations, graphs, mutant.tests if tests else "")
+        result = _child(mutant if tests else replace(mutant, tests=""), tree, folder, graphs)
     finally:
         path.write_text(text)
     return f"equal: {mutant.equal}" if result == "survives" and mutant.equal else result
 
 
-def _child(tree: Path, folder: Path, relations: str, graphs: int, tests: str) -> str:
+def _child(mutant: Mutant, tree: Path, folder: Path, graphs: int) -> str:
     said = folder / "said"
     said.write_text("caught: the process died")
     child = os.fork()
@@ -122,7 +124,7 @@ def _child(tree: Path, folder: Path, relations: str, graphs: int, tests: str) ->
         os.dup2(log, 1)
         os.dup2(log, 2)
         try:
-            said.write_text(_look(tree, folder, relations, graphs, tests))
+            said.write_text(_look(mutant, tree, folder, graphs))
         except BaseException as error:
             said.write_text(f"caught: {type(error).__name__}")
         finally:
@@ -137,7 +139,7 @@ def _child(tree: Path, folder: Path, relations: str, graphs: int, tests: str) ->
     return said.read_text()
 
 
-def _look(tree: Path, folder: Path, relations: str, graphs: int, tests: str) -> str:
+def _look(mutant: Mutant, tree: Path, folder: Path, graphs: int) -> str:
     """In the child: the campaign, then the tests, on the changed tree."""
     for name in [name for name in sys.modules if name.split(".")[0] in PROJECT]:
         del sys.modules[name]
@@ -148,13 +150,14 @@ def _look(tree: Path, folder: Path, relations: str, graphs: int, tests: str) -> 
     import torch
     torch.set_num_threads(1)
     from tests.conform.campaign import campaign
-    fewer = graphs // 6 if set(relations.split(",")) & {"c", "native"} else graphs
-    for find in campaign(7, 0, 0, fewer, relations.split(",")):
+    names, tests = mutant.relations.split(","), mutant.tests.split()
+    fewer = graphs // 6 if {"c", "native"} & {*names} else graphs
+    for find in campaign(7, 0, 0, fewer, names, kind=mutant.kind):
         return f"caught: graph {find.number}, {find.relation}"
     if tests:
         import pytest
-        if status := pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests.split()]):
-            return f"caught: {tests.split()[0]}" if status == 1 else f"caught: pytest ends with {int(status)}"
+        if status := pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]):
+            return f"caught: {tests[0]}" if status == 1 else f"caught: pytest ends with {int(status)}"
     return "survives"
 
 
