@@ -27,9 +27,9 @@ READERS = {reader.name: reader for reader in (
     Reader("snntorch", (), "snntorch",
            "dt is 1e-4 s; LIF becomes Leaky, which resets to zero in the same step; takes no Threshold, Scale or LI"),
     Reader("spikingjelly", ("spikingjelly==2.0.0", "loguru==0.7.3"), "spikingjelly",
-           "told dt; one value a layer; v_leak has to be v_reset; no groups; `>=` in its comparison"),
+           "told dt; fires at `>=`, where NIR has `>`; one value a layer, v_leak as v_reset; no groups, no Delay"),
     Reader("norse", ("norse==1.1.0",), "norse",
-           "told dt; ignores r of LIF and IF; a loop is a step late at its linear node"),
+           "told dt; takes r of LIF and IF for 1; a CubaLIF is two cells of its own; no Threshold, LI or Delay"),
     Reader("sinabs", ("sinabs==3.1.3", "pbr==7.1.3"), "sinabs",
            "no dt: tau counts steps; ignores r; subtracts the threshold; leaks by exp(-1/tau)"),
 )}

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hardspike import HardspikeError
 from targets import loihi2, reference
 from targets.nodes import neurons
-from tests.conform import corpus, grow, naive, strategies
+from tests.conform import corpus, grow, naive, networks, strategies
 from tests.conform.campaign import Find, Total, campaign, differs, shrunk
 from tests.conform.relations import RELATIONS, Bench
 from tests.conform.rewritten import ElsewhereError
@@ -58,6 +58,18 @@ def test_hypothesis_draws_the_same_graphs(case):
     found = (loihi2 if case.integers else reference).run(case.graph, torch.from_numpy(case.frames))
     wanted = naive.run(case.graph, case.frames, case.dt, case.integers)
     assert Bench(case).against(wanted.spikes) == "" and set(found.spikes) == set(wanted.spikes)
+
+
+def test_networks_as_users_write_them():
+    """snnTorch networks: what their file gives in the naive interpreter is what they give."""
+    finds, refused = networks.round_of(0, 0, 10)
+    assert finds == {} and len(refused) <= 3, refused
+
+
+@pytest.mark.slow
+def test_many_networks_as_users_write_them():
+    finds, refused = networks.round_of(1, 0, 150)
+    assert finds == {} and len(refused) <= 45, refused
 
 
 @pytest.mark.slow
