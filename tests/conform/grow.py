@@ -181,7 +181,9 @@ class Grower(random_graphs.Grower):
         """Also into the linear node before the layer, which then weighs the layer's own spikes as well."""
         node = self.nodes[into]
         square = isinstance(node, nir.Linear | nir.Affine) and node.weight.shape == (*shape, *shape)
-        if square and self.wanted != "lava" and self.chance(0.7):
+        cell = next(b for a, b in self.edges if a == into)
+        entries = [a for a, b in self.edges if b == cell and not isinstance(self.nodes[a], nir.Scale)]
+        if square and entries == [into] and self.wanted != "lava" and self.chance(0.7):
             self.edges.append((name, into))
         else:
             super().feed_back(name, shape, into)

@@ -21,6 +21,7 @@ import torch
 from export.check.rounding import first_differences
 from export.passes.bias_cells import require_no_negative
 from export.passes.lower import fold, lower
+from hardspike import HardspikeError
 from targets import loihi1, loihi2, metadata, native, reference
 from targets.chips import CHIPS, limits_of
 from targets.graph import plan, read, write
@@ -186,6 +187,9 @@ def onnx_reference(b: Bench) -> str:
     from onnx.reference import ReferenceEvaluator
     steps = min(len(b.frames), 4)
     model = onnx.load_model_from_string(to_onnx(_marked(b.graph), steps).SerializeToString())
+    largest = next(int(entry.value) for entry in model.metadata_props if entry.key == "largest_input")
+    if b.frames.max(initial=0) > largest:
+        raise HardspikeError(f"input values up to {b.frames.max():g}, exact up to {largest}")  # as runtime says
     evaluator = ReferenceEvaluator(model)
     made = dict(zip(evaluator.output_names, evaluator.run(None, {"input": b.frames[:steps].astype(np.float32)}),
                     strict=True))

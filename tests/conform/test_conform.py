@@ -91,7 +91,9 @@ def test_graphs_in_intels_simulator():
 
 def test_a_case_is_text_and_back():
     for number in range(20):
-        case = grow.case(0, number)
+        case = grow.case(0, number, grow.KINDS[number % 6])
+        if number % 6 == 1:  # whose sums may be too large to run
+            continue
         again, relation = corpus.from_text(corpus.to_text(case, "naive"))
         assert relation == "naive" and np.array_equal(again.frames, case.frames)
         assert Bench(again).against({name: spikes.numpy() for name, spikes in Bench(case).exact.spikes.items()}) == ""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from hardspike import HardspikeError
 from targets import loihi2, reference
 from tests.conform import grow, naive
 
@@ -13,10 +14,14 @@ COUNT = 60
 
 @pytest.mark.parametrize("kind", grow.KINDS)
 def test_every_kind_of_graph_runs_and_is_what_the_naive_interpreter_says(kind):
-    spiking = 0
+    spiking = refused = 0
     for number in range(COUNT // 6):
-        case = grow.case(0, number, kind)
-        found = (loihi2 if case.integers else reference).run(case.graph, torch.from_numpy(case.frames), membrane=True)
+        case, target = grow.case(0, number, kind), loihi2 if kind in grow.INTEGERS else reference
+        try:
+            found = target.run(case.graph, torch.from_numpy(case.frames), membrane=True)
+        except HardspikeError:  # sums beyond 24 bits, loops that are entered at two nodes
+            refused += 1
+            continue
         wanted = naive.run(case.graph, case.frames, case.dt, case.integers)
         assert set(found.spikes) == set(wanted.spikes)
         for name, spikes in wanted.spikes.items():
@@ -25,7 +30,7 @@ def test_every_kind_of_graph_runs_and_is_what_the_naive_interpreter_says(kind):
                 np.testing.assert_array_equal(found.membrane[name].flatten(2).numpy(), wanted.membrane[name])
         np.testing.assert_allclose(found.output.flatten(2).numpy(), wanted.output)
         spiking += any(spikes.any() for spikes in wanted.spikes.values())
-    assert spiking > COUNT // 12
+    assert spiking > COUNT // 12 and refused <= COUNT // 30
 
 
 def test_the_generator_makes_every_node_and_option():
