@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from export.passes.fold_gain import fold_gain
+from export.passes.merge_linear import merge_linear
 from targets import reference
 from tests.conform import naive
 
@@ -53,3 +54,30 @@ def test_a_factor_a_channel_before_a_grouped_convolution():
     x = torch.from_numpy(frames(6, 4, 3))
     one, other = reference.run(graph, x, membrane=True), reference.run(folded, x, membrane=True)
     assert one.spikes["n2"].any() and torch.equal(one.membrane["n2"], other.membrane["n2"])
+
+
+def test_two_dense_layers_in_a_row_and_their_biases():
+    """W2 (W1 x + b1) + b2."""
+    graph = chain((3,), nir.Affine(np.arange(12.0).reshape(4, 3) - 5, np.array([1.0, -2, 3, 4])),
+                  nir.Affine(np.arange(8.0).reshape(2, 4) - 3, np.array([7.0, -9])), nir.Threshold(np.zeros(2)))
+    assert_merged(graph, frames(3))
+
+
+@pytest.mark.parametrize("stride, dilation", [((2, 1), (1, 2)), ((1, 2), (2, 1)), ((3, 2), (1, 1))])
+def test_two_convolutions_in_a_row(stride, dilation):
+    """The second one's taps lie apart by its dilation times the first one's stride."""
+    weight = np.arange(1.0, 25).reshape(2, 3, 2, 2) - 9
+    graph = chain((3, 12, 11), nir.Conv2d(None, weight, stride, 0, 1, 1, np.array([2.0, -3])),
+                  nir.Conv2d(None, weight[:, :2], 1, 0, dilation, 1, np.array([5.0, 1])))
+    layout = reference.run(graph, torch.zeros(1, 1, 3, 12, 11)).output.shape[2:]
+    graph.nodes["fire"] = nir.Threshold(np.zeros(layout))
+    graph.edges = [("input", "n0"), ("n0", "n1"), ("n1", "fire"), ("fire", "output")]
+    assert_merged(graph, frames(3, 12, 11))
+
+
+def assert_merged(graph: nir.NIRGraph, x: np.ndarray) -> None:
+    merged = merge_linear(graph)
+    assert len(merged.nodes) == len(graph.nodes) - 1
+    one, other = (reference.run(part, torch.from_numpy(x), membrane=True).membrane for part in (graph, merged))
+    name, = one
+    assert one[name].abs().max() > 10 and torch.equal(one[name], other[name])
