@@ -67,9 +67,9 @@ docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
 
 # The real Lava simulator: set up, a trained network on 100 recordings, then 50 random networks. About ten minutes.
-# N-MNIST where NMNIST says it is (folder with Train/ and Test/); the embedded digits where it is not.
-NMNIST ?= ../shared/data/nmnist
-LAVA_DATA = $(if $(wildcard $(NMNIST)/Test),--config trainer/recipes/nmnist_hard.yaml --data.path $(NMNIST) --epochs 15,--epochs 10)
+# On N-MNIST with NMNIST=FOLDER (the one of Train/ and Test/), else on the embedded digits.
+NMNIST ?=
+LAVA_DATA = $(if $(NMNIST),--config trainer/recipes/nmnist_hard.yaml --data.path $(NMNIST) --epochs 15,--epochs 10)
 lava: $(STAMP)
 	$(BIN)/python -m targets setup lava
 	test -f runs/lava/best.pt || $(BIN)/python -m trainer fit $(LAVA_DATA) --out runs/lava
@@ -84,6 +84,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.neuron sizes
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.sast
+	$(BIN)/python -m benchmarks.integers
 	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m targets setup lava
 	$(BIN)/python -m benchmarks.simulator

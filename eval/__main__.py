@@ -1,5 +1,6 @@
 """Hard-spike accuracy, transfer gap and parity of checkpoints and exported graphs."""
 
+import os
 import sys
 
 COMMANDS = {
@@ -23,8 +24,10 @@ COMMANDS = {
                    "Count spikes, silent neurons, synaptic operations, neuron updates and messages between cores."),
     "parity": ("eval.commands.parity:parity",
                "Run one model on several targets and say who equals whom, spike for spike."),
+    "pruning": ("eval.commands.pruning:pruning",
+                "Take a network's smallest weights away, fine-tune it in a chip's integers, say what that saves."),
     "quantisation": ("eval.commands.quantisation:quantisation",
-                     "Accuracy of models quantised to several bit widths, with searched and with max-abs scales."),
+                     "Accuracy in several bit widths, with searched, max-abs and trained scales; memory, cores."),
     "report": ("eval.commands.report:report",
                "One self-contained page about a model: verdict, accuracy, robustness, operations, energy."),
     "robustness": ("eval.commands.robustness:robustness",
@@ -36,6 +39,9 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
+    # `python -m` looks for modules in the working folder first: what lies beside a model is not to be run
+    if not sys.flags.safe_path and sys.path[0] != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
+        del sys.path[0]
     try:
         from hardspike import run
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eval.gradients import LayerGradients
     from eval.operations.measure import Operations
     from eval.parity import Parities
+    from eval.pruning import Pruned
     from eval.quantisation import Quantised
     from eval.robustness.measure import Robustness
     from eval.sharpness import Sharpness
@@ -124,11 +125,22 @@ def parity(found: "Parities") -> list[dict]:
             for name, run in zip(names, found.runs, strict=True)]
 
 
+def pruning(found: list["Pruned"], target: str) -> list[dict]:
+    """One row a share."""
+    return [{"pruned %": 100 * one.share, "zero %": 100 * one.zero, f"{target} %": 100 * one.accuracy,
+             "synapses": one.footprint.synapses, "synapse bits": 8 * one.footprint.memory,
+             "cores": one.footprint.cores, "SynOps a sample": one.synops, "spikes a sample": one.spikes}
+            for one in found]
+
+
 def quantisation(found: list["Quantised"], target: str, models: int) -> list[dict]:
     """One row a model, width and kind of scale, and the means over `models`."""
+    priced = any(one.energy is not None for one in found)
     return [{"model": f"mean of {models}" if one.model is None else str(one.model), "bits": one.bits,
-             "scale": one.scale, "float %": 100 * one.floats, f"{target} %": 100 * one.integers,
-             "loss": 100 * one.loss, "spikes changed %": 100 * one.changed, "epoch": one.epoch} for one in found]
+             "scale": one.scale, "float %": percent(one.floats), f"{target} %": 100 * one.integers,
+             "loss": percent(one.loss), "spikes changed %": percent(one.changed), "epoch": one.epoch,
+             "synapse kB": one.memory and one.memory / 1000, "cores": one.cores,
+             **({"energy nJ": one.energy} if priced else {})} for one in found]
 
 
 def robustness(found: "Robustness") -> list[dict]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.commands import say
-from hardspike import UsageError, print_table, words
+from hardspike import OutFolder, OutText, UsageError, print_table, words
 from targets.options import RandomEvents
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def conformance(*graphs: Path, readers: str = "all", input: Path | None = None, dt: float | None = None,
-                events: RandomEvents = RandomEvents(), json: Path | None = None) -> list[Reading]:  # noqa: B008
+                events: RandomEvents = RandomEvents(), json: OutText | None = None) -> list[Reading]:  # noqa: B008
     """Say which other readers of NIR load a graph, and which of them keep its spikes.
 
     Each reader runs in an environment of its own (`python -m targets setup reader NAME`), as its documentation has it;
@@ -42,7 +42,7 @@ def conformance(*graphs: Path, readers: str = "all", input: Path | None = None, 
     return found
 
 
-def golden(folder: Path) -> None:
+def golden(folder: OutFolder) -> None:
     """Write ten graphs with input and every layer's spikes, for tests of other readers.
 
     NAME.nir, NAME.npz (spikes: the input; spikes/LAYER; output) and NAME.spikes.h5 (NIRData, for `nir.read_data`), and

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.options import SPLITS, Columns, Stress, Tables, Training
-from hardspike import UsageError, choice, print_table, shipped
+from hardspike import OutFile, OutFolder, check_suffix, choice, print_table, require_writable, shipped
 
 if TYPE_CHECKING:
     from eval.study.measure import Study
 
 
-def study(file: Path, out: Path | None = None, split: str = "test", path: Path | None = None,
+def study(file: Path, out: OutFolder | None = None, split: str = "test", path: Path | None = None,
           training: Training = Training(), columns: Columns = Columns(),  # noqa: B008
-          plot: Path | None = None, tables: Tables = Tables()) -> Study:  # noqa: B008
+          plot: OutFile | None = None, tables: Tables = Tables()) -> Study:  # noqa: B008
     """Train every variant of a study with every seed and compare them with the study's first variant.
 
     Seed for seed, variants share initial weights, order of recordings and augmentation, so the tests against the first
@@ -37,8 +37,8 @@ def study(file: Path, out: Path | None = None, split: str = "test", path: Path |
     """
     choice("split", split, SPLITS)
     training.checked()
-    if plot and plot.suffix != ".svg":
-        raise UsageError(f"--plot {plot}: figures are written as .svg; name it so")
+    if plot:
+        check_suffix(plot, ".svg")
     from eval import rows
     from eval.robustness.measure import severities_of
     from eval.study.draw import draw_curves, draw_runs
@@ -48,6 +48,7 @@ def study(file: Path, out: Path | None = None, split: str = "test", path: Path |
     from eval.study.train import local
     file = shipped(file, STUDIES)
     plan, out = read(file, path, training.epochs, training.keep), out or Path("runs") / file.stem
+    require_writable(out, folder=True)
     launch = local(training.jobs) if training.engine == "local" else slurm(out / "slurm", training.jobs, training.slurm)
     found = measure(plan, out, launch, training.seeds, training.folds, split, columns)
     where = f"{found.folds} folds of all" if found.folds else split

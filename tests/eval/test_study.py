@@ -284,12 +284,16 @@ def test_one_seed_has_no_deviation_and_mcnemars_test():
     ("variants: {A: 3}", "A: 3 where options"), ("base: [method]\nvariants: {A: {}}", "base: .* where options"),
     ("base: {seed: 3}\nvariants: {A: {}}", "base: seed: set by the study"),
     ("base: {keep: last}\nvariants: {A: {}}", "base: keep: set by the study"),
-    ("keep: best\nvariants: {A: {}}", "keep 'best' is unknown"), ("variants: {../A: {}}", "a folder's name")])
+    ("keep: best\nvariants: {A: {}}", "keep 'best' is unknown"), ("variants: {../A: {}}", "a folder's name"),
+    ("variants: {A: {data: {name: digitz}}}", "A: data source 'digitz' is unknown; did you mean 'digits'"),
+    ("variants: {A: {data: {window_ms: 5}}}", "A: window_ms 5: digits has whole recordings"),
+    (f"variants: {{{'A' * 300}: {{}}}}", "at most 200 bytes"), ("keep: [1]\nvariants: {A: {}}", "keep .1. is unknown")])
 def test_a_study_that_cannot_be_read_is_refused(tmp_path, text, message):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(HardspikeError, match=message):
+    with pytest.raises(HardspikeError, match=message) as raised:
         read(path)
+    assert str(path) in str(raised.value)
 
 
 def test_epochs_scale_every_variant(tmp_path):

@@ -103,6 +103,10 @@ class SastState(State):
     direction: list["Tensor"] | None = None
     previous: "tuple[Tensor, Tensor] | None" = None
 
+    def forget_weights(self) -> None:
+        """See `State.forget_weights`."""
+        self.direction = None
+
 
 def gradient(network, loss, batch, draw, config, state: SastState) -> "Tensor":
     """Leave the gradient at w + eps in `.grad`, with w itself restored bit for bit.
