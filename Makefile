@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Frames, the Lava environment and downloads stay beside the project
 export HARDSPIKE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo report test fuzz faults dist docs lava bench clean distclean
+.PHONY: demo report test fuzz faults conform mutants readers dist docs lava bench clean distclean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hardspike needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -36,6 +36,21 @@ fuzz: $(STAMP)
 
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.faults
+
+# Random networks through everything that runs one, MINUTES long (0: until it is interrupted); finds go to the corpus
+MINUTES ?= 10
+conform: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.conform --seed $(SEED) --minutes $(MINUTES)
+
+# Faults planted in our own code: which of them the tests notice. About an hour on one core.
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.conform.mutants
+
+# What other readers of NIR make of the golden graphs, each reader in an environment of its own
+readers: $(STAMP)
+	$(BIN)/python -m targets setup reader snntorch spikingjelly norse sinabs
+	$(BIN)/python -m eval golden runs/golden
+	$(BIN)/python -m eval conformance runs/golden/*.nir --json runs/golden/readers.json
 
 test: $(STAMP)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from eval.plots import picture, printable
 from eval.subject import Subject
 from export.freeze.integers import TRAINED
 from export.model import model_file
+from export.passes.bias_cells import require_no_negative
 from export.passes.lower import fold
 from export.passes.quantise import SCALES, quantise
 from hardspike import HardspikeError, UsageError, about, progress
@@ -111,6 +112,7 @@ def _rows(subject: Subject, chip: Target, bits: list[int], samples: int, prices:
     graph = subject.model.float_graph()
     floats = _accuracy(subject, graph, Mode(REFERENCE.name))
     folded, frames = fold(graph), subject.data.to_input(subject.data.train.spread(samples).frames)
+    require_no_negative(folded, frames)
     rows = []
     for width, scale in progress([(width, scale) for width in bits for scale in SCALES], "widths"):
         integer, layers = quantise(folded, frames, chip, width, scale)

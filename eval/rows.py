@@ -8,7 +8,9 @@ from eval.mode import brief, words
 if TYPE_CHECKING:
     from eval.accuracy import Accuracy
     from eval.calibrate.measure import CalibrationRow
+    from eval.conformance.measure import Reading
     from eval.energy.measure import Energy
+    from eval.explain.measure import Explanation
     from eval.gradients import LayerGradients
     from eval.operations.measure import Operations
     from eval.parity import Parities
@@ -23,6 +25,8 @@ NEURON_COLUMNS = ("neurons", "spikes", "silent", "updates")
 SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
 TRAFFIC_COLUMNS = ("messages", "hops")
 PER_SAMPLE = "per sample"
+TERMS = {"kept": "kept of the membrane", "reset": "reset", "rest": "resting potential",
+         "weights": "spikes through weights", "bias": "bias", "remainder": "rounding"}
 
 Row = dict[str, str | float | None]
 
@@ -90,6 +94,26 @@ def operations(run: "Operations") -> list[dict]:
 def _sum(values: list[int | None]) -> int | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
+
+
+def conformance(found: list["Reading"]) -> list[dict]:
+    """One row a graph, and a column a reader."""
+    rows: dict[str, dict] = {}
+    for one in found:
+        rows.setdefault(str(one.graph), {"graph": str(one.graph)})[f"{one.reader} {one.version}"] = one.verdict
+    return list(rows.values())
+
+
+def explanation(found: "Explanation") -> list[dict]:
+    """One row a term of the membranes of the first spike, their sums, and what they are compared with."""
+    first = found.first
+    if first is None:
+        return []
+    rows: list[dict] = [{"term": TERMS[pair.kind], "from": pair.node, "A": pair.one, "B": pair.other,
+                         "difference": pair.difference} for pair in first.terms]
+    rows += [{"term": f"membrane, step {first.step}", "A": first.membranes[0], "B": first.membranes[1]},
+             {"term": "threshold", "A": first.thresholds[0], "B": first.thresholds[1]}]
+    return rows
 
 
 def parity(found: "Parities") -> list[dict]:

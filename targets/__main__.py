@@ -12,7 +12,7 @@ COMMANDS = {
     "bench": ("targets.commands:bench",
               "Time a NIR graph on a target: latency of one sample, throughput of many in one run, memory."),
     "setup": ("targets.commands:setup_target",
-              "Install what a target needs: `lava`, Intel's simulator, in a Python 3.10 environment of its own."),
+              "Install what a target or a reader needs, in an environment of its own: lava, reader NAME."),
 }
 
 if __name__ == "__main__":

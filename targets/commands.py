@@ -22,24 +22,41 @@ if TYPE_CHECKING:
 _log = logger(__name__)
 
 
-def setup_target(name: str, python: Path | None = None) -> None:
-    """Install what a target needs: `lava`, Intel's simulator, in a Python 3.10 environment of its own.
+def setup_target(*names: str, python: Path | None = None) -> None:
+    """Install what a target or a reader of NIR needs, in an environment of its own.
 
     Found environments are kept, interrupted set-ups are made again. $HARDSPIKE_CACHE says where.
 
     Args:
-        name: lava
-        python: interpreter to make it from; default: the first Python 3.10 that runs, else uv's, else this one, patched
+        names: lava (Intel's simulator, in Python 3.10), or `reader` and one of snntorch, spikingjelly, norse, sinabs
+        python: interpreter to make lava's from; default: the first Python 3.10 that runs, else uv's, else this one,
+            patched
 
     Raises:
         UsageError: another target; the others need nothing.
     """
     from targets.table import TARGETS, load_target
-    target = load_target(name)
+    if names[0] == "reader":
+        _setup_readers(names[1:], python)
+        return
+    if len(names) > 1:
+        raise UsageError(f"targets setup {' '.join(names)}: one target at a time, or `reader` and its name")
+    target = load_target(names[0])
     if target.setup is None:
         apart = [known.name for known in TARGETS.values() if known.setup]
-        raise UsageError(f"target '{name}' needs no set-up; {', '.join(apart)} does")
+        raise UsageError(f"target '{target.name}' needs no set-up; {', '.join(apart)} does")
     target.setup(python)
+
+
+def _setup_readers(names: tuple[str, ...], python: Path | None) -> None:
+    from targets.readers.setup import setup
+    from targets.readers.table import READERS, reader
+    if not names:
+        raise UsageError(f"targets setup reader: name at least one of {', '.join(READERS)}")
+    if python is not None:
+        raise UsageError(f"python {python}: is for lava; a reader runs on the Python that runs this")
+    for found in [reader(name) for name in names]:
+        _log.info(f"reader {found.name}: {setup(found)} is ready")
 
 
 def list_targets(json: OutText | None = None) -> list[str]:
