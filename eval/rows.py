@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 NEURON_COLUMNS = ("neurons", "spikes", "silent", "updates")
 SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
 TRAFFIC_COLUMNS = ("messages", "hops")
+STUDY_COLUMNS = ("surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
+COSTS = ("s / epoch", "peak GB", "gradients")
 PER_SAMPLE = "per sample"
 
 Row = dict[str, str | float | None]
@@ -144,19 +146,38 @@ def study_tests(found: list["Variant"]) -> list[dict]:
     return rows
 
 
-def study_columns(found: list["Variant"]) -> list[dict]:
-    """One row a variant: what `eval.options.Columns` asked for; of costs also how many times the first variant's."""
-    known = ("surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
+def study_columns(found: list["Variant"], keys: Iterable[str] | None = None) -> list[dict]:
+    """One row a variant: what `eval.options.Columns` asked for, or `keys` of it; of costs also how many times the first
+    variant's."""
+    keys = [key for key in found[0].values if key not in STUDY_COLUMNS] if keys is None else list(keys)
     rows = []
     for one in found:
         row: Row = {"variant": one.variant}
-        for key, values in one.values.items():
-            if key not in known:
-                row |= {key: values.mean, f"{key} sd": values.deviation}
-                if key in ("s / epoch", "peak GB"):
-                    row[f"{key} factor"] = values.mean / found[0].values[key].mean
+        for key in keys:
+            values = one.values[key]
+            row |= {key: values.mean, f"{key} sd": values.deviation}
+            if key in ("s / epoch", "peak GB"):
+                row[f"{key} factor"] = values.mean / found[0].values[key].mean
         rows.append(row)
-    return rows if len(rows[0]) > 1 else []
+    return rows if keys else []
+
+
+def study_further(found: list["Variant"]) -> dict[str, list[dict]]:
+    """Title -> rows: `study_columns` in tables that a terminal holds: costs, calibrations, one a corruption."""
+    from eval.calibrate.measure import KINDS
+    groups: dict[str, list[str]] = {}
+    for key in found[0].values:
+        if key not in STUDY_COLUMNS:
+            what = key.rsplit(", ", 1)[-1]
+            if what in COSTS:
+                title = "costs of training (SAST table IV)"
+            elif what in KINDS:
+                title = "hard accuracy, %, after calibration (SAST table III)"
+            else:
+                title = f"{what}: mean accuracy, %, over severities (SAST fig. 2)"
+            groups.setdefault(title, []).append(key)
+    return {f"{title}; mean and standard deviation of seeds": study_columns(found, keys)
+            for title, keys in groups.items()}
 
 
 def study_runs(found: list["StudyRun"]) -> list[dict]:

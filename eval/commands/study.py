@@ -56,8 +56,8 @@ def study(file: Path, out: Path | None = None, split: str = "test", path: Path |
                 {"tests": tests, "columns": further, "runs": rows.study_runs(found.runs)}, tables.csv)
     if tests:
         print_table(tests, f"against {found.variants[0].variant}: mean difference, 95 % interval, p, corrected (Holm)")
-    if further:
-        print_table(further, "further columns: mean and standard deviation of seeds")
+    for heading, table in rows.study_further(found.variants).items():
+        print_table(table, heading)
     if plot:
         draw_runs(found.runs, plot, title.split("; mean")[0])
         if columns.robustness:

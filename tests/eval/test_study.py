@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_rel
 
+from eval import rows
 from eval.commands.study import study
 from eval.options import Columns, Tables, Training
 from eval.study import train as training
@@ -63,7 +64,11 @@ def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, file, capsys)
     assert content["columns"][1]["peak GB factor"] > 0 and content["tests"][0]["variant"] == "wide"
     assert (tmp_path / "s.svg").exists() and (tmp_path / "s-robustness.svg").exists()
     assert "epoch   1/2" in (tmp_path / "runs" / "A" / "0" / "log.txt").read_text()
-    assert "epoch   1/2" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "epoch   1/2" not in printed
+    tables = rows.study_further(found.variants)  # every further column in one of them
+    assert {key for table in tables.values() for key in table[1]} == set(content["columns"][1])
+    assert [key in printed for key in ("costs of training", "after calibration", "event_drop: mean")] == [True] * 3
     before = (tmp_path / "runs" / "A" / "0" / "last.pt").stat().st_mtime_ns
     assert study(file, tmp_path / "runs", **kwargs).variants == found.variants
     assert (tmp_path / "runs" / "A" / "0" / "last.pt").stat().st_mtime_ns == before
