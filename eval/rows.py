@@ -147,19 +147,29 @@ def study_tests(found: list["Variant"]) -> list[dict]:
 
 
 def study_columns(found: list["Variant"], keys: Iterable[str] | None = None) -> list[dict]:
-    """One row a variant: what `eval.options.Columns` asked for, or `keys` of it; of costs also how many times the first
-    variant's."""
+    """One row a variant: what `eval.options.Columns` asked for, or `keys` of it, over its seeds: mean and standard
+    deviation; of costs median and quartiles, which a run beside others' work does not move, and how many times the
+    first variant's median."""
     keys = [key for key in found[0].values if key not in STUDY_COLUMNS] if keys is None else list(keys)
     rows = []
     for one in found:
         row: Row = {"variant": one.variant}
         for key in keys:
             values = one.values[key]
-            row |= {key: values.mean, f"{key} sd": values.deviation}
-            if key in ("s / epoch", "peak GB"):
-                row[f"{key} factor"] = values.mean / found[0].values[key].mean
+            if key in COSTS:
+                row |= {key: values.median, f"{key} q1": values.low, f"{key} q3": values.high,
+                        f"{key} factor": values.median / found[0].values[key].median}
+            else:
+                row |= {key: values.mean, f"{key} sd": values.deviation}
         rows.append(row)
     return rows if keys else []
+
+
+def study_further_tests(found: list["Variant"]) -> list[dict]:
+    """One row a variant but the first and a further hard accuracy."""
+    return [{"variant": one.variant, "of": f"{key}, points", "difference": change.mean, "low": change.low,
+             "high": change.high, "p": change.p, "p (Holm)": change.p_holm}
+            for one in found for key, change in one.further.items()]
 
 
 def study_further(found: list["Variant"]) -> dict[str, list[dict]]:
@@ -170,14 +180,14 @@ def study_further(found: list["Variant"]) -> dict[str, list[dict]]:
         if key not in STUDY_COLUMNS:
             what = key.rsplit(", ", 1)[-1]
             if what in COSTS:
-                title = "costs of training (SAST table IV)"
+                title = "costs of training (SAST table IV): median and quartiles of seeds"
             elif what in KINDS:
-                title = "hard accuracy, %, after calibration (SAST table III)"
+                title = "hard accuracy, %, after calibration (SAST table III): mean and standard deviation of seeds"
             else:
-                title = f"{what}: mean accuracy, %, over severities (SAST fig. 2)"
+                title = (f"{what}: mean accuracy, %, over severities (SAST fig. 2): mean and standard deviation of "
+                         "seeds")
             groups.setdefault(title, []).append(key)
-    return {f"{title}; mean and standard deviation of seeds": study_columns(found, keys)
-            for title, keys in groups.items()}
+    return {title: study_columns(found, keys) for title, keys in groups.items()}
 
 
 def study_runs(found: list["StudyRun"]) -> list[dict]:

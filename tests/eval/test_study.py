@@ -273,6 +273,23 @@ def test_the_tests_against_the_first_variant_are_paired():
     assert (points.p_holm, second.pooled.p_holm) == pytest.approx((2 * points.p, 1.0))
 
 
+def test_further_columns_have_a_correction_of_their_own():
+    runs = [_run(name, seed, hard, 100.0, [1, 1]) for seed in range(3)
+            for name, hard in (("A", 90.0 + seed), ("B", 91.0 + seed**2))]
+    plain = compare(runs)
+    stressed = {"A": {"hard, bias": [80.0, 85.0, 90.0], "hard, bin_drop": [70.0, 72.0, 75.0]},
+                "B": {"hard, bias": [82.0, 86.0, 92.0], "hard, bin_drop": [70.0, 70.0, 73.0]}}
+    for run in runs:
+        run.values.update({key: values[run.seed] for key, values in stressed[run.variant].items()})
+        run.values["surrogate, bin_drop"] = run.seed
+    first, second = compare(runs)
+    assert (first.further, second.changes, second.pooled) == ({}, plain[1].changes, plain[1].pooled)
+    p = {key: ttest_rel(values, stressed["A"][key]).pvalue for key, values in stressed["B"].items()}
+    assert {key: change.p for key, change in second.further.items()} == pytest.approx(p)
+    assert second.further["hard, bias"].mean == pytest.approx(5 / 3)
+    assert second.further[min(p, key=p.get)].p_holm == pytest.approx(2 * min(p.values()))
+
+
 def test_one_seed_has_no_deviation_and_mcnemars_test():
     _, second = compare([_run("A", 0, 50.0, right=[1, 0] * 6), _run("B", 0, 75.0, right=[1, 1] * 6)])
     assert second.values["hard"].deviation is None and second.changes["hard"].low is None
