@@ -7,6 +7,8 @@ COMMANDS = {
                  "Accuracy with surrogate spikes, with hard spikes and of the exported graph, and the transfer gap."),
     "calibrate": ("eval.commands.calibrate:calibrate",
                   "Set thresholds or biases of a trained network for hard spikes: the cheap way."),
+    "card": ("eval.commands.card:card",
+             "Write a model's card: data, accuracy, gap, bits, energy, checks, licence; or a folder for a hub."),
     "energy": ("eval.commands.energy:energy",
                "Energy a sample: counts of `python -m eval operations` times a price table."),
     "gradients": ("eval.commands.gradients:gradients",

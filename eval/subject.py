@@ -145,6 +145,14 @@ class Subject:
         return self._ends[1]
 
     @property
+    def parameters(self) -> int:
+        """How many numbers it has: a network's parameters, a graph's weights and biases."""
+        if stored := self.model.checkpoint:
+            return sum(parameter.numel() for parameter in stored.network.parameters())
+        return sum(value.size for node in self.model.graph.nodes.values()
+                   for value in (getattr(node, "weight", None), getattr(node, "bias", None)) if value is not None)
+
+    @property
     def epoch(self) -> int | None:
         """After which the weights were kept; None for a graph, which does not say."""
         return self.model.checkpoint.epoch if self.model.checkpoint else None

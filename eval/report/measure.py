@@ -69,7 +69,7 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
     if not runs:
         raise HardspikeError(f"{model.path}: runs nowhere: {'; '.join(map(str, missing))}")
     deployed = next((run for run in runs if run.mode.target is None and not run.mode.smooth), runs[0])
-    found = Finding(label, str(model.path), _kind(subject), model.key, _parameters(subject), len(subject.part),
+    found = Finding(label, str(model.path), _kind(subject), model.key, subject.parameters, len(subject.part),
                     subject.data.steps, subject.data.classes, subject.labels.tolist(), subject.source, runs,
                     accuracies(subject, runs), deployed.mode, confusion(subject, deployed), missing,
                     _training(subject), counted=min(COUNTED, len(subject.data.test)))
@@ -96,13 +96,6 @@ def _kind(subject: Subject) -> str:
     if subject.model.checkpoint:
         return "checkpoint"
     return f"graph quantised for {subject.model.chip.name}" if subject.model.chip else "float graph"
-
-
-def _parameters(subject: Subject) -> int:
-    if stored := subject.model.checkpoint:
-        return sum(parameter.numel() for parameter in stored.network.parameters())
-    return sum(value.size for node in subject.model.graph.nodes.values()
-               for value in (getattr(node, "weight", None), getattr(node, "bias", None)) if value is not None)
 
 
 def _training(subject: Subject) -> Training | None:

@@ -25,6 +25,10 @@ SOURCES: dict[str, Callable[[DataConfig], "Source"]] = {
     "nmnist": _late("nmnist"),
     "dvs_gesture": _late("dvs_gesture"),
     "cifar10_dvs": _late("cifar10_dvs"),
+    "events": _late("events"),
+    "frames": _late("frames"),
+    "images": _late("images"),
+    "tonic": _late("tonic_sets"),
 }
 """Name -> the function that lists a source's recordings."""
 
@@ -35,9 +39,14 @@ def check_source(config: DataConfig) -> None:
     Raises:
         UsageError: there is no source of the configuration's name, or it does not take one of the options.
     """
-    choice("data source", config.name, SOURCES)
-    if config.window_ms is not None and config.name != "dvs_gesture":
-        raise UsageError(f"window_ms {config.window_ms}: it cuts dvs_gesture only, {config.name} has whole recordings; "
-                         "leave it out")
+    kind, colon, rest = config.name.partition(":")
+    choice("data source", kind, SOURCES)
+    if bool(colon and rest) != (kind == "tonic"):
+        raise UsageError(f"data source '{config.name}': tonic:NAME takes the name of a data set of tonic's, no other "
+                         "source takes one")
+    if config.window_ms is not None and kind not in ("dvs_gesture", "events", "tonic"):
+        raise UsageError(f"window_ms {config.window_ms}: {config.name} has whole recordings; leave it out")
+    if config.sensor is not None and kind != "events":
+        raise UsageError(f"sensor {list(config.sensor)}: the one of {config.name} is known; leave it out")
     if config.path is not None and config.name == "digits":
         raise UsageError(f"path {config.path}: digits are made here, not read; give a name, or no path")
