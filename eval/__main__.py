@@ -1,5 +1,6 @@
 """Hard-spike accuracy, transfer gap and parity of checkpoints and exported graphs."""
 
+import os
 import sys
 
 COMMANDS = {
@@ -9,8 +10,14 @@ COMMANDS = {
                   "Set thresholds or biases of a trained network for hard spikes: the cheap way."),
     "card": ("eval.commands.card:card",
              "Write a model's card: data, accuracy, gap, bits, energy, checks, licence; or a folder for a hub."),
+    "conformance": ("eval.commands.conformance:conformance",
+                    "Say which other readers of NIR load a graph, and which of them keep its spikes."),
     "energy": ("eval.commands.energy:energy",
                "Energy a sample: counts of `python -m eval operations` times a price table."),
+    "explain": ("eval.commands.explain:explain",
+                "Say where two runs part first, spike for spike, and why: one model on two targets, or two models."),
+    "golden": ("eval.commands.conformance:golden",
+               "Write ten graphs with input and every layer's spikes, for tests of other readers."),
     "gradients": ("eval.commands.gradients:gradients",
                   "Gradients, membranes, spikes and weights of each layer of a run, drawn."),
     "operations": ("eval.commands.operations:operations",
@@ -32,6 +39,9 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
+    # `python -m` looks for modules in the working folder first: what lies beside a model is not to be run
+    if not sys.flags.safe_path and sys.path[0] != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
+        del sys.path[0]
     try:
         from hardspike import run
 

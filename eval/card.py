@@ -19,6 +19,7 @@ from eval.energy.measure import measure as energies
 from eval.energy.price_tables import load_table
 from eval.mode import words
 from eval.subject import Subject, weight_bits
+from export.model import report_path
 from hardspike import HardspikeError, UsageError, parse_json, printable, read_bytes, versions
 
 PRICES = ("synops_45nm", "horowitz45nm", "horowitz45nm_sram")
@@ -110,17 +111,15 @@ def _text(value: object) -> object:
 
 
 def _check(path: Path) -> Check | None:
-    if path.suffix == ".pt":
-        return None  # trained, not exported; the report of this name is about the graph beside it
-    for report in (path.with_suffix(".parity.json"), path.with_name(path.name + ".parity.json")):
-        if report.is_file():
-            content = parse_json(read_bytes(report, LARGEST_REPORT, "report"), str(report))
-            numbers = [content.get(key) if isinstance(content, dict) else None for key in ("mismatches", "compared")]
-            if not isinstance(content, dict) or any(not isinstance(number, int | None) for number in numbers):
-                raise HardspikeError(f"{report}: no report of an export; remove it or export again")
-            same = content.get("file_sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
-            return Check(numbers[0] if content.get("checked") is True else None, numbers[1] or 0, same)
-    return None
+    report = report_path(path)
+    if not report.is_file():
+        return None  # a checkpoint was trained, not exported
+    content = parse_json(read_bytes(report, LARGEST_REPORT, "report"), str(report))
+    numbers = [content.get(key) if isinstance(content, dict) else None for key in ("mismatches", "compared")]
+    if not isinstance(content, dict) or any(not isinstance(number, int | None) for number in numbers):
+        raise HardspikeError(f"{report}: no report of an export; remove it or export again")
+    same = content.get("file_sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
+    return Check(numbers[0] if content.get("checked") is True else None, numbers[1] or 0, same)
 
 
 def check_licence(licence: str) -> str:

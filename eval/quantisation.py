@@ -14,9 +14,10 @@ from eval.plots import picture, printable
 from eval.subject import Subject
 from export.freeze.integers import TRAINED
 from export.model import model_file
+from export.passes.bias_cells import require_no_negative
 from export.passes.lower import fold
 from export.passes.quantise import SCALES, quantise
-from hardspike import HardspikeError, UsageError, progress
+from hardspike import HardspikeError, UsageError, about, progress
 from targets import metadata
 from targets.chips import limits_of
 from targets.graph import Graph
@@ -38,6 +39,8 @@ class Quantised:
         changed: share of the spikes that quantising changed, on the recordings that scales were chosen on; None for a
             trained network.
         epoch: after which the weights were kept; None for a graph and for the mean.
+        silent: layers in which nothing fired on those recordings, before and after: that they did not change says
+            nothing.
         memory: bytes of synapses.
         cores: of the chip.
         energy: nJ a sample; None without a table, or where it has no price for what is counted.
@@ -53,6 +56,7 @@ class Quantised:
     memory: float | None = None
     cores: float | None = None
     energy: float | None = None
+    silent: tuple[str, ...] = ()
 
     @property
     def loss(self) -> float | None:
@@ -78,7 +82,8 @@ def measure(subjects: list[Subject], chip: Target, bits: list[int], samples: int
     floats: dict[Path, float] = {}
     for subject in subjects:
         if not metadata.quantised(subject.model.graph):
-            rows += _rows(subject, chip, bits, samples, prices)
+            with about(subject.model.path):
+                rows += _rows(subject, chip, bits, samples, prices)
             floats[subject.model.path.resolve()] = rows[-1].floats or 0.0
     for subject in subjects:
         if mark := metadata.quantised(subject.model.graph):
@@ -107,11 +112,13 @@ def _rows(subject: Subject, chip: Target, bits: list[int], samples: int, prices:
     graph = subject.model.float_graph()
     floats = _accuracy(subject, graph, Mode(REFERENCE.name))
     folded, frames = fold(graph), subject.data.to_input(subject.data.train.spread(samples).frames)
+    require_no_negative(folded, frames)
     rows = []
     for width, scale in progress([(width, scale) for width in bits for scale in SCALES], "widths"):
         integer, layers = quantise(folded, frames, chip, width, scale)
         changed = sum(layer.mismatches for layer in layers) / max(1, sum(layer.spikes for layer in layers))
-        rows.append(replace(_row(subject, integer, chip, width, scale, prices, floats), changed=changed))
+        silent = tuple(layer.layer for layer in layers if not layer.spikes and not layer.mismatches)
+        rows.append(replace(_row(subject, integer, chip, width, scale, prices, floats), changed=changed, silent=silent))
     return rows
 
 
@@ -139,7 +146,7 @@ def means(rows: list[Quantised]) -> list[Quantised]:
         return None if None in values else fmean(values)
 
     return [Quantised(None, bits, scale, mean(group, "floats"), fmean(row.integers for row in group),
-                      mean(group, "changed"), None, *(mean(group, key) for key in ("memory", "cores", "energy")))
+                      mean(group, "changed"), None, mean(group, "memory"), mean(group, "cores"), mean(group, "energy"))
             for (bits, scale), group in groups.items()]
 
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from export.freeze import freeze
 from export.freeze.integers import integer_graph
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
-from hardspike import HardspikeError, UsageError, logger, versions
+from hardspike import HardspikeError, UsageError, about, check_suffix, logger, require_writable, versions
 from targets import metadata
 from targets.chips import chip_of
-from targets.graph import assumed_step, read
+from targets.graph import assumed_step, ends, plan, read
 from targets.target import Target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import from_dict, to_dict
@@ -71,7 +72,10 @@ class Model:
         Raises:
             HardspikeError: NIR cannot hold the network.
         """
-        return self.given if self.given is not None else frozen(self.trained)
+        if self.given is not None:
+            return self.given
+        with about(self.path):
+            return frozen(self.trained)
 
     @functools.cached_property
     def refused(self) -> str:
@@ -85,7 +89,8 @@ class Model:
     @functools.cached_property
     def chip(self) -> Target | None:
         """The chip that a quantised graph is for, or a network was trained for; None for floats."""
-        return chip_of(self.graph) if self.given is not None or self.integers else None
+        with about(self.path):
+            return chip_of(self.graph) if self.given is not None or self.integers else None
 
     @property
     def integers(self) -> Integers | None:
@@ -108,8 +113,27 @@ class Model:
         """
         if self.checkpoint:
             return self.checkpoint.config.data
-        values = metadata.data(self.given)
+        with about(self.path):
+            values = metadata.data(self.given)
         return None if values is None else from_dict({"data": values}, str(self.path)).data
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of the frames that it takes, without time."""
+        return self._ends[0]
+
+    @functools.cached_property
+    def outputs(self) -> int:
+        """How many classes it tells apart."""
+        return self._ends[1]
+
+    @functools.cached_property
+    def _ends(self) -> tuple[tuple[int, ...], int]:
+        if self.checkpoint:
+            return tuple(self.checkpoint.shape), self.checkpoint.classes
+        with about(self.path):
+            taken, given = ends(self.graph)
+        return tuple(taken), math.prod(given)
 
     @functools.cached_property
     def calibration(self) -> str | None:
@@ -175,16 +199,42 @@ def output_path(model: Model, output: Output, suffix: str, default: str = "") ->
 
     Raises:
         UsageError: it has not the format's suffix, or is the model itself.
+        HardspikeError: it, or the report beside it, cannot be written.
     """
     out = output.out or model.path.with_name(model.path.stem + (default or suffix))
-    if out.suffix != suffix:
-        raise UsageError(f"{out}: is written as {suffix}; name it {out.with_suffix(suffix).name}")
+    check_suffix(out, suffix)
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out}: is the model itself; give --out another name")
+    require_places(output, out, report_path(out))
     return out
 
 
+def require_places(output: Output, *files: Path) -> None:
+    """Try the places of all `files` that will be written beside the table of `output`.
+
+    Raises:
+        UsageError: the table would lie over one of them.
+        HardspikeError: one cannot be written.
+    """
+    for file in files:
+        require_writable(file)
+        if output.json and output.json.resolve() == file.resolve():
+            raise UsageError(f"--json {output.json}: is written by this command already; give another name")
+
+
+def report_path(model: Path) -> Path:
+    """`MODEL.parity.json`: what the check of a written file saw."""
+    return model.with_name(f"{model.name}.parity.json")
+
+
 def say_step(model: Model, dt: float | None) -> None:
-    """Say on standard error which time step is taken where neither the graph nor `dt` says it."""
-    if said := assumed_step(model.graph, dt):
+    """Say on standard error which time step is taken where neither the graph nor `dt` says it.
+
+    Raises:
+        HardspikeError: the graph does not run with that step.
+    """
+    with about(model.path):
+        plan(model.graph, dt)
+        said = assumed_step(model.graph, dt)
+    if said:
         _log.warning(f"{model.path}: {said}")

@@ -11,7 +11,7 @@ from typing import Any
 from hardspike.errors import HardspikeError, nearest, shown
 from hardspike.plain import LARGEST_INTEGER
 
-__all__ = ["built", "checked", "converted", "dataclass_in", "from_values", "keys", "laid_upon", "to_values"]
+__all__ = ["bare", "built", "checked", "converted", "dataclass_in", "from_values", "keys", "laid_upon", "to_values"]
 
 T = typing.TypeVar("T")
 
@@ -86,7 +86,9 @@ def checked(cls: type, values: Any, where: str, path: str = "", known: list[str]
     for name, value in values.items():
         if name not in hints:
             name = f"{path}{name if isinstance(name, str) else shown(name)}"
-            raise HardspikeError(f"{where}key {shown(name)} is unknown{nearest(name, known)}")
+            way = "; keys within a key are written 'a: {b: value}', not 'a.b: value'" if name in known else \
+                nearest(name, known)
+            raise HardspikeError(f"{where}key {shown(name)} is unknown{way}")
         inner = dataclass_in(hints[name])
         if inner and not (value is None and _allows_none(hints[name])):
             found[name] = checked(inner, value, where, f"{path}{name}.", known)
@@ -151,6 +153,15 @@ def converted(hint: Any, value: Any, where: str, text: bool = False) -> Any:
         raise refusal
     raise HardspikeError(f"{where} {shown(value)}: must be {' or '.join(_named(member) for member in members)}"
                          f"{_advice(value, members)}")
+
+
+def bare(hint: Any) -> Any:
+    """An annotation without what `Annotated` says besides, alone or beside None."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return typing.get_args(hint)[0]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.Union[tuple(map(bare, typing.get_args(hint)))]  # noqa: UP007  # made of values
+    return hint
 
 
 def dataclass_in(hint: Any) -> type | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from hardspike import UsageError, choice, from_values, to_values
+from hardspike import OutFolder, UsageError, choice, from_values, to_values
 from trainer.data.config import AugmentConfig, DataConfig, check_augment
 from trainer.methods import METHODS
 from trainer.methods.a2sg import A2sgConfig
@@ -64,7 +64,7 @@ class FitConfig:
 
     SHIPPED: ClassVar[Path] = Path(__file__).parent / "recipes"
 
-    out: Path = Path("runs/latest")
+    out: OutFolder = Path("runs/latest")
     from_: Path | None = None
     prune: float = 0.0
     method: str = "sast"

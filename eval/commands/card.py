@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING
 from eval.commands import say
 from eval.options import Sample
 from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, atomic_path, write_text
+from hardspike import (
+    HardspikeError,
+    OutFile,
+    OutFolder,
+    UsageError,
+    atomic_path,
+    check_suffix,
+    require_writable,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from eval.card import Card
 
 
-def card(model: Path, out: Path | None = None, hub: Path | None = None, licence: str = "other",
+def card(model: Path, out: OutFile | None = None, hub: OutFolder | None = None, licence: str = "other",
          sample: Sample = Sample(), recordings: Recordings = Recordings()) -> Card:  # noqa: B008
     """Write a model's card: data, accuracy, transfer gap, bits, energy by table, what was checked, licence.
 
@@ -36,16 +45,19 @@ def card(model: Path, out: Path | None = None, hub: Path | None = None, licence:
     """
     from eval.card import check_licence, measure, render
     from eval.subject import open_subjects
+    from export.model import model_file
     check_licence(licence)
     if out and hub:
         raise UsageError("--out and --hub: give one of them; the folder's card is its README.md")
-    if out and out.suffix != ".md":
-        raise UsageError(f"{out}: a card is written as .md; name it {out.with_suffix('.md').name}")
+    if out:
+        check_suffix(out, ".md")
     if hub and hub.exists() and (not hub.is_dir() or any(hub.iterdir())):
         raise UsageError(f"--hub {hub}: is there already and holds something; give a new folder")
+    file = model_file(model)
+    if not hub:
+        require_writable(out or file.with_suffix(".card.md"))
     subject, = open_subjects((model,), recordings, sample)
     found = measure(subject)
-    file = subject.model.path
     text = render(found, licence, f"python -m eval card {file.name}")
     if hub:
         _fill(hub, file)
@@ -58,10 +70,11 @@ def card(model: Path, out: Path | None = None, hub: Path | None = None, licence:
 
 def _fill(hub: Path, model: Path) -> None:
     """Copy the model, and the report of its export where there is one, into the folder."""
+    from export.model import report_path
     try:
         hub.mkdir(parents=True, exist_ok=True)
-        for file in (model, model.with_suffix(".parity.json")):
-            if file.is_file() and (file == model or model.suffix != ".pt"):  # a checkpoint has no report of its own
+        for file in (model, report_path(model)):
+            if file.is_file():
                 with atomic_path(hub / file.name) as temporary:
                     shutil.copyfile(file, temporary)
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from eval.options import Tables, whole
 from export.recordings import Recordings
-from hardspike import UsageError, print_table, words
+from hardspike import OutFolder, UsageError, print_table, words
 
 if TYPE_CHECKING:
     from eval.pruning import Pruned
@@ -31,7 +31,7 @@ class Tuning:
     lr: float = 1e-3
 
 
-def pruning(model: Path, shares: str = "0,0.5,0.8,0.9", out: Path = Path("runs/pruned"), split: str = "test",
+def pruning(model: Path, shares: str = "0,0.5,0.8,0.9", out: OutFolder = Path("runs/pruned"), split: str = "test",
             tuning: Tuning = Tuning(), recordings: Recordings = Recordings(),  # noqa: B008
             tables: Tables = Tables()) -> list[Pruned]:  # noqa: B008
     """Take the smallest weights of a trained network away, fine-tune it in a chip's integers, and say what that saves.

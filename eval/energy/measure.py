@@ -92,7 +92,7 @@ def measure(subjects: list[Subject], tables: list[PriceTable], ann: list[PriceTa
     """
     if not tables:
         raise UsageError("prices: name a table, such as horowitz45nm")
-    whole("sanafe", sanafe)
+    whole("sanafe", sanafe, zero="0 (none)")
     found = Energies(tables=list({table.name: table for table in (*tables, *ann)}.values()),
                      samples=len(subjects[0].part))
     for subject in subjects:

@@ -9,7 +9,7 @@ from eval.energy.measure import measure as energy
 from eval.energy.price_tables import load_table
 from eval.operations.measure import Operations
 from eval.operations.measure import measure as operations
-from eval.options import Effort, Stress, bit_widths, whole
+from eval.options import ALL, Effort, Stress, bit_widths, whole
 from eval.report.example import example
 from eval.report.finding import Cores, Finding, LayerCores, Training
 from eval.report.membranes import membranes
@@ -59,8 +59,8 @@ def check(effort: Effort) -> None:
     load_targets(effort.targets)
     bit_widths(effort.bits)
     severities_of(effort.severities)
-    whole("samples", effort.samples)
-    whole("corrupted", effort.corrupted)
+    whole("samples", effort.samples, zero=ALL)
+    whole("corrupted", effort.corrupted, zero=ALL)
 
 
 def _finding(subject: Subject, label: str, effort: Effort) -> Finding:

@@ -13,12 +13,12 @@ from export.check import parity as parities
 from export.check.parity import Parity
 from export.check.report import write_report
 from export.formats.nir import write_model
-from export.model import Model, output_path, say_step
+from export.model import Model, output_path
 from export.options import Output, Quantisation
 from export.passes.lower import fold, lower
 from export.passes.quantise import QuantisedLayer
-from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, atomic_path, logger, print_table
+from export.recordings import Recordings, check_samples
+from hardspike import HardspikeError, UsageError, about, atomic_path, logger, print_table
 from targets import metadata, reference
 from targets.chips import chip, limits_of
 from targets.graph import plan, read, write
@@ -37,14 +37,16 @@ def quantised(model: Model, chosen: Quantisation,
               recordings: Recordings) -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
     """The graph of a model in integers and what changed; a graph of integers is returned as it is.
 
-    Scales are chosen on `chosen.samples` training recordings.
+    Scales are chosen on `chosen.train_samples` training recordings.
 
     Raises:
         UsageError: an unknown target, bits or kind of scale.
         HardspikeError: a graph quantised for another target that this one cannot hold, or one that cannot be lowered.
     """
-    say_step(model, recordings.dt)
-    return to_integers(model.graph, chosen, lambda: recordings.part("train", chosen.samples, model)[0], recordings.dt)
+    recordings.announce(model)
+    with about(model.path):
+        return to_integers(model.graph, chosen, lambda: recordings.part("train", chosen.train_samples, model)[0],
+                           recordings.dt)
 
 
 def to_integers(graph: nir.NIRGraph, chosen: Quantisation, frames: Callable[[], Tensor],
@@ -76,7 +78,7 @@ def _marked(graph: nir.NIRGraph, network: Network, limits: Limits) -> nir.NIRGra
     return metadata.mark_quantised(graph, Quantised(limits.chip, bits))
 
 
-def write_integers(model: Model, output: Output, chosen: Quantisation, check_samples: int,
+def write_integers(model: Model, output: Output, chosen: Quantisation, samples: int,
                    recordings: Recordings) -> Parity | None:
     """Quantise a model, write it, read it back and compare; see `export.commands.quantise`.
 
@@ -84,8 +86,9 @@ def write_integers(model: Model, output: Output, chosen: Quantisation, check_sam
         UsageError: it is quantised already.
         HardspikeError: it cannot be lowered, or a spike differs; there is no file then.
     """
+    check_samples(samples)
     if model.integers:
-        return _write_trained(model, model.integers, output, chosen, check_samples, recordings)
+        return _write_trained(model, model.integers, output, chosen, samples, recordings)
     graph, dt = model.float_graph(), recordings.dt
     out = output_path(model, output, ".nir", f".{chosen.target}-int{chosen.width}.nir")  # refused before the search
     integer, rows = quantised(model, chosen, recordings)
@@ -96,7 +99,7 @@ def write_integers(model: Model, output: Output, chosen: Quantisation, check_sam
         write(integer, temporary)
         written = read(temporary)
         if not output.no_check:
-            frames, _ = recordings.part("test", check_samples, model)
+            frames, _ = recordings.part("test", samples, model)
             checked = _check(out, fold(graph, dt), integer, written, chip(chosen.target), frames)
     report = write_report(out, written, checked)
     print_table([asdict(row) for row in rows],

@@ -10,6 +10,7 @@ from eval.commands.accuracy import accuracy
 from eval.commands.card import card
 from eval.options import Sample
 from export import commands
+from export.model import report_path
 from hardspike import HardspikeError, UsageError
 from tests.export.test_nir import saved
 from trainer.networks import NetworkConfig
@@ -41,9 +42,9 @@ def test_a_card_says_what_the_commands_say(model, tmp_path):
 
 def test_the_folder_for_a_hub_is_whole(model, tmp_path):
     card(model.with_suffix(".nir"), hub=tmp_path / "hub", sample=FEW)
-    assert {file.name for file in (tmp_path / "hub").iterdir()} == {"README.md", "a.nir", "a.parity.json"}
+    assert {file.name for file in (tmp_path / "hub").iterdir()} == {"README.md", "a.nir", "a.nir.parity.json"}
     body = parts((tmp_path / "hub" / "README.md").read_text())[1]
-    compared = json.loads((tmp_path / "hub" / "a.parity.json").read_text())["compared"]
+    compared = json.loads((tmp_path / "hub" / "a.nir.parity.json").read_text())["compared"]
     assert f"0 spikes of the file differ from those of the network that it was made from, of {compared} places" in body
     assert "about another file" not in body
     with pytest.raises(UsageError, match="holds something"):
@@ -53,12 +54,12 @@ def test_the_folder_for_a_hub_is_whole(model, tmp_path):
 def test_a_report_about_another_file_is_said_and_a_damaged_one_refused(model, tmp_path):
     copy = tmp_path / "b.nir"
     copy.write_bytes(model.with_suffix(".nir").read_bytes())
-    report = json.loads(model.with_suffix(".parity.json").read_text())
-    copy.with_suffix(".parity.json").write_text(json.dumps({**report, "file_sha256": "0" * 64, "checked": False}))
+    report = json.loads(report_path(model.with_suffix(".nir")).read_text())
+    report_path(copy).write_text(json.dumps({**report, "file_sha256": "0" * 64, "checked": False}))
     card(copy, sample=FEW)
     body = (tmp_path / "b.card.md").read_text()
     assert "without a check" in body and "about another file" in body
-    copy.with_suffix(".parity.json").write_text('{"mismatches": "none"}')
+    report_path(copy).write_text('{"mismatches": "none"}')
     with pytest.raises(HardspikeError, match="no report of an export"):
         card(copy, sample=FEW)
 

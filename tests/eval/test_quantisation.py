@@ -1,7 +1,9 @@
 """`python -m eval quantisation` and `pruning`: what fewer bits and fewer weights cost and save."""
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from eval.commands.calibrate import calibrate
@@ -13,12 +15,15 @@ from eval.gradients import measure as gradients
 from eval.options import Sample, Tables
 from eval.quantisation import means
 from export.commands import quantise
+from export.freeze.freeze import freeze
 from export.model import Model
 from export.options import Output, Quantisation
 from export.recordings import Recordings
 from hardspike import UsageError
 from targets.chips import chip, limits_of
+from targets.graph import write
 from targets.loihi.mapping import map_graph
+from tests.networks import SHAPE, busy_network, frames
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import DataConfig
@@ -32,7 +37,7 @@ def test_table_of_bits_and_scales(tmp_path):
     config = FitConfig(out=tmp_path / "run", epochs=3, batch_size=64, method="hard", average=0.0,
                        data=DataConfig(steps=5), network=network)
     model = fit(config).best
-    rows = quantisation(model, model, bits="8,2", samples=24, split="validation",
+    rows = quantisation(model, model, bits="8,2", train_samples=24, sample=Sample("validation"),
                         tables=Tables(csv=tmp_path / "q.csv"))
     assert len(rows) == 2 * 4 and len((tmp_path / "q.csv").read_text().splitlines()) == 13
     found = {(row.bits, row.scale): row for row in rows[:4]}
@@ -40,10 +45,24 @@ def test_table_of_bits_and_scales(tmp_path):
     assert found[2, "max_abs"].changed > found[2, "searched"].changed > found[8, "searched"].changed > 0
     for row in means(rows):
         assert row.model is None and row.loss == pytest.approx(found[row.bits, row.scale].loss)
+    assert not any(row.silent for row in rows)
     with pytest.raises(UsageError, match="whole numbers"):
         quantisation(model, bits="eight")
 
 
+def test_a_layer_that_never_fired_is_named(tmp_path, capsys):
+    """Nothing of it changed, which says nothing."""
+    network = busy_network(layers="6c5s2-32", reset="zero", readout="spikes")
+    graph = freeze(dict(network.layers), SHAPE)
+    graph.nodes["lif2"].v_threshold = graph.nodes["lif2"].v_threshold * 50
+    write(graph, tmp_path / "a.nir")
+    np.savez(tmp_path / "x.npz", spikes=frames(6, 4).numpy().astype(np.uint8), labels=np.arange(4))
+    rows = quantisation(tmp_path / "a.nir", bits="8", recordings=Recordings(input=tmp_path / "x.npz"),
+                        tables=Tables(json=tmp_path / "q.json"))
+    assert [row.silent for row in rows] == [("lif2",)] * 2
+    assert "8 bits, searched: silent where scales were chosen, so that nothing is known of them: lif2" in \
+        capsys.readouterr().out
+    assert json.loads((tmp_path / "q.json").read_text())["silent"][0]["layers"] == ["lif2"]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A network in floats, and the same trained on in integers of two bits."""
@@ -57,7 +76,7 @@ def runs(tmp_path_factory):
 
 
 def test_trained_rows_stand_beside_searched_ones_with_memory_cores_energy_and_a_plot(runs, tmp_path, capsys):
-    rows = quantisation(runs / "floats", runs / "ternary", bits="8,2", samples=24, split="validation",
+    rows = quantisation(runs / "floats", runs / "ternary", bits="8,2", train_samples=24, sample=Sample("validation"),
                         further=Further("horowitz45nm_int8", tmp_path / "q.svg"))
     trained = rows[-1]
     assert [row.scale for row in rows] == ["searched", "max_abs"] * 2 + ["trained"]
@@ -70,16 +89,16 @@ def test_trained_rows_stand_beside_searched_ones_with_memory_cores_energy_and_a_
     found = energy(runs / "ternary", prices="horowitz45nm_int8", ann="", sample=Sample("validation")).rows
     assert next(row.nanojoules for row in found if row.term == "total") == pytest.approx(trained.energy)
     assert "trained" in (tmp_path / "q.svg").read_text() and "synapse kB" in capsys.readouterr().out
-    alone, = quantisation(runs / "ternary", split="validation")
+    alone, = quantisation(runs / "ternary", sample=Sample("validation"))
     assert alone.floats is None and alone.loss is None and alone.integers == trained.integers
     with pytest.raises(UsageError, match="name it so"):
         quantisation(runs / "ternary", further=Further(plot=tmp_path / "q.png"))
 
 
 def test_a_graph_that_was_quantised_after_training_is_no_float_model(runs, tmp_path):
-    quantise(runs / "floats" / "best.pt", Output(tmp_path / "q.nir"), Quantisation(samples=16), check_samples=16)
+    quantise(runs / "floats" / "best.pt", Output(tmp_path / "q.nir"), Quantisation(train_samples=16), samples=16)
     with pytest.raises(UsageError, match="was quantised after training; give the float graph"):
-        quantisation(tmp_path / "q.nir", split="validation")
+        quantisation(tmp_path / "q.nir", sample=Sample("validation"))
 
 
 def test_one_command_prunes_fine_tunes_and_counts_what_it_saves(runs, tmp_path):

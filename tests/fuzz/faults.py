@@ -262,7 +262,7 @@ def killed_commands(count: int, seed: int = 0) -> Iterator[Problem]:
         (folder / "study.yaml").write_text(STUDY)
         commands = {
             "nir": ("export", "nir", model, "--out", "x.nir", "--samples", "8"),
-            "quantise": ("export", "quantise", model, "--out", "x.nir", "--check-samples", "8"),
+            "quantise": ("export", "quantise", model, "--out", "x.nir", "--samples", "8"),
             "onnx": ("export", "onnx", model, "--out", "x.onnx", "--samples", "4"),
             "lava": ("export", "lava", model, "--out", "x.net", "--no-check"),
             "report": ("eval", "report", model, "--out", "x.html", *QUICK),

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hardspike import UsageError, choice
+from hardspike import UsageError, cache_folder, choice
 from trainer.data.config import DataConfig
 
 if TYPE_CHECKING:
     from trainer.data.samples import Source
 
-__all__ = ["SOURCES", "check_source"]
+__all__ = ["SOURCES", "check_source", "downloads"]
 
 
 def _late(module: str) -> Callable[[DataConfig], "Source"]:
@@ -31,6 +31,21 @@ SOURCES: dict[str, Callable[[DataConfig], "Source"]] = {
     "tonic": _late("tonic_sets"),
 }
 """Name -> the function that lists a source's recordings."""
+
+
+DOWNLOADED = {"nmnist": "NMNIST", "dvs_gesture": "DVSGesture", "cifar10_dvs": "CIFAR10DVS"}
+"""Name -> what tonic calls it."""
+
+
+def downloads(config: DataConfig) -> bool:
+    """Whether reading these recordings may fetch them, which only their user decides, and no file."""
+    kind, _, rest = config.name.partition(":")
+    name = rest if kind == "tonic" else DOWNLOADED.get(kind)
+    if name is None:
+        return False
+    if config.path is not None:
+        return kind == "tonic"  # it fills a folder up that lacks a part
+    return not (cache_folder() / "downloads" / name).is_dir()
 
 
 def check_source(config: DataConfig) -> None:
