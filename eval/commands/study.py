@@ -26,7 +26,7 @@ def study(file: Path, out: OutFolder | None = None, split: str = "test", path: P
     command: each run is trained by one of them, and what one loses another one finishes.
 
     Args:
-        file: a shipped one's name, or YAML: `base`, options of all runs, `variants`, name -> further options, and `keep`
+        file: a shipped one's name, or YAML: `base`, options of all runs, `variants`, name -> further ones, and `keep`
         out: folder of the runs; default runs/NAME
         split: train, validation or test
         path: folder of the recordings
