@@ -75,11 +75,13 @@ def _remembering(layer: Layer, theta: np.ndarray, leak: np.ndarray) -> Piece:
     """The neuron without what its spikes are multiplied with; a state that is made anew is a leak of zero."""
     module, name = layer.module, layer.name
     reset = _reset(layer, theta)
+    if reset is _no_reset and not leak.any() and not module.inhibition:
+        reset = _no_memory
     alpha = _full(layer, "alpha", module.alpha).clip(0, 1) if hasattr(module, "alpha") else None
     if "syn" in layer.forgets:
         alpha = None
-    if alpha is not None and reset is _zero:
-        return _cuba_lif(name, alpha, leak, theta)
+    if alpha is not None and reset in (_zero, _no_memory):
+        return _cuba_lif(name, alpha, leak if reset is _zero else 0 * leak, theta)
     piece = reset(name, leak, theta)
     if alpha is not None:
         _before(piece, name, f"{name}_synapse", _integrator(alpha))
@@ -231,7 +233,7 @@ def _require_positive(layer: Layer, theta: np.ndarray) -> None:
 
 
 def _no_memory(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
-    """A membrane that is made anew in every step is what comes in, and no reset reaches it."""
+    """A membrane that is made anew in every step, or forgotten in one, is what comes in, and no reset reaches it."""
     return Piece({name: nir.Threshold(theta)}, theta.shape)
 
 

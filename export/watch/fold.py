@@ -169,6 +169,11 @@ class Folder:
                 late = self._late(values)
                 if late is not None:
                     return late
+                if value.function is None:
+                    raise HardspikeError(f"forward takes another tensor in step {step} than in step 0, and no "
+                                         "operation in sight made it: the work of torch.jit, torch.vmap, NumPy or an "
+                                         "autograd.Function, or a constant for each step; call the plain function or "
+                                         "module (layers take batches), and use one constant for all steps")
                 raise HardspikeError(f"forward, operation '{self.words(value)}': gives another constant in step {step} "
                                      "than in step 0; the weights of a graph are the same in every step: use one for "
                                      "all steps")

@@ -162,8 +162,8 @@ class Builder:
             elif isinstance(expr, Late):
                 self._signals[key] = self._delayed(expr)
             elif isinstance(expr, Fixed):
-                raise HardspikeError("forward takes a constant of the network for a signal, which NIR cannot hold; add "
-                                     "it to a signal, as a bias")
+                raise HardspikeError("forward takes a constant for a signal, which NIR cannot hold (or what torch.jit, "
+                                     "torch.vmap or NumPy made out of sight); add it to a signal, as a bias")
             else:
                 self._signals[key] = self._applied(expr)
         return self._signals[key]

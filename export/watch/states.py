@@ -16,8 +16,10 @@ def nodes_of(assembly: Assembly, population: Population, piece: Piece, role: str
     """The nodes whose outputs sum to a state as the neuron returns it; none where it is inside of a NIR neuron."""
     name, module = population.name, population.module
     if role != "mem":
-        node = f"{name}_{_NODES.get(role, role)}"
-        return (node,) if node in piece.nodes else ()
+        node, sign = f"{name}_{_NODES.get(role, role)}", f"{name}_{role}"
+        if role == "syn_inh" and node in piece.nodes and sign not in assembly.nodes:
+            assembly.add(sign, Piece({sign: nir.Scale(np.full(piece.shape, -1.0))}, piece.shape), (node,))
+        return (sign if role == "syn_inh" else node,) if node in piece.nodes else ()
     nodes = piece.membrane
     if not nodes and isinstance(piece.nodes.get(name), nir.Threshold) and not piece.compared:  # what is compared
         nodes = tuple(source for source, target in assembly.edges if target == name)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from export.freeze.chain import Chain
-from export.freeze.convert import advice
+from export.freeze.convert import advice, require_known
 from export.freeze.layers import Layer
 from export.freeze.neurons import check, require_runs
 from export.watch.between import Change
@@ -189,6 +189,7 @@ def call(usage: Usage, args: tuple, kwargs: dict) -> Any:
         raise
     except Exception as error:  # the user's own code
         for name, module in usage.network.named_modules():  # settings that no run survives
+            require_known(Layer(name, module, ()))
             if isinstance(module, snn.SpikingNeuron):
                 require_runs(Layer(name, module, ()))
                 check(Layer(name, module, ()))
@@ -279,10 +280,10 @@ def _seen(network: nn.Module, args: tuple, kwargs: dict, steps: str | None) -> U
                              "with all of it, steps='outside' where you call it once a step")
         return whole
     if step is None or step.calls != seen.calls:
-        axis = "" if first is None or (could_be_steps and first.ndim > 2) else "; what was given has no batch axis then"
+        axis = "" if could_be_steps and first.ndim > 2 else "; what was given has no batch axis then"
         raise UsageError(f"{type(network).__name__}: forward runs every neuron once, which is one step, and that does "
-                         "not show what is kept from one to the next; give what makes 2 steps or more (a forward that "
-                         f"does one step takes its input as one tensor (T, B, ...) here{axis})")
+                         "not show what is kept from one to the next; 2 steps or more are needed (of a forward that "
+                         f"does one step, its input as one tensor (T, B, ...) is needed{axis})")
     return Usage(network, args, kwargs, True)
 
 
@@ -371,6 +372,7 @@ def observe(usage: Usage) -> Seen:
             shape = next((tuple(t.shape) for _, t in tensors(args)), None)
             if isinstance(module, snn.SpikingNeuron):
                 name = names.get(id(module), "")
+                require_known(Layer(name, module, ()))
                 seen.calls[name] = seen.calls.get(name, 0) + 1
                 seen.first = seen.first or shape or ()
             elif shape and not seen.calls and type(module) in _AXES:
