@@ -217,6 +217,15 @@ class Subject:
                              "graph")
         return found
 
+    def given(self, frames: Tensor, mode: Mode) -> Tensor:
+        """Frames (N, T, ...) uint8 of these data as a mode takes them, (T, N, ...).
+
+        What computes in integers gets the counts where they lie: to turn them into floats takes longer than to run.
+        """
+        if mode.target and TARGETS[mode.target].integers and self.data.scale == 1:
+            return frames.transpose(0, 1)
+        return self.data.to_input(frames)
+
     def evaluate(self, mode: Mode) -> Evaluation:
         """Logits, labels and spikes of the recordings in a mode, some at a time.
 
@@ -227,7 +236,7 @@ class Subject:
         run, size, logits = counts(self.model, mode), batch(mode, count), []
         spikes: dict[str, float] = {}
         for start in progress(range(0, count, size), mode.target or "recordings"):
-            found, fired = run(self.data.to_input(self.part.at(slice(start, start + size))))
+            found, fired = run(self.given(self.part.at(slice(start, start + size)), mode))
             logits.append(found.cpu())
             for layer, number in fired.items():
                 spikes[layer] = spikes.get(layer, 0.0) + number

@@ -118,7 +118,7 @@ def count_right(curve: Curve, fault: list | None, inputs: Callable[[], Tensor]) 
     size = batch(mode, len(part))
     for start in range(0, len(part), size):
         some = slice(start, start + size)
-        x = subject.data.to_input(frames[some])
+        x = subject.given(frames[some], mode)
         logits = faulty(x, part.ids[some]) if faulty else answer(x)
         right += int((logits.argmax(1) == subject.labels[some]).sum())
     return right

@@ -29,6 +29,8 @@ EVENT, ADD = 5.0, 1.3
 """Cycles that an event takes, and every vector of sums that it adds to, about."""
 PRODUCT, ADDED, COPIED = 0.5, 1.5, 0.1
 """Cycles of 16 times 4 products, of 16 sums that are added, and of an input that is copied, about."""
+INTERLEAVED = 4
+"""Channels of the Input that are interleaved by name."""
 HELD = 18
 """Vectors of sums that are held at a time: those beyond 8 or so cover what a product waits for the one before."""
 
@@ -126,10 +128,12 @@ def _copied(source: Geometry, inputs: int, begin: str) -> list[str]:
     if not source.planes or inputs == 1:
         return [f"        for (int32_t i = 0; i < {source.width * inputs}; i++)",
                 f"            picture[{begin} + i] = in[y * {source.width * inputs} + i];"]
-    # written out: gcc 12 interleaves what is, and copies one by one what stands in a loop
-    return [f"        for (int32_t x = 0; x < {source.width}; x++) {{",
-            *(f"            picture[{begin} + x * {inputs} + {c}] = in[{c * source.height * source.width} + "
-              f"y * {source.width} + x];" for c in range(inputs)), "        }"]
+    # few channels are written out: gcc 12 interleaves them then, and copies one by one what stands in a loop
+    channels = [str(c) for c in range(inputs)] if inputs <= INTERLEAVED else ["c"]
+    loop = [f"            for (int32_t c = 0; c < {inputs}; c++)"] if inputs > INTERLEAVED else []
+    return [f"        for (int32_t x = 0; x < {source.width}; x++) {{", *loop,
+            *(f"            {'    ' * len(loop)}picture[{begin} + x * {inputs} + {c}] = "
+              f"in[{c} * {source.height * source.width} + y * {source.width} + x];" for c in channels), "        }"]
 
 
 def _dense(p: Population, s: Synapses) -> Gather | None:
