@@ -108,7 +108,7 @@ def test_every_export_gives_the_trained_integers_without_a_choice(spikes, tmp_pa
     for name in ("x.nir", "x.loihi2-int3.nir"):
         graph = read(tmp_path / name)
         assert all(np.array_equal(array(graph.nodes[node].weight), weight) for node, weight in wanted.items())
-        assert json.loads((tmp_path / name).with_suffix(".parity.json").read_text())["source"].startswith("trained")
+        assert json.loads((tmp_path / f"{name}.parity.json").read_text())["source"].startswith("trained")
     assert c(tmp_path / "x.pt", samples=2, recordings=spikes).mismatches == 0
     with pytest.raises(UsageError, match="was trained in integers of 3 bits"):
         quantise(tmp_path / "x.pt", Output(), Quantisation(bits=4), recordings=spikes)
