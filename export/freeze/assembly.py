@@ -11,6 +11,10 @@ from export.freeze.neurons import DT
 from hardspike import HardspikeError
 from targets.graph import plan
 
+BINARY = (0.0, 1.0)
+MOST_VALUES = 16
+"""Values of a signal that are kept count of."""
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -20,17 +24,31 @@ class Signal:
         sources: the nodes whose outputs sum to it.
         shape: as NIR has it, without batch and time.
         logical: as the user's network has it; NIR cannot unflatten, so what was flat once stays flat.
-        binary: all zeros and ones.
+        values: the few that any of it may have, ascending, where that is known: zero and one for spikes.
     """
 
     sources: tuple[str, ...]
     shape: tuple[int, ...]
     logical: tuple[int, ...] = ()
-    binary: bool = False
+    values: tuple[float, ...] = ()
+
+    @property
+    def binary(self) -> bool:
+        """All zeros and ones."""
+        return self.values == BINARY
 
     def flat(self) -> bool:
         """Whether NIR's shape is not the user's."""
         return self.shape != self.logical
+
+
+def few_values(found: np.ndarray) -> tuple[float, ...]:
+    """The different values in an array, ascending; () where there are many, or two too close to be told apart."""
+    values = np.unique(found)
+    if not 1 < len(values) <= MOST_VALUES:
+        return ()
+    apart = np.diff(values).min() > 1e-6 * max(1.0, float(np.abs(values).max()))
+    return tuple(map(float, values)) if apart else ()
 
 
 @dataclass

@@ -11,17 +11,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.freeze.assembly import Assembly, Signal
+from export.freeze.assembly import BINARY, Assembly, Signal, few_values
 from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer, Piece
 from export.freeze.neurons import DT
-from export.watch import forms
+from export.freeze.pooling import MAXIMUM, uneven
+from export.watch import forms, levels
 from export.watch.cuts import Cut, Cuts
-from export.watch.dense import Affine, affine, source_of
+from export.watch.dense import Affine, source_of
 from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
+from export.watch.linear import as_taps, linear
 from export.watch.output import Deeper, Readout, readouts
 from export.watch.recorder import is_leaf
 from export.watch.steps import Population, in_order, populations
+from export.watch.taps import Tap
 from export.watch.usage import Run, Usage, recorded
 from export.watch.values import label
 from export.watch.words import LINEAR_MODULES, why
@@ -83,9 +86,10 @@ def build(run: Run, metadata: dict | None = None, lossy_reset: bool = False) -> 
         if "/" in name and (is_leaf(module) or name in run.recorder.calls):
             raise HardspikeError(f"layer '{name}': '/' parts the folders of a NIR file (HDF5), so nobody could read it "
                                  "back; rename the layer")
-    cuts, dense, skipped = Cuts(), {}, {}
+    cuts, skipped, found, tapped = Cuts(), {}, {}, {}
     while True:
-        builder = Builder(run, folder, neurons, lossy_reset, cuts, dense)
+        builder = Builder(run, folder, neurons, lossy_reset, cuts)
+        builder.found, builder.taps = found, tapped
         try:
             with run.recorder.aside(), torch.no_grad():
                 readout, output = readouts(builder, skipped)
@@ -105,13 +109,17 @@ class Builder:
     Args:
         run, folder, neurons: what was recorded.
         cuts: expressions that the host computes.
-        dense: matrices that were found already, by expression.
+
+    Attributes:
+        found, taps: matrices and convolutions that were found already, by expression.
+        gates: thresholds of sums that were made already.
     """
 
-    def __init__(self, run: Run, folder: Folder, neurons: list[Population], lossy_reset: bool, cuts: Cuts,
-                 dense: dict[int, Affine]):
-        self.run, self.folder, self.neurons, self.lossy_reset = run, folder, neurons, lossy_reset
-        self.cuts, self.dense = cuts, dense
+    def __init__(self, run: Run, folder: Folder, neurons: list[Population], lossy_reset: bool, cuts: Cuts):
+        self.run, self.folder, self.neurons, self.lossy_reset, self.cuts = run, folder, neurons, lossy_reset, cuts
+        self.found: dict[int, Affine] = {}
+        self.taps: dict[int, tuple[list[Tap], np.ndarray] | None] = {}
+        self.gates: dict[tuple, tuple[str, ...]] = {}
         self.assembly = Assembly({*run.recorder.modules, *(n.name for n in neurons)} - {""})
         self.pieces: dict[int, Piece] = {}
         self.inputs: dict[int, Expr] = {}
@@ -119,7 +127,7 @@ class Builder:
         self._signals: dict[int, Signal] = {}
         self._under_way: set[int] = set()
         self._late: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
-        self._named: set[str] = set()
+        self._names: dict[int, str] = {}
         self._flat: set[int] = set()
         self._looped: set[int] = set()
         self._pooled: set[int] = set()
@@ -152,83 +160,61 @@ class Builder:
         return self._signals[key]
 
     def soft(self, expr: Expr) -> bool:
-        """Whether an operation has no node of its own and is taken into the matrix of what comes after it."""
+        """Whether an operation has no node of its own and is taken into the weights of what comes after it."""
         if not isinstance(expr, Apply) or id(expr) in self.cuts or id(expr) in self._signals:
             return False
         if isinstance(expr.function, nn.Module):
-            return not isinstance(expr.function, tuple(CONVERTERS)) and len(list(expr.children())) == 1 and isinstance(
-                expr.function, LINEAR_MODULES)
+            return not isinstance(expr.function, (*CONVERTERS, *levels.LAYERS)) and isinstance(
+                expr.function, LINEAR_MODULES) and len(list(expr.children())) == 1
         form = forms.FORMS.get(label(expr.function))
+        if form is forms.reshape and len(expr.shape()) > 2 and not expr.free() and any(
+                child.shape() != expr.shape() for child in expr.children()):
+            return True  # NIR cannot make a picture again: maybe a later operation does
+        signals = [child for child in expr.children() if not isinstance(child, Fixed)]
         if form in (forms.same, forms.reshape, forms.multiply):
-            return any(self.soft(child) for child in expr.children())
+            return len(signals) == 1 and self.soft(signals[0])
         return form is None
 
     def layer(self, name: str, module: nn.Module, source: Expr) -> Signal | None:
-        """A layer of the network on `source`; None where only a matrix does it."""
+        """A layer of the network on `source`; None where only weights found by trying do it."""
         kind = next((kind for kind in type(module).__mro__ if kind in CONVERTERS), None)
-        if kind is None and isinstance(module, LINEAR_MODULES):
+        if (kind is None and isinstance(module, LINEAR_MODULES)) or getattr(module, "padding_mode", "zeros") != "zeros":
             return None
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and self.soft(source):
-            return forms.apart(self, name, module, source)
+            parts = forms.apart(self, name, module, source)
+            if parts is not None or isinstance(module, nn.Linear) or not self._picture(source):
+                return parts
         signal = self.signal(source)
+        if isinstance(module, MAXIMUM) and not signal.values:
+            return levels.pooled(self, name, module, signal)  # which says why not
         if signal.flat() or (isinstance(module, nn.Linear) and len(signal.shape) != 1):
-            if isinstance(module, (nn.Identity, nn.Dropout)):
-                return signal
-            if isinstance(module, nn.Flatten):
-                return None
+            return signal if isinstance(module, (nn.Identity, nn.Dropout)) else None
+        if uneven(module, signal.shape):
             return None
-        if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d) and _uneven(module, signal.shape):
-            return None
-        piece = convert(Layer(name, module, signal.shape, self.lossy_reset, signal.binary))
+        if isinstance(module, MAXIMUM):
+            return levels.pooled(self, name, module, signal)
+        piece = convert(Layer(name, module, signal.shape, self.lossy_reset))
         sources = self.assembly.add(name, piece, signal.sources)
-        pooled = isinstance(module, nn.MaxPool1d | nn.MaxPool2d)
-        return Signal(sources, piece.shape, piece.shape, pooled or (signal.binary and (
-            not piece.nodes or isinstance(module, nn.Flatten))))
+        keeps = not piece.nodes or isinstance(module, nn.Flatten)
+        return Signal(sources, piece.shape, piece.shape, signal.values if keeps else ())
 
-    def matrix(self, name: str, expr: Apply) -> Signal:
-        """An operation as a matrix for each thing that it is made of; the first has the offset.
-
-        Raises:
-            HardspikeError: it is not linear, or too large.
-        """
+    def _picture(self, expr: Apply) -> bool:
+        """Whether an operation that has no node makes a picture of pictures, by convolutions of one tap."""
         sources = source_of(expr, self.soft)
-        if not sources:
-            raise HardspikeError(f"forward, operation '{name}': is made of constants alone")
-        if id(expr) not in self.dense:
-            try:
-                self.dense[id(expr)] = affine(expr, sources)
-            except HardspikeError as error:
-                odd = expr if str(error) else self._culprit(expr)
-                raise HardspikeError(why(self, odd, str(error))) from error
-        found, out, binary = self.dense[id(expr)], [], self.dense[id(expr)].selects()
-        for number, (source, weight) in enumerate(zip(sources, found.weights, strict=True)):
-            signal = self.signal(source)
-            binary = binary and signal.binary
-            signal = forms.flattened(self, signal, (weight.shape[1],), "flatten")
-            node = nir.Linear(weight) if number or not found.offset.any() else nir.Affine(weight, found.offset)
-            part = self.assembly.free(name) if number or name in self.assembly.nodes else name
-            out += self.assembly.add(part, Piece({part: node}, (len(weight),)), signal.sources)
-        return Signal(tuple(out), (len(found.offset),), expr.shape()[1:], binary)
-
-    def _culprit(self, expr: Apply) -> Apply:
-        """The innermost operation of an expression that is not linear."""
-        for child in expr.children():
-            if self.soft(child):
-                try:
-                    affine(child, source_of(child, self.soft))
-                except HardspikeError:
-                    return self._culprit(child)
-        return expr
+        return as_taps(self, expr, sources, [self.signal(source) for source in sources]) is not None
 
     def called(self, expr: Apply) -> str:
         """The name of an operation's node: the module's, or the function's."""
-        if isinstance(expr.function, nn.Module):
-            name = self.run.recorder.names.get(id(expr.function), "layer")
-            if name not in self._named:
-                self._named.add(name)
-                return name
-            return self.assembly.free(name.replace(".", "_"))
-        return self.assembly.free(label(expr.function))
+        if id(expr) not in self._names:
+            name = label(expr.function).strip("_")
+            if isinstance(expr.function, nn.Module):
+                name = self.run.recorder.names.get(id(expr.function), "layer")
+                if name not in self._names.values():
+                    self._names[id(expr)] = name
+                    return name
+                name = name.replace(".", "_")
+            self._names[id(expr)] = self.assembly.free(name)
+        return self._names[id(expr)]
 
     def neuron(self, population: Population) -> None:
         """The nodes of a layer of neurons and all that leads into it, once."""
@@ -259,7 +245,7 @@ class Builder:
             return None
         before, piece = self.signal(source), self.pieces[id(population)]
         theta = np.asarray(piece.nodes[population.name].threshold)
-        if before.binary or before.flat() or np.ptp(theta.reshape(len(theta), -1), 1).any() or len(piece.nodes) > 1:
+        if before.values or before.flat() or np.ptp(theta.reshape(len(theta), -1), 1).any() or len(piece.nodes) > 1:
             return None
         channel = theta.reshape(len(theta), -1)[:, 0].reshape(-1, *[1] * (len(before.shape) - 1))
         name = self.assembly.free(f"{population.name}_before")
@@ -281,13 +267,18 @@ class Builder:
         taken = (int(np.prod(shape)),) if id(population) in self._flat else shape
         if role == "spk":
             graded = piece.exit.endswith("_grade")
-            return Signal((piece.exit if graded else population.name,), taken, shape, not graded)
+            return Signal((piece.exit,), taken, shape, self._graded(population)) if graded else Signal(
+                (population.name,), taken, shape, BINARY)
         if role == "mem" and piece.membrane:
             return Signal((piece.membrane,), taken, shape)
         kind = type(population.module).__name__
         raise HardspikeError(f"layer '{population.name}' ({kind}): forward reads the state of '{population.name}', "
                              f"'{role}', which is inside a NIR neuron; read its spikes, or use reset_mechanism 'none' "
                              "or 'subtract' to read its membrane")
+
+    def _graded(self, population: Population) -> tuple[float, ...]:
+        """What spikes that are multiplied with a factor may be."""
+        return few_values(np.append(population.module.graded_spikes_factor.detach().double().cpu().numpy(), 0.0))
 
     def _input(self, expr: Expr) -> Signal:
         shape = expr.shape()[1:]
@@ -305,7 +296,7 @@ class Builder:
         signal = self.signal(of)
         name = self.assembly.free(f"{signal.sources[0]}_late")
         piece = Piece({name: nir.Delay(np.full(signal.shape, expr.steps * DT))}, signal.shape)
-        return Signal(self.assembly.add(name, piece, signal.sources), signal.shape, signal.logical, signal.binary)
+        return Signal(self.assembly.add(name, piece, signal.sources), signal.shape, signal.logical, signal.values)
 
     def _applied(self, expr: Apply) -> Signal:
         self._under_way.add(id(expr))
@@ -334,8 +325,7 @@ class Builder:
                 self.signal(child)
         name = self.called(expr)
         if isinstance(expr.function, nn.Module):
-            children = list(expr.children())
-            signal = self.layer(name, expr.function, children[0]) if len(children) == 1 else None
+            signal = self._module(name, expr)
             if signal is None and not isinstance(expr.function, (*CONVERTERS, *LINEAR_MODULES)):
                 raise HardspikeError(why(self, expr, ""))
         else:
@@ -343,12 +333,21 @@ class Builder:
             try:
                 signal = form(self, expr) if form else None
             except HardspikeError as error:
-                if str(error).startswith(("layer", "forward", "the steps")) and "'" in str(error):
+                if isinstance(error, Cut) or (
+                        str(error).startswith(("layer", "forward", "the steps")) and "'" in str(error)):
                     raise
                 raise HardspikeError(f"forward, operation '{name}': {error}") from error
-        if signal is not None:
-            return signal
-        return self.matrix(name, expr)
+        return signal if signal is not None else linear(self, name, expr)
+
+    def _module(self, name: str, expr: Apply) -> Signal | None:
+        """A leaf module on what it gets; None where it has no form of its own."""
+        children = list(expr.children())
+        if isinstance(expr.function, levels.LAYERS):
+            return levels.pointwise(self, expr)
+        if isinstance(expr.function, MAXIMUM) and expr.index not in ((), (0,)):
+            raise HardspikeError(f"layer '{name}' ({type(expr.function).__name__}): {levels.WHICH}")
+        signal = self.layer(name, expr.function, children[0]) if len(children) == 1 else None
+        return levels.largest(self, expr) if signal is None and isinstance(expr.function, MAXIMUM) else signal
 
     def streams(self) -> list[Expr]:
         """What goes in, in the order of use."""
@@ -375,12 +374,6 @@ class Builder:
         host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
         reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
         return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons)
-
-
-def _uneven(module: nn.Module, shape: tuple[int, ...]) -> bool:
-    sizes = shape[1:]
-    wanted = np.broadcast_to(np.array(module.output_size, object), len(sizes)).tolist()
-    return any(k is not None and n % k for n, k in zip(sizes, wanted, strict=True))
 
 
 def _flatten_piece(piece: Piece, population: Population) -> None:

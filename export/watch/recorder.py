@@ -94,7 +94,8 @@ class Recorder(TorchFunctionMode):
             if tensor.layout != torch.strided:
                 raise HardspikeError(f"what goes in is a tensor of layout {tensor.layout}; give it dense: x.to_dense()")
             if self._lookup(tensor) is None:
-                self._know(tensor, Value(None, shape=tuple(tensor.shape), outside=True, tensor=tensor))
+                self._know(tensor, Value(None, shape=tuple(tensor.shape), outside=True, tensor=tensor,
+                                         dtype=tensor.dtype))
 
     def value(self, tensor: Tensor) -> Value:
         """Where a tensor comes from; one that was never seen is a constant of the network.
@@ -108,7 +109,7 @@ class Recorder(TorchFunctionMode):
                                  "shares its memory, and what comes of it cannot be followed; write into the tensor "
                                  "itself (x[:, 0] = ...), or make a new one")
         if found is None:
-            found = Value(None, shape=tuple(tensor.shape), tensor=tensor)
+            found = Value(None, shape=tuple(tensor.shape), tensor=tensor, dtype=tensor.dtype)
             self._know(tensor, found)
         return found
 
@@ -262,7 +263,7 @@ class Recorder(TorchFunctionMode):
 
         def make(index: tuple, tensor: Tensor) -> Value:
             return Value(function, args, kwargs, index, tuple(tensor.shape), neuron, outside, random,
-                         tensor if not neuron else None)
+                         tensor if not neuron else None, tensor.dtype)
 
         if changed:
             for tensor in {id(t): t for t in changed}.values():

@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 LINEAR_MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Conv3d, nn.Upsample, nn.Unflatten, nn.AdaptiveAvgPool1d,
                   nn.AdaptiveAvgPool2d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReflectionPad2d,
-                  nn.ReplicationPad2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Fold, nn.Unfold)
+                  nn.ReplicationPad2d, nn.CircularPad1d,
+                  nn.CircularPad2d, nn.ReflectionPad1d, nn.ReplicationPad1d, nn.ZeroPad1d, nn.PixelShuffle,
+                  nn.PixelUnshuffle, nn.ChannelShuffle, nn.Fold, nn.Unfold)
 """Layers that are linear and have no node of their own: matrices, where they are small enough."""
 _TRY = {**dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "gelu", "leaky_relu", "softmax", "clamp", "abs"),
                         "put a spiking neuron in its place and train again"),
         **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "norm"),
                         "its factors depend on the input: use BatchNorm and train again"),
+        **dict.fromkeys(("max", "amax", "topk", "sort"), "train with sums or averages instead; of spikes, pool them"),
         "batch_norm": "use nn.BatchNorm with running statistics"}
 
 
@@ -29,7 +32,7 @@ def why(builder: "Builder", expr: Apply, text: str) -> str:
         return f"{head}: {text}" if text else f"{head}: NIR has no such operation; {advice(expr.function)}"
     head = f"forward, operation '{words}'"
     if text:
-        return f"{head}: {text}"
+        return f"{head}: {text}" + (f" ({_TRY[words]})" if words in _TRY else "")
     if sum(not isinstance(child, Fixed) for child in expr.children()) > 1:
         return (f"{head}: multiplies signals with one another, which no sum of weights does; NIR has no such "
                 "operation: use linear layers and neurons, and train again")
