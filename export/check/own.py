@@ -5,7 +5,7 @@ from what the file gave) agree to float64 rounding. Every chunk of samples is re
 same graph.
 """
 
-
+import math
 
 import nir
 import numpy as np
@@ -153,15 +153,24 @@ def _outputs(run: Run, watched: Watched, recording: Recording) -> None:
                 given[id(call.outputs["spk"])] = spikes[t].reshape(shape) * grade
             if "mem" in call.outputs and membranes is not None:
                 given[id(call.outputs["mem"])] = membranes[t].reshape(call.outputs["mem"].shape)
-    for t, value in enumerate(watched.readout.values):
-        if value.neuron:
-            given[id(value)] = recording.output[t].reshape(value.shape)
+    given |= output_values(watched, recording.output)
     for number, outputs in enumerate(run.outputs):
         for path, tensor, value in outputs:
             again_ = _recomputed(value, given) if value.neuron else None
             if again_ is not None:
                 where = "".join(f"[{step!r}]" for step in path) + (f" of step {number}" if len(run.outputs) > 1 else "")
                 _require_close(tensor, again_, f"{run.usage.name()}: what forward returns{where}: the output")
+
+
+def output_values(watched: Watched, output: Tensor) -> dict[int, Tensor]:
+    """What Output gave, (T, B, *shape), by the id of the value that it stands for."""
+    given, start, flat = {}, 0, output.flatten(2)
+    for values in watched.readout.parts:
+        size = math.prod(values[0].shape[1:])
+        given |= {id(value): flat[t, :, start:start + size].reshape(value.shape)
+                  for t, value in enumerate(values) if value.neuron}
+        start += size
+    return given
 
 
 def _returned(population: Population, spikes: Tensor, membrane: Tensor) -> Tensor:
@@ -232,8 +241,12 @@ def _said(usage: Usage, watched: Watched) -> str:
         how += "; compared with this chain of layers alone, not with a forward that the layers may belong to"
     text = f"run as you run it: {how}; membranes and all that forward returns agree too; Output gives " \
         f"{watched.readout.words}"
+    if watched.readout.others:
+        text += f", [{', '.join(r.path for r in watched.readout.result)}] of what forward returns"
     if watched.readout.host:
         text += f" (the host does the rest: {', '.join(watched.readout.host)})"
+    if watched.readout.others:
+        text += f"; returned and not in Output (--result names another): {'; '.join(watched.readout.others[:6])}"
     if watched.host:
         text += f"; the host computes before the graph: {', '.join(watched.host)}"
     return text

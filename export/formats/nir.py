@@ -1,6 +1,7 @@
 """`python -m export nir`: a checkpoint, or from Python any snnTorch network, as a NIR file checked spike for spike."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
 
 
 def write_own(source: Source, output: Output, samples: int, recordings: Recordings,
-              lossy_reset: bool = False) -> Parity:
+              lossy_reset: bool = False, result: str = "") -> Parity:
     """Write a network of the user's own code, run on a file of spikes; see `export.commands.nir`.
 
     Raises:
@@ -69,14 +70,16 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
     if out.suffix != ".nir":
         raise UsageError(f"{out}: is written as .nir; name it {out.with_suffix('.nir').name}")
     frames, _ = load_spikes(recordings.input)
-    checked = write_checked(source.network(), frames[:, :samples or None].float(), out, lossy_reset, source.steps)
+    checked = write_checked(source.network(), frames[:, :samples or None].float(), out, lossy_reset, source.steps,
+                            result)
     announce(out, out.with_suffix(".parity.json"), checked, output.json)
     print(readers(read(out)))
     return checked
 
 
 def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs: Any = None,
-                  path: str | Path = "network.nir", lossy_reset: bool = False, steps: str | None = None) -> Parity:
+                  path: str | Path = "network.nir", lossy_reset: bool = False, steps: str | None = None,
+                  result: str = "") -> Parity:
     """Write your own snnTorch network as a NIR graph and check it spike for spike; PATH.parity.json says what was seen.
 
         net = Net()                            # your class, its loop over time in forward or outside of it
@@ -97,11 +100,14 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
         path: the .nir file.
         lossy_reset: write every reset as NIR's LIF, which resets to zero; prints how many spikes that changes.
         steps: where forward could be meant either way: `forward`, it is called once; `outside`, once a step.
+        result: which of what forward returns is the graph's Output: its place (`1`, `1.0`) or key (`spikes`), or
+            several, which then lie in a row (`0,1`). Without it, the first that the last layer of neurons gives.
 
     Raises:
         HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
     """
     usage = network.usage() if isinstance(network, Called) else chosen(network, inputs, steps)
+    usage = replace(usage, result=str(result))
     if usage.chain:
         require_chain(usage, inputs)
     metadata = {"hardspike": versions("hardspike")["hardspike"]}

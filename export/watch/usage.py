@@ -35,6 +35,7 @@ class Usage:
         chain: layers that were handed over in order, without a forward of the user's.
         calls: arguments of every call, where they were noted one by one (`record`); a `Given` stands for what an
             earlier call gave.
+        result: which of what forward returns is the graph's Output, `1`, `spikes`, `0,2`; '': seen from the run.
     """
 
     network: nn.Module
@@ -43,6 +44,7 @@ class Usage:
     outside: bool = False
     chain: bool = False
     calls: list[tuple[tuple, dict]] = field(default_factory=list)
+    result: str = ""
 
     def name(self) -> str:
         """The network as its user calls it."""
