@@ -136,14 +136,14 @@ class Folder:
         drops = next((v for v in values if v.random and v.function is not None and "dropout" in label(v.function)),
                      None)
         if drops is not None:
-            raise HardspikeError(f"forward, operation '{self.words(drops)}': functional.dropout that also drops at "
+            raise HardspikeError(f"{self.head(drops)}: functional.dropout that also drops at "
                                  "inference; pass training=self.training, or use nn.Dropout")
         if not same or (first.function is not None and self._drawn(values)):
             if not any(value.neuron for value in values):
                 return Stream(values)
             self._refuse(values)
         if first.neuron and len(values) > 1 and len(set(map(id, values))) == 1:
-            raise HardspikeError(f"forward, operation '{self.words(first)}': uses in every step what a neuron gave in "
+            raise HardspikeError(f"{self.head(first)}: uses in every step what a neuron gave in "
                                  "one of them; a graph sees a step when it comes: use the value of the same step")
         self._under_way.append((values, None))
         slots = iter([self.fold(tuple(children)) for children in zip(*(
@@ -164,7 +164,7 @@ class Folder:
                 late = self._late(values)
                 if late is not None:
                     return late
-                raise HardspikeError(f"forward, operation '{self.words(value)}': gives another constant in step {step} "
+                raise HardspikeError(f"{self.head(value)}: gives another constant in step {step} "
                                      "than in step 0; the weights of a graph are the same in every step: use one for "
                                      "all steps")
         return Fixed(values, first)
@@ -217,6 +217,12 @@ class Folder:
                 found.append(self.words(node).strip("'"))
             waiting.extend(node.parents())
         return found[::-1]
+
+    def head(self, value: Value) -> str:
+        """What made a value, as an error begins with it."""
+        if isinstance(value.function, nn.Module):
+            return f"layer {self.words(value)} ({type(value.function).__name__})"
+        return f"forward, operation '{self.words(value)}'"
 
     def words(self, value: Value, options: bool = False) -> str:
         """How a user calls what made a value."""

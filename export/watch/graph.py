@@ -20,9 +20,9 @@ from export.watch import forms, levels
 from export.watch.cuts import Cut, Cuts
 from export.watch.dense import Affine, source_of
 from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
+from export.watch.leaf import is_fake_quantizer, is_leaf
 from export.watch.linear import as_taps, linear
 from export.watch.output import Deeper, Readout, readouts
-from export.watch.recorder import is_leaf
 from export.watch.steps import Population, in_order, populations
 from export.watch.taps import Tap
 from export.watch.usage import Run, Usage, recorded
@@ -317,7 +317,7 @@ class Builder:
 
     def _formed(self, expr: Apply) -> Signal:
         if any(value.random for value in expr.values):
-            raise HardspikeError(f"forward, operation '{self.folder.words(expr.values[0])}': is drawn at random in "
+            raise HardspikeError(f"{self.folder.head(expr.values[0])}: is drawn at random in "
                                  "every run, and a graph does the same every time; draw only while self.training (of a "
                                  "dropout: training=self.training, or nn.Dropout), or draw before you call")
         for child in expr.children():  # in the order of forward, so that names are too
@@ -342,7 +342,7 @@ class Builder:
     def _module(self, name: str, expr: Apply) -> Signal | None:
         """A leaf module on what it gets; None where it has no form of its own."""
         children = list(expr.children())
-        if isinstance(expr.function, levels.LAYERS):
+        if isinstance(expr.function, levels.LAYERS) or is_fake_quantizer(expr.function):
             return levels.pointwise(self, expr)
         if isinstance(expr.function, MAXIMUM) and expr.index not in ((), (0,)):
             raise HardspikeError(f"layer '{name}' ({type(expr.function).__name__}): {levels.WHICH}")

@@ -35,8 +35,7 @@ POINTWISE = {"int", "long", "short", "bool", "byte", "char", "gt", "ge", "lt", "
              "fake_quantize_per_channel_affine", "nan_to_num"}
 """Functions that make each value of one value of each thing that they get."""
 LAYERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh,
-          nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Softplus, nn.Softsign, nn.Threshold,
-          torch.ao.quantization.FakeQuantizeBase)
+          nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Softplus, nn.Softsign, nn.Threshold)
 """Layers that do so."""
 LARGEST_OF = {"max", "amax", "any", "max_pool1d", "max_pool2d", "max_pool1d_with_indices", "max_pool2d_with_indices",
               "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool1d_with_indices",

@@ -6,6 +6,7 @@ from torch import nn
 
 from export.freeze.convert import advice
 from export.watch.fold import Apply, Fixed
+from export.watch.leaf import is_fake_quantizer
 
 if TYPE_CHECKING:
     from export.watch.graph import Builder
@@ -26,11 +27,12 @@ _TRY = {**dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "gelu", "leaky_relu
 
 def why(builder: "Builder", expr: Apply, text: str) -> str:
     """Why no graph holds an operation, in one line."""
-    words = builder.folder.words(expr.values[0])
+    words, head = builder.folder.words(expr.values[0]), builder.folder.head(expr.values[0])
     if isinstance(expr.function, nn.Module):
-        head = f"layer {words} ({type(expr.function).__name__})"
-        return f"{head}: {text}" if text else f"{head}: NIR has no such operation; {advice(expr.function)}"
-    head = f"forward, operation '{words}'"
+        if is_fake_quantizer(expr.function):
+            text = text or ("rounds currents, which no sum of weights does; leave it to weights (and to spikes), and "
+                            "quantise the graph for a chip: python -m export quantise")
+        return f"{head}: {text or f'NIR has no such operation; {advice(expr.function)}'}"
     if text:
         return f"{head}: {text}" + (f" ({_TRY[words]})" if words in _TRY else "")
     if sum(not isinstance(child, Fixed) for child in expr.children()) > 1:

@@ -145,6 +145,19 @@ def reparametrised():
     return network, spikes(20)
 
 
+def fake_quantised(rounds_currents=False):
+    """torch's own quantisation-aware training: weights rounded to 8 bits in every call; or its default, currents too."""
+    from torch.ao import quantization
+
+    network = loud(nn.Sequential(nn.Linear(20, 16), snn.Leaky(**_LEAK), nn.Linear(16, 5), snn.Leaky(**_LEAK)))
+    network.qconfig = quantization.get_default_qat_qconfig("fbgemm") if rounds_currents else quantization.QConfig(
+        activation=nn.Identity, weight=quantization.default_fused_wt_fake_quant)
+    network = quantization.prepare_qat(network.train())
+    network(spikes(20)[0])
+    utils.reset(network)
+    return network.apply(quantization.disable_observer), spikes(20)
+
+
 def _keep(table: dict, network, *shape: int) -> None:
     for name, (step, expected) in table.items():
         OWN[name] = (lambda step=step: (network(step), spikes(*shape))), expected
@@ -154,6 +167,8 @@ _keep(PICTURES, Pictures, 2, 9, 9)
 _keep(ROWS, Rows, 20)
 _keep(JOINED, Joined, 2, 9, 9)
 OWN["reparametrised"] = reparametrised, None
+OWN["fake_quantised"] = fake_quantised, None
+OWN["fake_quantised_currents"] = (lambda: fake_quantised(True)), "rounds currents"
 OWN["max_pool_of_graded_spikes"] = (lambda: (Pictures(nn.MaxPool2d(3), graded_spikes_factor=0.6),
                                              spikes(2, 9, 9))), None
 OWN["circular_convolution_of_the_input"] = (lambda: (loud(nn.Sequential(
