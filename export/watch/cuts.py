@@ -1,6 +1,7 @@
 """Where the graph begins: what the host computes, and how several things that go in share one Input."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import nir
@@ -62,22 +63,7 @@ class Cuts:
     def used(self, builder: "Builder") -> list[Expr]:
         """The parts in the order of use."""
         wanted = self._inlets.get(id(builder), {})
-        found: dict[int, Expr] = {}
-
-        def visit(expr: Expr, seen: set[int]) -> None:
-            if id(expr) in seen:
-                return
-            seen.add(id(expr))
-            if id(expr) in wanted:
-                found.setdefault(id(expr), expr)
-            else:
-                for child in expr.children():
-                    visit(child, seen)
-
-        seen: set[int] = set()
-        for expr in [*builder.inputs.values(), *builder.outputs]:
-            visit(expr, seen)
-        return list(found.values())
+        return _met(builder, lambda expr: id(expr) in wanted)
 
     def widen(self, builder: "Builder") -> bool:
         """Several parts go in: cut further back where that makes them fewer, else let them share the Input.
@@ -87,24 +73,10 @@ class Cuts:
         parts = self.used(builder)
         if len(self._parts) == len(parts) and all(a is b for a, b in zip(self._parts, parts, strict=True)):
             return False
-        whole: dict[int, Expr] = {}
-
-        def visit(expr: Expr, seen: set[int]) -> None:
-            if id(expr) in seen:
-                return
-            seen.add(id(expr))
-            if isinstance(expr, Apply | Stream) and expr.free():
-                whole[id(expr)] = expr
-            else:
-                for child in expr.children():
-                    visit(child, seen)
-
-        seen: set[int] = set()
-        for expr in [*builder.inputs.values(), *builder.outputs]:
-            visit(expr, seen)
+        whole = _met(builder, lambda expr: isinstance(expr, Apply | Stream) and expr.free())
         if len(whole) < len(parts):
-            self._exprs.update({key: expr for key, expr in whole.items() if isinstance(expr, Apply)})
-            self._parts = list(whole.values()) if len(whole) > 1 else []
+            self._exprs.update({id(expr): expr for expr in whole if isinstance(expr, Apply)})
+            self._parts = whole if len(whole) > 1 else []
         else:
             self._parts = parts
         return True
@@ -116,3 +88,23 @@ class Cuts:
         if len(streams) == 1:
             return streams[0].shape()[1:]
         return (sum(math.prod(part.shape()[1:]) for part in self._parts),)
+
+
+def _met(builder: "Builder", stop: Callable[[Expr], bool]) -> list[Expr]:
+    """The first expressions, on every way back from neurons and outputs, at which to stop; in the order of use."""
+    found: dict[int, Expr] = {}
+    seen: set[int] = set()
+
+    def visit(expr: Expr) -> None:
+        if id(expr) in seen:
+            return
+        seen.add(id(expr))
+        if stop(expr):
+            found[id(expr)] = expr
+        else:
+            for child in expr.children():
+                visit(child)
+
+    for expr in [*builder.inputs.values(), *builder.outputs]:
+        visit(expr)
+    return list(found.values())
