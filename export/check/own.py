@@ -6,6 +6,7 @@ same graph.
 """
 
 import math
+from collections.abc import Callable
 
 import nir
 import numpy as np
@@ -13,7 +14,7 @@ import snntorch as snn
 import torch
 from torch import Tensor
 
-from export.check.parity import Parity, compare, merge
+from export.check.parity import HostPart, Parity, compare, merge
 from export.check.rounding import FirstDifferences, first_differences
 from export.freeze.neurons import KICK
 from export.watch.dense import again
@@ -28,12 +29,13 @@ from targets import reference
 from targets.graph import parameters
 from targets.recording import Recording
 
+Also = Callable[[Run, Watched, nir.NIRGraph, Tensor, Recording], list[HostPart]]
 TOLERANCE = 1e-9
 """Of the largest value: float64 sums in another order differ by far less, another network by far more."""
 
 
 def check_own(usage: Usage, watched: Watched, written: nir.NIRGraph, expected: nir.NIRGraph,
-              lossy_reset: bool = False, chunk: int = 64) -> Parity:
+              lossy_reset: bool = False, chunk: int = 64, also: Also | None = None) -> Parity:
     """What a comparison of the user's run with a file saw.
 
     Args:
@@ -43,6 +45,7 @@ def check_own(usage: Usage, watched: Watched, written: nir.NIRGraph, expected: n
         expected: what was to be written.
         lossy_reset: only spikes are compared.
         chunk: samples at a time.
+        also: compares the host's part: the run, what was watched, the graph, its frames and what it made of them.
 
     Raises:
         HardspikeError: the file holds other values than were written, a run gives another graph, a membrane or an
@@ -51,13 +54,13 @@ def check_own(usage: Usage, watched: Watched, written: nir.NIRGraph, expected: n
     require_same_graph(expected, written, "the file does not hold what was written")
     results = []
     for part in parts(usage, chunk):
-        results.append(_check_part(part, watched, written, lossy_reset))
+        results.append(_check_part(part, watched, written, lossy_reset, also))
     total = merge(results)
     total.notes += [note for note in (_said(usage, watched), *watched.notes, _kept_between_calls(few(usage))) if note]
     return total
 
 
-def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset: bool) -> Parity:
+def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset: bool, also: Also | None) -> Parity:
     with recorded(part.usage) as run:
         now = build(run, dict(watched.graph.metadata), lossy_reset)
         require_same_graph(watched.graph, now.graph, "other samples give another graph, so what forward does depends "
@@ -69,6 +72,7 @@ def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset
             with run.recorder.aside(), torch.no_grad():
                 _membranes(now, recording)
                 _outputs(run, now, recording)
+                parity.host = also(run, now, written, frames, recording) if also else []
     if not lossy_reset and not parity.mismatches:
         parity.float32 = _float32(part, now, frames, recording)
     return parity
@@ -80,6 +84,7 @@ def _kept_between_calls(usage: Usage) -> str:
         return ""
     with recorded(usage) as run, run.recorder, run.recorder.aside():
         arguments = on_device(usage, torch.float64)
+        torch.manual_seed(0)  # as before the first call: what is drawn is no state
         second = run_once(usage, arguments.args, arguments.kwargs)
         pairs = list(zip(tensors(run.results[0]), tensors(second), strict=False))
     if all(a.shape == b.shape and torch.equal(a, b) for (_, a), (_, b) in pairs):
@@ -241,8 +246,6 @@ def _said(usage: Usage, watched: Watched) -> str:
         how += "; compared with this chain of layers alone, not with a forward that the layers may belong to"
     text = f"run as you run it: {how}; membranes and all that forward returns agree too; Output gives " \
         f"{watched.readout.words}"
-    if watched.readout.others:
-        text += f", [{', '.join(r.path for r in watched.readout.result)}] of what forward returns"
     if watched.readout.host:
         text += f" (the host does the rest: {', '.join(watched.readout.host)})"
     if watched.readout.others:

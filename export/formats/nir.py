@@ -12,6 +12,7 @@ from export.check import parity as parities
 from export.check.own import check_own, require_same_graph
 from export.check.parity import Parity
 from export.check.report import announce, write_report
+from export.formats.host import Host, host
 from export.formats.readers import readers
 from export.formats.source import Source
 from export.model import Model, frozen, output_path
@@ -112,19 +113,23 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
         require_chain(usage, inputs)
     metadata = {"hardspike": versions("hardspike")["hardspike"]}
     first = few(usage)
-    with recorded(first) as run:
-        watched, room = build(run, metadata, lossy_reset), chunk_of(run)
-        reads = list(dict.fromkeys(run.recorder.reads))
+    with recorded(first) as seen:
+        watched, room = build(seen, metadata, lossy_reset), chunk_of(seen)
+        reads = list(dict.fromkeys(seen.recorder.reads))
     with recorded(others(first)) as run:
         require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
                            "other samples give another graph, so what forward does depends on them")
     if reads:
         watched.notes.append(_unmoved_by_reads(first, watched, reads, lossy_reset))
+    files = Host() if lossy_reset else host(first, seen, watched, lossy_reset)
+    watched.notes += files.notes
     exact = fold_batchnorm(watched.graph)
 
     def written(graph: nir.NIRGraph) -> Parity:
-        return write_graph(Path(path), graph,
-                           lambda file: check_own(usage, watched, file, graph, lossy_reset, room), lossy_reset)[0]
+        checked, _ = write_graph(Path(path), graph, lambda file: check_own(
+            usage, watched, file, graph, lossy_reset, room, files.check), lossy_reset)
+        files.write(Path(path))
+        return checked
 
     plain = neutral(exact)
     if plain.nodes == exact.nodes:

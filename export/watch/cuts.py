@@ -74,7 +74,7 @@ class Cuts:
         if len(self._parts) == len(parts) and all(a is b for a, b in zip(self._parts, parts, strict=True)):
             return False
         whole = _met(builder, lambda expr: isinstance(expr, Apply | Stream) and expr.free())
-        if len(whole) < len(parts):
+        if len(whole) < len(parts) and not _arguments(parts):
             self._exprs.update({id(expr): expr for expr in whole if isinstance(expr, Apply)})
             self._parts = whole if len(whole) > 1 else []
         else:
@@ -88,6 +88,24 @@ class Cuts:
         if len(streams) == 1:
             return streams[0].shape()[1:]
         return (sum(math.prod(part.shape()[1:]) for part in self._parts),)
+
+
+def _arguments(parts: list[Expr]) -> bool:
+    """Whether each part is what goes in as an argument of its own, in a row: no need to compute further on the host."""
+    seen: set[int] = set()
+    for part in parts:
+        mine: set[int] = set()
+        waiting, known = list(part.values), set()
+        while waiting:
+            value = waiting.pop()
+            if id(value) not in known:
+                known.add(id(value))
+                mine |= {id(value)} if value.function is None and value.outside else set()
+                waiting.extend(value.parents())
+        if not mine or mine & seen or len(part.shape()) != 2:
+            return False
+        seen |= mine
+    return True
 
 
 def _met(builder: "Builder", stop: Callable[[Expr], bool]) -> list[Expr]:

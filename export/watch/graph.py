@@ -45,6 +45,7 @@ class Watched:
         host: what the host computes before the graph, in words.
         notes: what the user has to know besides.
         reasons: why the host computes what it does.
+        moved: whether the host hands on other steps than it gets, or in another order.
     """
 
     graph: nir.NIRGraph
@@ -56,6 +57,7 @@ class Watched:
     host: list[str]
     notes: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    moved: bool = False
 
 
 def watched_graph(usage: Usage, metadata: dict | None = None, lossy_reset: bool = False) -> nir.NIRGraph:
@@ -316,7 +318,7 @@ class Builder:
         return signal
 
     def _formed(self, expr: Apply) -> Signal:
-        if any(value.random for value in expr.values):
+        if any(value.random for value in expr.values) and not expr.free():  # else: of frames that the host draws
             raise HardspikeError(f"{self.folder.head(expr.values[0])}: is drawn at random in "
                                  "every run, and a graph does the same every time; draw only while self.training (of a "
                                  "dropout: training=self.training, or nn.Dropout), or draw before you call")
@@ -371,9 +373,11 @@ class Builder:
                      and not in_order(self.run.usage, e.values)]:
             notes.append("forward does not take the steps of what goes in one after the other: feed the file with the "
                          f"{'frames' if len(moved) == 1 else 'streams of frames'} in forward's own order")
+        if len(streams) > 1:
+            notes.append(f"Input takes {len(streams)} things in a row, in the order of their use (before.onnx does so)")
         host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
         reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
-        return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons)
+        return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons, bool(moved))
 
 
 def _flatten_piece(piece: Piece, population: Population) -> None:

@@ -26,9 +26,10 @@ _GATHERS = {"stack", "cat", "concat", "concatenate", "vstack", "hstack", "dstack
 
 @dataclass(frozen=True)
 class Returned:
-    """One tensor of what forward gives: where it lies in that (`0`, `spikes`, `1.0`), and its value, of a run step by
-    step one a step."""
+    """One tensor of what forward gives: its number, where it lies (`0`, `spikes`, `1.0`), and its value, of a run step
+    by step one a step."""
 
+    number: int
     path: str
     values: Sequence
 
@@ -40,7 +41,7 @@ class Readout:
     Args:
         parts: what the graph's Output gives, one value a step; of several, all in a row.
         words: what that is.
-        result: the tensors of forward's results that are made of it.
+        result: the tensors of forward's results that are made of it alone.
         host: what the host makes of it, in words.
         others: what forward gives besides, in words.
     """
@@ -85,18 +86,24 @@ def readouts(builder: "Builder", skipped: dict[int, HardspikeError]) -> tuple[Re
             break
     else:
         raise next(iter(lost.values()))
+    sequences, others = [values for values, _ in parts], []
     for result in found:
-        if result not in chosen:
-            for values in _frontier(builder, result.values, skipped):
-                for population in _behind(builder, values):
-                    builder.neuron(population)
-    sequences = [values for values, _ in parts]
-    words = [builder.folder.words(values[0]) for values in sequences]
-    others = [f"[{r.path}], {_about(builder, r, skipped)}" + (f" ({lost[r.path]})" if r.path in lost else "")
-              for r in found if r not in chosen]
+        made_of = _frontier(builder, result.values, skipped)
+        if result in chosen:
+            continue
+        if all(values in sequences for values in made_of):
+            chosen.append(result)
+            continue
+        for values in made_of:
+            for population in _behind(builder, values):
+                builder.neuron(population)
+        others.append(f"[{result.path}], {_about(builder, result, skipped)}" + (
+            f" ({lost[result.path]})" if result.path in lost else ""))
+    words = " and ".join(builder.folder.words(values[0]) for values in sequences)
+    if others:
+        words += f", {', '.join(f'[{r.path}]' for r in chosen)} of what forward returns"
     host = list(dict.fromkeys(word for r in chosen for word in _between(r.values, sequences)))
-    readout = Readout(sequences, " and ".join(words), chosen, host, others)
-    return readout, join(builder, [signal for _, signal in parts])
+    return Readout(sequences, words, chosen, host, others), join(builder, [signal for _, signal in parts])
 
 
 def returned(builder: "Builder") -> list[Returned]:
@@ -105,9 +112,9 @@ def returned(builder: "Builder") -> list[Returned]:
     count = min(len(outputs) for outputs in run.outputs)
     paths = [".".join(map(str, path)) or "0" for path, _, _ in run.outputs[0][:count]]
     if run.usage.outside:
-        return [Returned(path, tuple(outputs[number][2] for outputs in run.outputs))
+        return [Returned(number, path, tuple(outputs[number][2] for outputs in run.outputs))
                 for number, path in enumerate(paths)]
-    return [Returned(path, (value,)) for path, (_, _, value) in zip(paths, run.outputs[0], strict=True)]
+    return [Returned(number, path, (run.outputs[0][number][2],)) for number, path in enumerate(paths)]
 
 
 def _candidates(builder: "Builder", found: list[Returned]) -> list[list[Returned]]:

@@ -61,12 +61,13 @@ class Given:
 
 @dataclass
 class Run:
-    """One recorded run: the recorder, and what forward gave (one result, or one a step)."""
+    """One recorded run: the recorder, what forward got and gave (one result, or one a step)."""
 
     usage: Usage
     recorder: Recorder
     results: list[Any]
     outputs: list[list[tuple[tuple, Tensor, Value]]]
+    given: list[tuple[tuple, dict]]
 
 
 def unwrapped(network: Any) -> nn.Module:
@@ -116,13 +117,14 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
         if isinstance(module, Leaky):
             raise HardspikeError(f"layer '{name}' (trainer.neurons.leaky.Leaky): runs all steps at once; export its "
                                  "checkpoint with python -m export nir, or build the network of snnTorch's own neurons")
-    results = []
+    results, given = [], []
     usage = on_device(usage, dtype)
     recorder.outside((usage.args, usage.kwargs, usage.calls))
     with watch_strangers(recorder), recorder:
         for args, kwargs in _calls(usage, results):
             with recorder.aside():
                 recorder.outside((args, kwargs))
+            given.append((args, kwargs))
             results.append(call(usage, args, kwargs))
     if not recorder.calls:
         for name, module in modules.items():
@@ -132,7 +134,7 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
         raise HardspikeError(f"{usage.name()}: forward runs no snnTorch neuron, so there are no spikes to compare; put "
                              "in snn.Leaky, Synaptic, RLeaky or RSynaptic")
     outputs = [[(path, tensor, recorder.value(tensor)) for path, tensor in tensors(result)] for result in results]
-    return Run(usage, recorder, results, outputs)
+    return Run(usage, recorder, results, outputs, given)
 
 
 def _require_wide(usage: Usage) -> None:

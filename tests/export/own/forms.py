@@ -146,7 +146,7 @@ def reparametrised():
 
 
 def fake_quantised(rounds_currents=False):
-    """torch's own quantisation-aware training: weights rounded to 8 bits in every call; or its default, currents too."""
+    """torch's own quantisation-aware training: weights rounded to 8 bits in every call, or by default currents too."""
     from torch.ao import quantization
 
     network = loud(nn.Sequential(nn.Linear(20, 16), snn.Leaky(**_LEAK), nn.Linear(16, 5), snn.Leaky(**_LEAK)))
