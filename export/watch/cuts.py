@@ -23,6 +23,14 @@ class Cut(HardspikeError):
         self.expr = expr
 
 
+class Inside(HardspikeError):
+    """What a NIR neuron keeps to itself is read."""
+
+    def __init__(self, layer: str, text: str):
+        super().__init__(text)
+        self.layer = layer
+
+
 class Cuts:
     """The expressions that the host computes, by id."""
 

@@ -17,7 +17,7 @@ from export.freeze.layers import Layer, Piece
 from export.freeze.neurons import DT
 from export.freeze.pooling import MAXIMUM, uneven
 from export.watch import forms, levels
-from export.watch.cuts import Cut, Cuts
+from export.watch.cuts import Cut, Cuts, Inside
 from export.watch.dense import Affine, source_of
 from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
 from export.watch.leaf import is_fake_quantizer, is_leaf
@@ -274,9 +274,9 @@ class Builder:
         if role == "mem" and piece.membrane:
             return Signal((piece.membrane,), taken, shape)
         kind = type(population.module).__name__
-        raise HardspikeError(f"layer '{population.name}' ({kind}): forward reads the state of '{population.name}', "
-                             f"'{role}', which is inside a NIR neuron; read its spikes, or use reset_mechanism 'none' "
-                             "or 'subtract' to read its membrane")
+        raise Inside(population.name, f"layer '{population.name}' ({kind}): forward reads the state of "
+                     f"'{population.name}', '{role}', which is inside a NIR neuron; read its spikes, or use "
+                     "reset_mechanism 'none' or 'subtract' to read its membrane")
 
     def _graded(self, population: Population) -> tuple[float, ...]:
         """What spikes that are multiplied with a factor may be."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from export.freeze.assembly import Signal
 from export.freeze.layers import Piece
-from export.watch.cuts import Cut
+from export.watch.cuts import Cut, Inside
 from export.watch.fold import Fired
 from export.watch.signals import row
 from export.watch.values import NeuronCall, Value, label, leaves
@@ -168,7 +168,10 @@ def _parts(builder: "Builder", chosen: list[Returned], skipped: dict[int, Hardsp
             except HardspikeError as error:
                 if not isinstance(expr, Fired):
                     raise Deeper(values, error) from error
-                lost[result.path] = skipped.get(id(values[0]), error)
+                reason = skipped.get(id(values[0]), error)
+                if not isinstance(error, Inside) or error.layer != expr.population.name:
+                    raise reason from None
+                lost[result.path] = reason
                 return []
             builder.outputs.append(expr)
             parts.append((values, signal))
