@@ -77,7 +77,7 @@ def _remembering(layer: Layer, theta: np.ndarray, leak: np.ndarray) -> Piece:
     piece = reset(name, leak, theta)
     if alpha is not None:
         synapse = f"{name}_synapse"
-        piece.nodes[synapse] = _integrator(alpha)
+        piece.nodes[synapse] = integrator(alpha)
         piece.edges.append((synapse, piece.entry or name))
         piece.entry = synapse
     return piece
@@ -122,7 +122,7 @@ def _alpha(layer: Layer, leak: np.ndarray, theta: np.ndarray, reset: Callable) -
         raise refusal(layer, f"alpha {rise.min():g}, beta {leak.min():g}: its factor tau is not finite; keep both "
                              "above 0 and apart")
     excite, inhibit, up, down = (f"{name}_{part}" for part in ("excite", "inhibit", "up", "down"))
-    return Piece({excite: _integrator(rise), inhibit: _integrator(leak), up: nir.Scale(factor),
+    return Piece({excite: integrator(rise), inhibit: integrator(leak), up: nir.Scale(factor),
                   down: nir.Scale(-factor), name: nir.Threshold(theta)}, theta.shape, entries=(excite, inhibit),
                  edges=[(excite, up), (inhibit, down), (up, name), (down, name)])
 
@@ -214,7 +214,7 @@ def _reset(layer: Layer, theta: np.ndarray) -> Callable[[str, np.ndarray, np.nda
 
 def _no_reset(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
     membrane = f"{name}_membrane"
-    return Piece({membrane: _integrator(leak), name: nir.Threshold(theta)}, theta.shape, membrane,
+    return Piece({membrane: integrator(leak), name: nir.Threshold(theta)}, theta.shape, membrane,
                  edges=[(membrane, name)], membrane=membrane)
 
 
@@ -286,7 +286,7 @@ def _add_recurrence(layer: Layer, piece: Piece) -> None:
     piece.edges += [(piece.past or piece.exit or layer.name, name), (name, piece.entry or layer.name)]
 
 
-def _integrator(leak: np.ndarray) -> nir.NIRNode:
+def integrator(leak: np.ndarray) -> nir.NIRNode:
     if (leak == 1).all():
         return nir.I(r=np.full(leak.shape, 1 / DT))
     return nir.LI(tau=_tau(leak), r=_tau(leak) / DT, v_leak=np.zeros(leak.shape))

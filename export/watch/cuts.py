@@ -81,7 +81,8 @@ class Cuts:
         parts = self.used(builder)
         if len(self._parts) == len(parts) and all(a is b for a, b in zip(self._parts, parts, strict=True)):
             return False
-        whole = _met(builder, lambda expr: isinstance(expr, Apply | Stream) and expr.free())
+        whole = [_narrowest(expr, parts) for expr in _met(builder, lambda expr: isinstance(
+            expr, Apply | Stream) and expr.free())]
         if len(whole) < len(parts) and not _arguments(parts):
             self._exprs.update({id(expr): expr for expr in whole if isinstance(expr, Apply)})
             self._parts = whole if len(whole) > 1 else []
@@ -96,6 +97,27 @@ class Cuts:
         if len(streams) == 1:
             return streams[0].shape()[1:]
         return (sum(math.prod(part.shape()[1:]) for part in self._parts),)
+
+
+def _narrowest(top: Expr, parts: list[Expr]) -> Expr:
+    """The expression nearest to the parts that everything from them to `top` goes through."""
+    ends = set(map(id, parts))
+    below = _reached(top, ends)
+    gates = [expr for expr in below.values() if isinstance(expr, Apply | Stream)
+             and ends.isdisjoint(_reached(top, ends, expr))]
+    return min(gates, key=lambda gate: len(_reached(gate, ends)), default=top)
+
+
+def _reached(expr: Expr, ends: set[int], gate: Expr | None = None) -> dict[int, Expr]:
+    """All that an expression is made of, by id, as far as the ends; without what lies behind a gate."""
+    found: dict[int, Expr] = {}
+    waiting = [expr]
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in found and node is not gate:
+            found[id(node)] = node
+            waiting.extend(() if id(node) in ends else node.children())
+    return found
 
 
 def _arguments(parts: list[Expr]) -> bool:

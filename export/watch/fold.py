@@ -116,6 +116,9 @@ class Folder:
         for known, expr in self._done.get(id(values[0]), ()):
             if _begins(known, values):
                 return expr
+        for sequence, _ in self._under_way:
+            if len(values) < len(sequence) and _begins(sequence, values):  # it is being folded: a loop
+                return _Open(sequence)
         expr = self._fold(values)
         self._done.setdefault(id(values[0]), []).append((values, expr))
         return expr
@@ -250,6 +253,8 @@ def close(expr: Expr, folder: Folder) -> None:
         seen.add(id(node))
         if isinstance(node, Late) and isinstance(node.of, _Open):
             node.of = folder.fold(node.of.values)
+        elif isinstance(node, Apply):
+            node.args, node.kwargs = transform((node.args, node.kwargs), _Open, lambda o: folder.fold(o.values))
         waiting.extend(node.children())
 
 

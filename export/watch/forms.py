@@ -278,6 +278,7 @@ FORMS = {
     "neg": negate,
     **dict.fromkeys(("mul", "mul_", "div", "div_"), multiply),
     **dict.fromkeys(levels.POINTWISE, levels.pointwise),
+    **dict.fromkeys(("gt", "ge", "lt", "le"), levels.compared),
     **dict.fromkeys(("max", "amax", "any"), maximum),
     **dict.fromkeys(MODULES, layer),
 }

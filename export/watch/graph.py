@@ -16,7 +16,7 @@ from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer, Piece
 from export.freeze.neurons import DT
 from export.freeze.pooling import MAXIMUM, uneven
-from export.watch import forms, levels
+from export.watch import forms, levels, traces
 from export.watch.cuts import Cut, Cuts, Inside
 from export.watch.dense import Affine, source_of
 from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
@@ -166,8 +166,11 @@ class Builder:
         if not isinstance(expr, Apply) or id(expr) in self.cuts or id(expr) in self._signals:
             return False
         if isinstance(expr.function, nn.Module):
-            return not isinstance(expr.function, (*CONVERTERS, *levels.LAYERS)) and isinstance(
-                expr.function, LINEAR_MODULES) and len(list(expr.children())) == 1
+            children = list(expr.children())
+            if isinstance(expr.function, nn.BatchNorm1d | nn.BatchNorm2d):
+                return len(children) == 1 and self.soft(children[0])
+            return isinstance(expr.function, LINEAR_MODULES) and len(children) == 1 and not isinstance(
+                expr.function, tuple(CONVERTERS))
         form = forms.FORMS.get(label(expr.function))
         if form is forms.reshape and len(expr.shape()) > 2 and not expr.free() and any(
                 child.shape() != expr.shape() for child in expr.children()):
@@ -177,15 +180,20 @@ class Builder:
             return len(signals) == 1 and self.soft(signals[0])
         return form is None
 
+    def apart(self, expr: Expr) -> bool:
+        """Whether an operation is not taken into a function of what it is made of: the host's, or kept for later."""
+        return id(expr) in self.cuts or id(expr) in self._under_way
+
     def layer(self, name: str, module: nn.Module, source: Expr) -> Signal | None:
         """A layer of the network on `source`; None where only weights found by trying do it."""
         kind = next((kind for kind in type(module).__mro__ if kind in CONVERTERS), None)
         if (kind is None and isinstance(module, LINEAR_MODULES)) or getattr(module, "padding_mode", "zeros") != "zeros":
             return None
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and self.soft(source):
-            parts = forms.apart(self, name, module, source)
+        if self.soft(source) and not isinstance(module, MAXIMUM):
+            weighs = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+            parts = forms.apart(self, name, module, source) if weighs else None
             if parts is not None or isinstance(module, nn.Linear) or not self._picture(source):
-                return parts
+                return parts  # None: one matrix for both
         signal = self.signal(source)
         if isinstance(module, MAXIMUM) and not signal.values:
             return levels.pooled(self, name, module, signal)  # which says why not
@@ -322,6 +330,9 @@ class Builder:
             raise HardspikeError(f"{self.folder.head(expr.values[0])}: is drawn at random in "
                                  "every run, and a graph does the same every time; draw only while self.training (of a "
                                  "dropout: training=self.training, or nn.Dropout), or draw before you call")
+        found = traces.trace(self, expr) or levels.pointwise(self, expr)
+        if found is not None:
+            return found
         for child in expr.children():  # in the order of forward, so that names are too
             if not isinstance(child, Fixed) and not self.soft(child):
                 self.signal(child)
@@ -358,7 +369,8 @@ class Builder:
     def finish(self, streams: list[Expr], readout: Readout, output: Signal, metadata: dict | None) -> Watched:
         """The graph, and what it stands for."""
         shape = self.cuts.input_shape(streams)
-        graph = self.assembly.graph(shape, output, metadata, strict=False)
+        kept = {node for piece in self.pieces.values() for node in piece.nodes}
+        graph = self.assembly.graph(shape, output, metadata, kept)
         built = {p.name: p for p in self.neurons if id(p) in self.pieces}
         compared = {name: self.pieces[id(p)].compared or name for name, p in built.items()
                     if id(p) not in self._pooled}

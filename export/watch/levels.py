@@ -19,7 +19,9 @@ from export.freeze.convert import convert
 from export.freeze.layers import Layer, Piece
 from export.watch.dense import LARGEST, evaluate
 from export.watch.fold import Apply, Expr, Fixed
+from export.watch.leaf import is_fake_quantizer
 from export.watch.signals import alike, row, weighted
+from export.watch.values import label
 from hardspike import HardspikeError
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ POINTWISE = {"int", "long", "short", "bool", "byte", "char", "gt", "ge", "lt", "
              "xor", "invert", "iand", "ior", "maximum", "minimum", "fmax", "fmin", "rsub", "masked_fill",
              "masked_fill_", "rpow", "remainder", "fake_quantize_per_tensor_affine",
              "fake_quantize_per_channel_affine", "nan_to_num"}
-"""Functions that make each value of one value of each thing that they get."""
+"""Functions that make each value of one value of each thing that they get, and are no sums."""
+_SUMS = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "neg"}
+_COPIES = {"detach", "detach_", "clone", "contiguous", "to", "float", "double", "type", "type_as", "alias", "cpu"}
 LAYERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh,
           nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Softplus, nn.Softsign, nn.Threshold)
 """Layers that do so."""
@@ -45,22 +49,55 @@ WHICH = ("says which spike of a window comes first (return_indices), which no su
          "spikes alone, and nn.Upsample to undo the pooling")
 
 
+def elementwise(expr: Expr, shape: tuple[int, ...]) -> bool:
+    """Whether an expression makes each value of its `shape` of one value of each thing that it gets."""
+    if not isinstance(expr, Apply) or expr.shape() != shape:
+        return False
+    kind = isinstance(expr.function, LAYERS) or is_fake_quantizer(expr.function) if isinstance(
+        expr.function, nn.Module) else label(expr.function) in POINTWISE | _SUMS | _COPIES
+    return kind and all(isinstance(child, Fixed) or child.shape() == shape for child in expr.children())
+
+
 def pointwise(builder: "Builder", expr: Apply) -> Signal | None:
     """A function of each value of one signal, or of two layers' spikes; None where it is none, or of currents."""
-    children = list({id(child): child for child in expr.children() if not isinstance(child, Fixed)}.values())
-    if not 0 < len(children) <= 2 or any(child.shape() != expr.shape() for child in children):
+    leaves = _leaves(builder, expr) if elementwise(expr, expr.shape()) else []
+    products = sum(not isinstance(child, Fixed) for child in expr.children()) > 1
+    plain = not isinstance(expr.function, nn.Module) and label(expr.function) in _SUMS and not (
+        products and label(expr.function) in ("mul", "mul_"))
+    if not 0 < len(leaves) <= 4 or (plain and any(builder.soft(leaf) for leaf in leaves)):
         return None
-    signals = [builder.signal(child) for child in children]
-    if not all(signal.values for signal in signals):
+    groups: dict[tuple[str, ...], list[Expr]] = {}
+    signals: dict[tuple[str, ...], Signal] = {}
+    for leaf in leaves:
+        signal = builder.signal(leaf)
+        if not signal.values:
+            return None
+        groups.setdefault(signal.sources, []).append(leaf)
+        signals[signal.sources] = signal
+    several = list(signals.values())
+    if len(several) == 1:
+        table = _table(expr, list(groups.values()), [several[0].values])
+        return None if table is None else stepped(builder, several[0], table, builder.called(expr))
+    if len(several) > 2 or not all(signal.binary for signal in several):
         return None
-    name = builder.called(expr)
-    if len(signals) == 1 or signals[0].sources == signals[1].sources:
-        table = _table(expr, [children], [signals[0].values])
-        return None if table is None else stepped(builder, signals[0], table, name)
-    if not all(signal.binary for signal in signals):
-        return None
-    table = _table(expr, [[child] for child in children], [BINARY, BINARY])
-    return None if table is None else _of_two(builder, *alike(builder, signals), table, name)
+    table = _table(expr, list(groups.values()), [BINARY, BINARY])
+    return None if table is None else _of_two(builder, *alike(builder, several), table, builder.called(expr))
+
+
+def _leaves(builder: "Builder", expr: Apply) -> list[Expr]:
+    """What an expression is made of, one value of each for each of its own; each once."""
+    found: dict[int, Expr] = {}
+    waiting, seen = [expr], set()
+    while waiting:
+        for child in waiting.pop(0).children():
+            if id(child) in seen or isinstance(child, Fixed):
+                continue
+            seen.add(id(child))
+            if elementwise(child, expr.shape()) and not builder.apart(child):
+                waiting.append(child)
+            else:
+                found[id(child)] = child
+    return list(found.values())
 
 
 def _table(expr: Apply, groups: list[list[Expr]], values: list[tuple[float, ...]]) -> np.ndarray | None:
@@ -164,6 +201,31 @@ def pooled(builder: "Builder", name: str, module: nn.Module, signal: Signal) -> 
         sources = builder.assembly.add(node, piece, above(builder, signal, k, f"{name}_above").sources)
         parts.append((Signal(sources, piece.shape, piece.shape, BINARY), np.array(values[k] - values[k - 1])))
     return weighted(builder, parts, np.array(values[0]), f"{name}_values", values)
+
+
+def compared(builder: "Builder", expr: Apply) -> Signal | None:
+    """A comparison with a constant: of few values their table, of currents a `Threshold`."""
+    found = pointwise(builder, expr)
+    if found is not None or len(expr.args) != 2 or expr.kwargs:
+        return found
+    name, (one, other) = label(expr.function), expr.args
+    if not isinstance(one, Expr) or isinstance(one, Fixed):
+        name, one, other = {"gt": "lt", "lt": "gt", "ge": "le", "le": "ge"}[name], other, one
+    bound = other.tensor.detach().cpu().double().numpy() if isinstance(other, Fixed) else other
+    if isinstance(bound, Expr) or isinstance(one, Fixed) or one.shape() != expr.shape():
+        return None
+    full = np.broadcast_to(np.asarray(bound, float), expr.shape())
+    if (full != full[:1]).any():
+        return None
+    signal = builder.signal(one)
+    theta = full[0].reshape(signal.shape).copy()
+    if name in ("ge", "lt"):  # x >= c as x > the number before c
+        theta = np.nextafter(theta, -np.inf)
+    node = builder.assembly.free(name)
+    sources = builder.assembly.add(node, Piece({node: nir.Threshold(theta)}, signal.shape), signal.sources)
+    spikes = Signal(sources, signal.shape, signal.logical, BINARY)
+    return spikes if name in ("gt", "ge") else stepped(
+        builder, spikes, np.stack([np.ones(signal.shape), np.zeros(signal.shape)]), f"{name}_not")
 
 
 def largest(builder: "Builder", expr: Apply) -> Signal | None:

@@ -115,6 +115,7 @@ ROWS = {
     "spikes_gate_themselves": (lambda net, spk: net.fc2(spk * torch.roll(spk, 1, 1)), None),
     "products_by_hand": (lambda net, spk: torch.bmm(spk[:, None], net.fc2.weight.T.expand(len(spk), -1, -1))[:, 0]
                          + torch.einsum("bi,oi->bo", spk[:, ::2], net.fc2.weight[:, 12:]), None),
+    "compared_currents": (lambda net, spk: (net.fc2(spk) > 0.4).float() + (net.fc2(spk) <= 0.3) * 0.5, None),
     "rectified_current": (lambda net, spk: F.relu(net.fc2(spk)), "spiking neuron in its place"),
     "current_gated_by_spikes": (lambda net, spk: net.fc2(spk) * spk[:, :6], "multiplies"),
     "cast_current": (lambda net, spk: net.fc2(spk).int().float(), "'int'"),
