@@ -14,10 +14,10 @@ from torch import nn
 from export.freeze.assembly import BINARY, Assembly, Signal, few_values
 from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer, Piece
-from export.freeze.neurons import DT
 from export.freeze.pooling import MAXIMUM, uneven
 from export.watch import forms, levels, traces
 from export.watch.cuts import Cut, Cuts, Inside
+from export.watch.delays import close_loops, delayed
 from export.watch.dense import Affine, source_of
 from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
 from export.watch.leaf import is_fake_quantizer, is_leaf
@@ -115,6 +115,9 @@ class Builder:
     Attributes:
         found, taps: matrices and convolutions that were found already, by expression.
         gates: thresholds of sums that were made already.
+        under_way: operations that are being built, by id.
+        late: an operation -> nodes that delay it and wait for its signal.
+        made: expressions that no run gave.
     """
 
     def __init__(self, run: Run, folder: Folder, neurons: list[Population], lossy_reset: bool, cuts: Cuts):
@@ -127,8 +130,9 @@ class Builder:
         self.inputs: dict[int, Expr] = {}
         self.outputs: list[Expr] = []
         self._signals: dict[int, Signal] = {}
-        self._under_way: set[int] = set()
-        self._late: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+        self.under_way: set[int] = set()
+        self.made: list[Expr] = []
+        self.late: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
         self._names: dict[int, str] = {}
         self._flat: set[int] = set()
         self._looped: set[int] = set()
@@ -153,7 +157,7 @@ class Builder:
             elif isinstance(expr, Fired):
                 return self._fired(expr)
             elif isinstance(expr, Late):
-                self._signals[key] = self._delayed(expr)
+                self._signals[key] = delayed(self, expr)
             elif isinstance(expr, Fixed):
                 raise HardspikeError("forward takes a constant of the network for a signal, which NIR cannot hold; add "
                                      "it to a signal, as a bias")
@@ -180,9 +184,13 @@ class Builder:
             return len(signals) == 1 and self.soft(signals[0])
         return form is None
 
+    def known(self, expr: Expr) -> bool:
+        """Whether an expression has its signal already."""
+        return id(expr) in self._signals
+
     def apart(self, expr: Expr) -> bool:
         """Whether an operation is not taken into a function of what it is made of: the host's, or kept for later."""
-        return id(expr) in self.cuts or id(expr) in self._under_way
+        return id(expr) in self.cuts or id(expr) in self.under_way
 
     def layer(self, name: str, module: nn.Module, source: Expr) -> Signal | None:
         """A layer of the network on `source`; None where only weights found by trying do it."""
@@ -294,22 +302,8 @@ class Builder:
         shape = expr.shape()[1:]
         return Signal((self.cuts.inlet(self, expr),), *self.cuts.shapes(self, expr, shape))
 
-    def _delayed(self, expr: Late) -> Signal:
-        of = expr.of
-        if id(of) in self._under_way:  # a loop without a neuron: it is closed when `of` is there
-            shape = of.shape()[1:]
-            name = self.assembly.free("delay")
-            piece = Piece({name: nir.Delay(np.full(shape, expr.steps * DT))}, shape)
-            self.assembly.place(name, piece)
-            self._late.setdefault(id(of), []).append((name, shape))
-            return Signal((name,), shape, shape)
-        signal = self.signal(of)
-        name = self.assembly.free(f"{signal.sources[0]}_late")
-        piece = Piece({name: nir.Delay(np.full(signal.shape, expr.steps * DT))}, signal.shape)
-        return Signal(self.assembly.add(name, piece, signal.sources), signal.shape, signal.logical, signal.values)
-
     def _applied(self, expr: Apply) -> Signal:
-        self._under_way.add(id(expr))
+        self.under_way.add(id(expr))
         try:
             signal = self._formed(expr)
         except HardspikeError as error:
@@ -317,12 +311,8 @@ class Builder:
                 raise Cut(expr, str(error)) from error
             raise
         finally:
-            self._under_way.discard(id(expr))
-        for name, shape in self._late.pop(id(expr), []):
-            if signal.shape != shape:
-                raise HardspikeError(f"forward, operation '{label(expr.function)}': a loop over it had to be "
-                                     "flattened; use flat signals (B, features) in it")
-            self.assembly.feed(name, signal.sources)
+            self.under_way.discard(id(expr))
+        close_loops(self, expr, signal)
         return signal
 
     def _formed(self, expr: Apply) -> Signal:
