@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NEURON_COLUMNS = ("neurons", "spikes", "silent", "updates")
 SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
 TRAFFIC_COLUMNS = ("messages", "hops")
+STUDY_COLUMNS = ("surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
+COSTS = ("s / epoch", "peak GB", "gradients")
 PER_SAMPLE = "per sample"
 TERMS = {"kept": "kept of the membrane", "reset": "reset", "rest": "resting potential",
          "weights": "spikes through weights", "bias": "bias", "remainder": "rounding"}
@@ -180,19 +182,48 @@ def study_tests(found: list["Variant"]) -> list[dict]:
     return rows
 
 
-def study_columns(found: list["Variant"]) -> list[dict]:
-    """One row a variant: what `eval.options.Columns` asked for; of costs also how many times the first variant's."""
-    known = ("surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
+def study_columns(found: list["Variant"], keys: Iterable[str] | None = None) -> list[dict]:
+    """One row a variant: what `eval.options.Columns` asked for, or `keys` of it, over its seeds: mean and standard
+    deviation; of costs median and quartiles, which a run beside others' work does not move, and how many times the
+    first variant's median."""
+    keys = [key for key in found[0].values if key not in STUDY_COLUMNS] if keys is None else list(keys)
     rows = []
     for one in found:
         row: Row = {"variant": one.variant}
-        for key, values in one.values.items():
-            if key not in known:
+        for key in keys:
+            values = one.values[key]
+            if key in COSTS:
+                row |= {key: values.median, f"{key} q1": values.low, f"{key} q3": values.high,
+                        f"{key} factor": values.median / found[0].values[key].median}
+            else:
                 row |= {key: values.mean, f"{key} sd": values.deviation}
-                if key in ("s / epoch", "peak GB"):
-                    row[f"{key} factor"] = values.mean / found[0].values[key].mean
         rows.append(row)
-    return rows if len(rows[0]) > 1 else []
+    return rows if keys else []
+
+
+def study_further_tests(found: list["Variant"]) -> list[dict]:
+    """One row a variant but the first and a further hard accuracy."""
+    return [{"variant": one.variant, "of": f"{key}, points", "difference": change.mean, "low": change.low,
+             "high": change.high, "p": change.p, "p (Holm)": change.p_holm}
+            for one in found for key, change in one.further.items()]
+
+
+def study_further(found: list["Variant"]) -> dict[str, list[dict]]:
+    """Title -> rows: `study_columns` in tables that a terminal holds: costs, calibrations, one a corruption."""
+    from eval.calibrate.measure import KINDS
+    groups: dict[str, list[str]] = {}
+    for key in found[0].values:
+        if key not in STUDY_COLUMNS:
+            what = key.rsplit(", ", 1)[-1]
+            if what in COSTS:
+                title = "costs of training (SAST table IV): median and quartiles of seeds"
+            elif what in KINDS:
+                title = "hard accuracy, %, after calibration (SAST table III): mean and standard deviation of seeds"
+            else:
+                title = (f"{what}: mean accuracy, %, over severities (SAST fig. 2): mean and standard deviation of "
+                         "seeds")
+            groups.setdefault(title, []).append(key)
+    return {title: study_columns(found, keys) for title, keys in groups.items()}
 
 
 def study_runs(found: list["StudyRun"]) -> list[dict]:

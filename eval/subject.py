@@ -35,6 +35,8 @@ NETWORK_BATCH = 128
 
 Run = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 """Frames (T, B, ...) -> logits (B, classes) and the spikes (T, B, ...) of each layer, smooth ones between 0 and 1."""
+Count = Callable[[Tensor], tuple[Tensor, dict[str, float]]]
+"""Frames (T, B, ...) -> logits (B, classes) and how much each layer spiked in all."""
 
 
 # ------------------------------------------------------------------------------------------------ one run
@@ -72,6 +74,32 @@ def runs(model: Model, mode: Mode) -> Run:
         with about(model.path):
             return run(frames)
     return named
+
+
+def counts(model: Model, mode: Mode) -> Count:
+    """A model in one of its modes, where nobody looks at single spikes: chips then need not record them."""
+    if mode.target is None:
+        run = run_network(model.trained.network, mode.smooth)
+
+        def count(frames: Tensor) -> tuple[Tensor, dict[str, float]]:
+            logits, record = run(frames)
+            return logits, {layer: values.sum(dtype=torch.float64).item() for layer, values in record.items()}
+    else:
+        graph, target = model.graph, TARGETS[mode.target]
+
+        def count(frames: Tensor) -> tuple[Tensor, dict[str, float]]:
+            found = target.run(graph, frames, layers=())
+            return found.output.sum(0).flatten(1), {layer: float(of.sum()) for layer, of in found.counts.items()}
+    return count
+
+
+def answers(model: Model, mode: Mode) -> Callable[[Tensor], Tensor]:
+    """A model in one of its modes, where nobody looks at spikes: frames (T, B, ...) -> logits (B, classes)."""
+    if mode.target is None:
+        run = run_network(model.trained.network, mode.smooth)
+        return lambda frames: run(frames)[0]
+    graph, target = model.graph, TARGETS[mode.target]
+    return lambda frames: target.run(graph, frames, layers=()).output.sum(0).flatten(1)
 
 
 def batch(mode: Mode, samples: int) -> int:
@@ -189,6 +217,15 @@ class Subject:
                              "graph")
         return found
 
+    def given(self, frames: Tensor, mode: Mode) -> Tensor:
+        """Frames (N, T, ...) uint8 of these data as a mode takes them, (T, N, ...).
+
+        What computes in integers gets the counts where they lie: to turn them into floats takes longer than to run.
+        """
+        if mode.target and TARGETS[mode.target].integers and self.data.scale == 1:
+            return frames.transpose(0, 1)
+        return self.data.to_input(frames)
+
     def evaluate(self, mode: Mode) -> Evaluation:
         """Logits, labels and spikes of the recordings in a mode, some at a time.
 
@@ -196,13 +233,13 @@ class Subject:
             HardspikeError: labels are not known or do not fit; the target refuses the graph or the frames.
         """
         labels, count = self.labels, len(self.part)
-        run, size, logits = runs(self.model, mode), batch(mode, count), []
+        run, size, logits = counts(self.model, mode), batch(mode, count), []
         spikes: dict[str, float] = {}
         for start in progress(range(0, count, size), mode.target or "recordings"):
-            found, record = run(self.data.to_input(self.part.at(slice(start, start + size))))
+            found, fired = run(self.given(self.part.at(slice(start, start + size)), mode))
             logits.append(found.cpu())
-            for layer, values in record.items():
-                spikes[layer] = spikes.get(layer, 0.0) + values.sum(dtype=torch.float64).item()
+            for layer, number in fired.items():
+                spikes[layer] = spikes.get(layer, 0.0) + number
         return Evaluation(torch.cat(logits), labels, {layer: total / count for layer, total in spikes.items()})
 
     def accuracy(self, mode: Mode) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 from hardspike.called import as_called
 from hardspike.errors import HardspikeError, UsageError, nearest, one_line
 from hardspike.files import STDOUT
-from hardspike.outputs import Output, check_outputs, output_in
+from hardspike.outputs import Destination, check_outputs, destination_in
 from hardspike.plain import parse_yaml, read_yaml
 from hardspike.shipped import shipped
 from hardspike.values import bare, built, checked, converted, dataclass_in, laid_upon, to_values
@@ -46,10 +46,10 @@ class _Argument:
     default: Any = None
     kind: str = "option"  # or positional, several (positional), flag, section (a nested dataclass)
     group: str = ""
-    output: Output | None = field(init=False)
+    output: Destination | None = field(init=False)
 
     def __post_init__(self):
-        self.output, self.hint = output_in(self.hint), bare(self.hint)
+        self.output, self.hint = destination_in(self.hint), bare(self.hint)
 
     @property
     def option(self) -> str:
@@ -296,9 +296,9 @@ def _values(function: Callable, configs: dict[str, type], found: dict[str, Any],
     return yaml.safe_dump(to_values(kwargs["config"]) | options, sort_keys=False)
 
 
-def _places(known: list[_Argument], call: Call) -> tuple[list[tuple[str, Path, Output]], list[Path]]:
+def _places(known: list[_Argument], call: Call) -> tuple[list[tuple[str, Path, Destination]], list[Path]]:
     """What a call writes, with its options, and what it reads."""
-    outputs: list[tuple[str, Path, Output]] = []
+    outputs: list[tuple[str, Path, Destination]] = []
     inputs: list[Path] = []
     for one in known:
         value: Any = call.args if one.kind == "several" else call.kwargs.get(one.path[0], one.default)

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 from hardspike.errors import HardspikeError, UsageError
 from hardspike.files import STDOUT, require_writable
 
-__all__ = ["OutFile", "OutFolder", "OutText", "Output", "check_outputs", "check_suffix", "output_in"]
+__all__ = ["Destination", "OutFile", "OutFolder", "OutText", "check_outputs", "check_suffix", "destination_in"]
 
 MODELS = {".pt", ".nir", ".npz", ".npy", ".onnx", ".net"}
 """Suffixes of files that took hours to make, and are no text."""
 
 
 @dataclass(frozen=True)
-class Output:
+class Destination:
     """That a path is written to.
 
     Args:
@@ -27,16 +27,16 @@ class Output:
     kind: str
 
 
-OutFile = Annotated[Path, Output("file")]
-OutText = Annotated[Path, Output("text")]
-OutFolder = Annotated[Path, Output("folder")]
+OutFile = Annotated[Path, Destination("file")]
+OutText = Annotated[Path, Destination("text")]
+OutFolder = Annotated[Path, Destination("folder")]
 
 
-def output_in(hint: Any) -> Output | None:
+def destination_in(hint: Any) -> Destination | None:
     """What an annotation says of being written to, alone or beside None."""
     for member in (hint, *typing.get_args(hint)):
         for said in getattr(member, "__metadata__", ()):
-            if isinstance(said, Output):
+            if isinstance(said, Destination):
                 return said
     return None
 
@@ -51,7 +51,7 @@ def check_suffix(path: Path, suffix: str) -> None:
         raise UsageError(f"{path}: is written as {suffix}; name it {path.stem or 'NAME'}{suffix}")
 
 
-def check_outputs(outputs: Iterable[tuple[str, Path, Output]], inputs: Iterable[Path]) -> bool:
+def check_outputs(outputs: Iterable[tuple[str, Path, Destination]], inputs: Iterable[Path]) -> bool:
     """Refuse what cannot be written, two things in one place, and writing over what is read.
 
     Args:

@@ -1,4 +1,4 @@
-"""How fast a target runs a graph: `python -m targets bench`."""
+"""How fast a target runs a graph to its output, no layer recorded: `python -m targets bench`."""
 
 import math
 import resource
@@ -98,9 +98,9 @@ def bench(target: Target, graph: nir.NIRGraph, spikes: Tensor, runs: int, dt: fl
     if runs < 1:
         raise UsageError(f"runs {runs}: must be 1 or more")
     steps, samples = spikes.shape[:2]
-    target.run(graph, spikes[:, :1], dt)
+    target.run(graph, spikes[:, :1], dt, layers=())
     single = [1000 * _seconds(target, graph, spikes[:, n % samples:n % samples + 1], dt) for n in range(runs)]
-    target.run(graph, spikes, dt)
+    target.run(graph, spikes, dt, layers=())
     whole = [_seconds(target, graph, spikes, dt) for _ in range(rounds)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     return Bench(samples, steps, runs, statistics.fmean(single), statistics.median(single),
@@ -110,5 +110,5 @@ def bench(target: Target, graph: nir.NIRGraph, spikes: Tensor, runs: int, dt: fl
 
 def _seconds(target: Target, graph: nir.NIRGraph, spikes: Tensor, dt: float | None) -> float:
     began = time.perf_counter()
-    target.run(graph, spikes, dt)
+    target.run(graph, spikes, dt, layers=())
     return time.perf_counter() - began

@@ -123,7 +123,8 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
         fullest = {key: max(usage(core, mapping.limits).get(key, -1) for core in cores)
                    for key in ("neurons", "input axons", "output axons", "synapse bits")}
         rows.append({"": letter(index), "layer": name, "neurons": sum(core.neurons for core in cores),
-                     "synapses": sum(core.synapse_count for core in cores), "cores": len(cores)}
+                     "synapses": sum(core.synapse_count for core in cores),
+                     "synapse kB": sum(core.synapse_bits for core in cores) / 8000, "cores": len(cores)}
                     | {f"{key} %": None if share < 0 else 100 * share for key, share in fullest.items()})
     total = sum(map(len, mapping.cores.values()))
     title = (f"{graph} on {mapping.limits.chip}: about {total} of {mapping.limits.cores.value} cores; "
@@ -221,7 +222,8 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
                   "at most, MiB": found.memory}],
                 f"{graph} on {target}", json_file=json, extra={"target": target, "graph": str(graph), **asdict(found)})
     print(f"latency: one sample of {found.steps} steps, {found.runs} runs; throughput: {found.samples} samples in a "
-          f"run, {found.threads} threads; {given}. What it costs in energy, `python -m eval energy` says by table")
+          f"run, {found.threads} threads; the output alone is recorded; {given}. What it costs in energy, `python -m "
+          "eval energy` says by table")
     return found
 
 

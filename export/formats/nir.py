@@ -8,7 +8,7 @@ import nir
 from torch import nn
 
 from export.check import parity as parities
-from export.check.own import check_own, require_same_graph
+from export.check.own import check_own
 from export.check.parity import Parity
 from export.check.report import announce, write_report
 from export.formats.readers import readers
@@ -22,6 +22,7 @@ from export.watch.called import Called
 from export.watch.graph import Watched, build
 from export.watch.owner import require_chain
 from export.watch.parts import chunk_of, extremes, few, others
+from export.watch.same import require_same_graph
 from export.watch.usage import Usage, chosen, recorded
 from hardspike import HardspikeError, UsageError, atomic_path, check_suffix, logger, require_writable, versions
 from targets.graph import read, write

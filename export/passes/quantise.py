@@ -168,7 +168,7 @@ def _searched(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, cli
         nonlocal best
         candidate = _apply(task, current, layer, clip, trim)
         if candidate is not None:
-            got = task.chip.run(_ancestors(candidate, layer.name), task.spikes).spikes[layer.name]
+            got = task.chip.run(_ancestors(candidate, layer.name), task.spikes, layers=[layer.name]).spikes[layer.name]
             mismatches = int((got != wanted).sum())
             if best is None or mismatches < best[0]:
                 best = mismatches, clip, trim, candidate

@@ -19,6 +19,7 @@ _TRY = {**dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "gelu", "leaky_relu
         **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "norm"),
                         "its factors depend on the input: use BatchNorm and train again"),
         "batch_norm": "use nn.BatchNorm with running statistics"}
+_LARGER = {"maximum", "max", "fmax", "amax", "logical_or", "bitwise_or", "or"}
 
 
 def why(builder: "Builder", expr: Apply, text: str) -> str:
@@ -30,6 +31,10 @@ def why(builder: "Builder", expr: Apply, text: str) -> str:
     head = f"forward, operation '{words}'"
     if text:
         return f"{head}: {text}"
+    if words in _LARGER:
+        return (f"{head}: takes the larger of signals that are not all spikes of neurons, which no sum of weights "
+                "does; NIR has no such operation: add them, or give each to a neuron first (snn.Leaky(beta=0.0, "
+                "threshold=0.5, reset_mechanism='none') hands spikes on)")
     if sum(not isinstance(child, Fixed) for child in expr.children()) > 1:
         return (f"{head}: multiplies signals with one another, which no sum of weights does; NIR has no such "
                 "operation: use linear layers and neurons, and train again")

@@ -96,7 +96,7 @@ def test_trained_rows_stand_beside_searched_ones_with_memory_cores_energy_and_a_
 
 
 def test_a_graph_that_was_quantised_after_training_is_no_float_model(runs, tmp_path):
-    quantise(runs / "floats" / "best.pt", Output(tmp_path / "q.nir"), Quantisation(samples=16), check_samples=16)
+    quantise(runs / "floats" / "best.pt", Output(tmp_path / "q.nir"), Quantisation(train_samples=16), samples=16)
     with pytest.raises(UsageError, match="was quantised after training; give the float graph"):
         quantisation(tmp_path / "q.nir", sample=Sample("validation"))
 

@@ -213,7 +213,7 @@ def reset_later() -> snn.Leaky:
 
 
 @pytest.mark.parametrize(("layer", "message"), [
-    (hidden(inhibition=True), r"'1' \(Leaky\): inhibition=True .* train without"),
+    (hidden(inhibition=True, reset_mechanism="zero"), r"'1' \(Leaky\): inhibition=True compares membranes"),
     (hidden(state_quant=torch.round), "state_quant rounds"),
     (hidden(threshold=-0.1), "threshold -0.1: below 0"),
     (hidden(threshold=float("nan")), "threshold is not finite"),

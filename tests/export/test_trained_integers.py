@@ -108,8 +108,8 @@ def test_every_export_gives_the_trained_integers_without_a_choice(spikes, tmp_pa
     for name in ("x.nir", "x.loihi2-int3.nir"):
         graph = read(tmp_path / name)
         assert all(np.array_equal(array(graph.nodes[node].weight), weight) for node, weight in wanted.items())
-        assert json.loads((tmp_path / name).with_suffix(".parity.json").read_text())["source"].startswith("trained")
-    assert c(tmp_path / "x.pt", check_samples=2, recordings=spikes).mismatches == 0
+        assert json.loads((tmp_path / f"{name}.parity.json").read_text())["source"].startswith("trained")
+    assert c(tmp_path / "x.pt", samples=2, recordings=spikes).mismatches == 0
     with pytest.raises(UsageError, match="was trained in integers of 3 bits"):
         quantise(tmp_path / "x.pt", Output(), Quantisation(bits=4), recordings=spikes)
     with pytest.raises(UsageError, match="lossy_reset"):
@@ -123,4 +123,4 @@ def test_lava_spikes_as_the_trained_network(spikes, tmp_path):
     trained(tmp_path / "x.pt", layers=LAYERS["conv"])
     trained(tmp_path / "zero.pt", layers=LAYERS["pooled"], reset="zero", bits=2)
     for name in ("x.pt", "zero.pt"):
-        assert lava(tmp_path / name, check_samples=2, recordings=spikes).mismatches == 0
+        assert lava(tmp_path / name, samples=2, recordings=spikes).mismatches == 0
