@@ -39,8 +39,7 @@ SETTERS = {"set_num_threads", "set_num_interop_threads", "set_float32_matmul_pre
            "set_deterministic_debug_mode"}
 ALLOWED = {("targets/loihi/fixed_point.py", "_exact_float32"), ("export/watch/snapshot.py", "_globals"),
            ("targets/readers/worker.py", "main")}
-"""The functions that set anything: context managers, tested here and in test_watch.py, and a program in a process of its
-own."""
+"""The functions that set anything: context managers, tested here and in test_watch.py, and a process of its own."""
 
 
 def state() -> dict:
