@@ -113,7 +113,7 @@ class Run:
     def _to_integers(self) -> None:
         """Go on in integers: the weights that would be kept, BatchNorm folded, scales chosen on the training part."""
         chosen = self.config.quantise
-        frames = self.data.to_input(self.data.train.spread(chosen.samples).frames)
+        frames = self.data.to_input(self.data.train.spread(chosen.train_samples).frames)
         self._adopt(to_integers(self.kept, frames, chosen.target, chosen.bits))
         if distributed.rank() == 0:
             _log.info(f"in integers of {chosen.bits} bits from here on, for target {chosen.target}; BatchNorm is "

@@ -89,10 +89,11 @@ def test_samples_mean_one_thing_in_every_command():
         module, name = where.split(":")
         for one in arguments._arguments(getattr(importlib.import_module(module), name)):
             if "samples" in one.key:
-                assert one.key in ("samples", "train_samples") and "0 for all" in one.help, (where, one.key, one.help)
+                key = one.key.rpartition(".")[2]
+                assert key in ("samples", "train_samples") and "0 for all" in one.help, (where, one.key, one.help)
                 assert ("training recordings to choose" in one.help or "training recordings for" in one.help) == \
-                    (one.key == "train_samples"), (where, one.help)
-                seen.append(one.key)
+                    (key == "train_samples"), (where, one.help)
+                seen.append(key)
     assert seen.count("samples") >= 14 and seen.count("train_samples") >= 5
 
 

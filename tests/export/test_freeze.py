@@ -354,6 +354,6 @@ def test_lossy_reset_counts_what_it_changes(tmp_path, capsys):
     network = nn.Sequential(nn.Linear(20, 30), hidden(snn.RSynaptic, 0.5, 0.9, linear_features=30), nn.Linear(30, 5),
                             hidden())
     assert write_checked(network, frames(20), tmp_path / "a.nir", lossy_reset=True).mismatches > 0
-    assert "spikes differ" in capsys.readouterr().out
+    assert "spikes differ" in capsys.readouterr().err
     kinds = [type(node) for node in read(tmp_path / "a.nir").nodes.values()]
     assert nir.CubaLIF in kinds and nir.LIF in kinds and nir.Threshold not in kinds
