@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Frames, the Lava environment and downloads stay beside the project
 export HARDSPIKE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo report test fuzz faults lava bench clean distclean
+.PHONY: demo report test fuzz faults dist lava bench clean distclean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hardspike needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -42,6 +42,10 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+# sdist and wheel, tried in a fresh environment beside files that are called as our packages are
+dist: $(STAMP)
+	$(BIN)/python -m tests.dist
+
 # The real Lava simulator: set up, a trained network on 100 recordings, then 50 random networks. About ten minutes.
 # N-MNIST where NMNIST says it is (folder with Train/ and Test/); the embedded digits where it is not.
 NMNIST ?= ../shared/data/nmnist
@@ -66,7 +70,7 @@ bench: $(STAMP)
 
 # What the other rules make again. Trained networks (runs/) and downloads (.cache/) took time: they stay.
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # All that is not in the repository, trained networks and downloads included
 distclean: clean

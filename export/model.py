@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import nir
 from export.freeze import freeze
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
-from hardspike import HardspikeError, UsageError, versions
+from hardspike import HardspikeError, UsageError, logger, versions
 from targets import metadata
 from targets.chips import chip_of
 from targets.graph import assumed_step, read
@@ -20,6 +19,8 @@ from targets.target import Target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import from_dict, to_dict
 from trainer.data import DataConfig
+
+_log = logger(__name__)
 
 KINDS = "the folder of a run, a checkpoint (.pt) or a NIR graph (.nir)"
 
@@ -165,4 +166,4 @@ def output_path(model: Model, output: Output, suffix: str, default: str = "") ->
 def say_step(model: Model, dt: float | None) -> None:
     """Say on standard error which time step is taken where neither the graph nor `dt` says it."""
     if said := assumed_step(model.graph, dt):
-        print(f"{model.path}: {said}", file=sys.stderr)
+        _log.warning(f"{model.path}: {said}")

@@ -10,8 +10,10 @@ from hardspike.command_line import Command, run
 from hardspike.errors import HardspikeError, UsageError, choice, few, nearest, one_line, printable, shown, words
 from hardspike.files import atomic_path, cache_folder, file_size, read_bytes, write_bytes, write_text
 from hardspike.lock import run_lock
+from hardspike.log import logger
 from hardspike.memory import free_memory, require_memory
 from hardspike.plain import parse_json, parse_yaml, read_yaml
+from hardspike.shipped import shipped
 from hardspike.tables import csv_cell, print_table, progress, versions, write_csv
 from hardspike.values import from_values, laid_upon, to_values
 
@@ -33,6 +35,7 @@ __all__ = [
     "free_memory",
     "from_values",
     "laid_upon",
+    "logger",
     "nearest",
     "one_line",
     "parse_json",
@@ -46,6 +49,7 @@ __all__ = [
     "require_memory",
     "run",
     "run_lock",
+    "shipped",
     "shown",
     "to_values",
     "versions",

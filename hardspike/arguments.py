@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hardspike.called import as_called
 from hardspike.errors import HardspikeError, UsageError, nearest, one_line
 from hardspike.plain import parse_yaml, read_yaml
+from hardspike.shipped import shipped
 from hardspike.values import built, checked, converted, dataclass_in, laid_upon, to_values
 
 __all__ = ["arguments", "docstring"]
@@ -22,6 +24,9 @@ _SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Notes?|Examples?):
 _NUMBER_BELOW_ZERO = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 GIVEN = "given"
 """The parameter that is told which keys of `config` were set, on the command line or in a file; no argument itself."""
+SHIPPED = "SHIPPED"
+"""Class attribute of a configuration whose files come with the package: their folder. `--config` then takes a name,
+too."""
 _POSITIONAL = "\0"
 """Before a word that stands behind `--`, which argparse loses where positional words and options are mixed. No word
 of a command line holds it."""
@@ -76,7 +81,7 @@ def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, di
 def docstring(thing: Any) -> tuple[str, str, dict[str, str]]:
     """First line, text before the first section, and what `Args:` says of each argument."""
     text, helps, name, section = [], {}, None, None
-    for line in (inspect.getdoc(thing) or "").splitlines():
+    for line in as_called(inspect.getdoc(thing) or "").splitlines():
         if found := _SECTION.match(line):
             section = found[1]
         elif section is None:
@@ -179,11 +184,12 @@ def _from_files(files: list[str], cls: type | None, options: dict[str, _Argument
     found: dict[str, Any] = {}
     for file in files:
         try:
-            values = read_yaml(file)
+            assert cls  # only a command with a configuration takes files of one
+            folder = getattr(cls, SHIPPED, None)
+            values = read_yaml(shipped(file, folder) if folder else file)
             own = [key for key in values if key in options and options[key].path[0] != "config"]
             for key in own:  # options of the command beside its configuration, which --print_config writes, too
                 found[key] = converted(options[key].hint, values.pop(key), f"{file}: {key}")
-            assert cls  # only a command with a configuration takes files of one
             found["config"] = laid_upon(found.get("config", {}), checked(cls, values, f"{file}: "))
         except HardspikeError as error:
             raise UsageError(str(error)) from error
@@ -273,7 +279,8 @@ def _help(function: Callable, prog: str, known: list[_Argument], config: bool) -
         groups.setdefault("arguments", []).append((one.key.upper(), one.help))
     groups["options"] = [("--help, -h", "show this and leave")]
     if config:
-        groups["options"] += [("--config FILE", "YAML file with options; those of the command line override it"),
+        groups["options"] += [("--config FILE", "YAML file with options, or the name of a shipped one; those of the "
+                                                "command line override it"),
                               ("--print_config", "print all of it as YAML, with what else is given, and leave")]
     for one in known:
         if one.kind in ("option", "flag"):

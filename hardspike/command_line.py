@@ -9,7 +9,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hardspike import log
 from hardspike.arguments import arguments, docstring
+from hardspike.called import as_called
 from hardspike.errors import HardspikeError, UsageError, nearest, one_line
 from hardspike.streams import Interrupts, say, standard_streams, stdout_trouble
 
@@ -19,7 +21,8 @@ Command = Callable | tuple[str, str]
 """A function, or ("module:function", its summary in one line)."""
 
 
-def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = None) -> int:
+def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = None, called: str = "",
+        about: str | None = None, ours: bool = False) -> int:
     """The command line of one package: parse, call one function, return the exit status.
 
     Each function's docstring is its help, its parameters are its arguments (without default: positional;
@@ -39,6 +42,9 @@ def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = Non
         commands: name -> command.
         argv: words of the command line. Without them, those of this process, which then is ours: an interrupt during
             an import ends it at once.
+        called: what begins usage and errors, instead of `python -m PROG`.
+        about: what the package's help begins with, instead of the running module's docstring.
+        ours: the process is ours also with `argv`.
 
     Returns:
         0; 1 for a `HardspikeError` or any other failure; 2 for a usage error; 130 when interrupted. A bool result
@@ -47,10 +53,11 @@ def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = Non
     Raises:
         SystemExit: 2 for words that do not fit, as argparse does.
     """
-    name = f"python -m {prog}"
-    with standard_streams(), Interrupts(name, ours=argv is None) as interrupts:
+    name = called or f"python -m {prog}"
+    about = sys.modules["__main__"].__doc__ if about is None else about
+    with standard_streams(), Interrupts(name, ours=ours or argv is None) as interrupts:
         try:
-            status = _status(name, commands, sys.argv[1:] if argv is None else list(argv), interrupts)
+            status = _status(name, about or "", commands, sys.argv[1:] if argv is None else list(argv), interrupts)
             if (trouble := stdout_trouble()) and not isinstance(trouble, BrokenPipeError):
                 say(f"{name}: error: standard output cannot be written ({trouble.strerror})")
                 return 1
@@ -62,9 +69,14 @@ def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = Non
             return _failed(name, error, interrupts)
 
 
-def _status(name: str, commands: Mapping[str, Command], words: list[str], interrupts: Interrupts) -> int:
+def _status(name: str, about: str, commands: Mapping[str, Command], words: list[str], interrupts: Interrupts) -> int:
+    try:
+        words, level = log.taken_out(words)
+        log.show(level)
+    except UsageError as error:
+        return _refused(name, str(error))
     if not words or words[0].startswith("-"):
-        return _without_command(name, commands, words)
+        return _without_command(name, about, commands, words)
     command = words[0]
     if command not in commands:
         return _refused(name, f"command '{command}' is unknown{nearest(command, commands)}; known: "
@@ -83,11 +95,11 @@ def _status(name: str, commands: Mapping[str, Command], words: list[str], interr
     return 1 if function(*args, **kwargs) is False else 0
 
 
-def _without_command(name: str, commands: Mapping[str, Command], words: list[str]) -> int:
+def _without_command(name: str, about: str, commands: Mapping[str, Command], words: list[str]) -> int:
     if not words:
         return _refused(name, f"a command is missing; known: {', '.join(commands)}; --help tells more")
     if words[0] in ("-h", "--help"):
-        print(_help(name, commands), end="")
+        print(_help(name, as_called(about), commands), end="")
     elif words[0] == "--version":
         from hardspike import __version__
 
@@ -110,15 +122,16 @@ def _function(command: Command) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
-def _help(name: str, commands: Mapping[str, Command]) -> str:
+def _help(name: str, about: str, commands: Mapping[str, Command]) -> str:
     width = min(shutil.get_terminal_size().columns, 120)
     longest = max(map(len, commands))
-    lines = [f"usage: {name} COMMAND [options]", "", (sys.modules["__main__"].__doc__ or "").strip(), "", "commands:"]
+    lines = [f"usage: {name} COMMAND [options]", "", about.strip(), "", "commands:"]
     for command, what in commands.items():
-        summary = docstring(what)[0] if callable(what) else what[1]
+        summary = docstring(what)[0] if callable(what) else as_called(what[1])
         first, *others = textwrap.wrap(summary, width - longest - 4) or [""]
         lines += [f"  {command:{longest}}  {first}".rstrip(), *(f"{'':{longest + 4}}{line}" for line in others)]
-    lines += ["", f"{name} COMMAND --help tells a command's options; {name} --version, the version."]
+    lines += ["", f"{name} COMMAND --help tells a command's options; {name} --version, the version.",
+              "With any command: --quiet (warnings and results in tables alone), --log-level debug|info|warning|error."]
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from hardspike.called import as_called
 from hardspike.errors import printable, shortened
 
 __all__ = ["Interrupts", "say", "standard_streams", "stdout_trouble"]
@@ -39,7 +40,7 @@ def standard_streams() -> Iterator[None]:
 
 def say(line: str) -> None:
     """One printable line on standard error, which may be closed or full."""
-    line = shortened(printable(line))
+    line = shortened(printable(as_called(line)))
     with suppress(OSError, ValueError, AttributeError):  # closed is None
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

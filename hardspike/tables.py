@@ -10,6 +10,7 @@ from typing import Any
 
 from hardspike.errors import printable
 from hardspike.files import write_bytes, write_text
+from hardspike.log import quiet
 
 __all__ = ["csv_cell", "print_table", "progress", "versions", "write_csv"]
 
@@ -101,7 +102,7 @@ def progress(items: Iterable, description: str, **options):
     """
     from tqdm import tqdm
 
-    return tqdm(items, desc=printable(description), leave=False, disable=None, dynamic_ncols=True, **options)
+    return tqdm(items, desc=printable(description), leave=False, disable=quiet() or None, dynamic_ncols=True, **options)
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -54,11 +54,11 @@ class Shared:
 
     Args:
         name: of the data
-        quiet: print nothing
+        silent: print nothing
     """
 
     name: str | None = None
-    quiet: bool = False
+    silent: bool = False
 
 
 CALLS = []
@@ -119,8 +119,8 @@ def test_signatures_are_arguments():
     assert call("one", "a.pt", "-o", "b.nir", "--seed=-3", "--no-check") == (0, (Path("a.pt"), Path("b.nir"), -3, True))
     assert call("one", "--seed", "-3", "a.pt", "--no_check")[1] == (Path("a.pt"), None, -3, True)
     assert call("one", "--", "-a.pt")[1] == (Path("-a.pt"), None, 0, False)
-    status, (models, shared, split, dt) = call("compare", "a", "--split", "train", "b", "--quiet", "--dt", "1e-3")
-    assert (status, models, shared, split, dt) == (0, (Path("a"), Path("b")), Shared(quiet=True), "train", 1e-3)
+    status, (models, shared, split, dt) = call("compare", "a", "--split", "train", "b", "--silent", "--dt", "1e-3")
+    assert (status, models, shared, split, dt) == (0, (Path("a"), Path("b")), Shared(silent=True), "train", 1e-3)
     assert call("compare", "a", "--name", "null", "--dt", "null")[1][1:] == (Shared(), "test", None)
 
 
@@ -206,7 +206,7 @@ def test_help_shows_docstrings_types_and_defaults(capfd, monkeypatch):
     assert call("compare", "-h")[0] == 0
     said = capfd.readouterr().out
     assert "usage: python -m tests compare MODELS ... [options]" in said
-    assert "run folders or files, one or more" in said and "--quiet  " in said and "--config" not in said
+    assert "run folders or files, one or more" in said and "--silent  " in said and "--config" not in said
     assert run("tests", COMMANDS, ["--help"]) == 0 and "compare  Compare models." in capfd.readouterr().out
     assert run("tests", COMMANDS, ["--version"]) == 0
     assert capfd.readouterr().out == f"hardspike {hardspike.__version__}\n"

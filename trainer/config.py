@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from hardspike import UsageError, choice, from_values, to_values
 from trainer.data.config import AugmentConfig, DataConfig, check_augment
@@ -56,6 +57,8 @@ class FitConfig:
         sast: options of the method sast
         a2sg: options of the method a2sg
     """
+
+    SHIPPED: ClassVar[Path] = Path(__file__).parent / "recipes"
 
     out: Path = Path("runs/latest")
     method: str = "sast"

@@ -9,13 +9,15 @@ import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from hardspike import HardspikeError, UsageError, atomic_path, run_lock
+from hardspike import HardspikeError, UsageError, atomic_path, logger, run_lock
 from trainer import checkpoint as checkpoints
 from trainer import distributed, hardware
 from trainer.config import FitConfig, changes, to_dict
 from trainer.data import load
 from trainer.networks import build
 from trainer.run import Run, scalars
+
+_log = logger(__name__)
 
 
 @dataclass
@@ -105,7 +107,7 @@ def _finished(run: Run, resume: bool) -> Fit:
         if leads:
             # best.pt tells of the whole run, not only of the epochs up to it
             checkpoints.save(replace(checkpoints.load(best), history=run.history), best)
-            print(hardware.peak_memory(run.device))
+            _log.info(hardware.peak_memory(run.device))
     return Fit(config.out, best, run.history)
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError, atomic_path, progress
+from hardspike import HardspikeError, atomic_path, logger, progress
 from trainer import checkpoint as checkpoints
 from trainer import distributed, hardware, losses
 from trainer.analysis import diagnostics, sharpness, theory
@@ -24,6 +24,8 @@ from trainer.layers.norm import frozen_statistics
 from trainer.methods import METHODS, Measured
 from trainer.networks import Network
 from trainer.training_state import check_training
+
+_log = logger(__name__)
 
 Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,)
 DIAGNOSED = 32
@@ -105,12 +107,12 @@ class Run:
         c, t = self.config, self.theory
         aligned = "yes" if t["theory_aligned"] else f"no ({t['why_not']})"
         where = self.device.type + (f", {distributed.size()} processes" if distributed.size() > 1 else "")
-        print(f"{c.method} on {c.data.name}: {len(self.data.train.labels)} recordings to train, "
-              f"{len(self.data.validation.labels)} to validate, T={self.data.steps}; "
-              f"{sum(p.numel() for p in self.network.parameters())} parameters; on {where}")
-        print(f"at the steepest slope: phi(-theta) {t['phi(-theta)']:.3g}, contraction q {t['q_loose']:.3g} loose, "
-              f"{t['q_tight']:.3g} tight; "
-              f"theory-aligned: {aligned}")
+        _log.info(f"{c.method} on {c.data.name}: {len(self.data.train.labels)} recordings to train, "
+                  f"{len(self.data.validation.labels)} to validate, T={self.data.steps}; "
+                  f"{sum(p.numel() for p in self.network.parameters())} parameters; on {where}")
+        _log.info(f"at the steepest slope: phi(-theta) {t['phi(-theta)']:.3g}, contraction q {t['q_loose']:.3g} loose, "
+                  f"{t['q_tight']:.3g} tight; "
+                  f"theory-aligned: {aligned}")
 
     def _stream(self, epoch: int, stream: int) -> Iterator[Batch]:
         """This process's shards of minibatches of the training part in an order of their own, augmented; endless.
@@ -220,7 +222,7 @@ class Run:
         with frozen_statistics(self.network):
             found = hardware.check_precision(weights, lambda precision: self.loss(batch, precision))
         if distributed.rank() == 0:
-            print(found)
+            _log.info(found)
 
     def _diagnose(self) -> tuple[dict[str, dict], dict[str, float]]:
         """Diagnostics of layers and sharpness of the network that is kept, on the same recordings of the training part
@@ -244,10 +246,9 @@ class Run:
     def save(self, row: dict) -> None:
         """Say how the epoch went; write metrics.csv, best.pt where this epoch is the best so far, and last.pt, which
         ends the epoch."""
-        print(f"epoch {row['epoch']:3d}/{self.config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
-              f"{100 * row['surrogate_accuracy']:.1f} %  hard {100 * row['hard_accuracy']:.1f} %  "
-              f"gap {100 * row['gap']:+.1f}  spikes {row['spikes_per_sample']:.0f}  {row['train_seconds']:.1f} s",
-              flush=True)
+        _log.info(f"epoch {row['epoch']:3d}/{self.config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
+                  f"{100 * row['surrogate_accuracy']:.1f} %  hard {100 * row['hard_accuracy']:.1f} %  "
+                  f"gap {100 * row['gap']:+.1f}  spikes {row['spikes_per_sample']:.0f}  {row['train_seconds']:.1f} s")
         best = is_best(self.history, len(self.data.validation.labels), self.config.keep)
         out = self.config.out
         current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.options import SPLITS, Columns, Stress, Tables, Training
-from hardspike import UsageError, choice, print_table
+from hardspike import UsageError, choice, print_table, shipped
 
 if TYPE_CHECKING:
     from eval.study.measure import Study
@@ -25,7 +25,8 @@ def study(file: Path, out: Path | None = None, split: str = "test", path: Path |
     may be given the same command: each run is trained by one of them, and what one loses another one finishes.
 
     Args:
-        file: YAML with `base`, the options that all runs share, `variants`, name -> options on top of them, and `keep`
+        file: name of a shipped one, or YAML of your own with `base`, the options that all runs share, `variants`,
+            name -> options on top of them, and `keep`
         out: folder of the runs; default runs/NAME
         split: train, validation or test
         path: folder of the recordings
@@ -42,9 +43,10 @@ def study(file: Path, out: Path | None = None, split: str = "test", path: Path |
     from eval.robustness.measure import severities_of
     from eval.study.draw import draw_curves, draw_runs
     from eval.study.measure import measure
-    from eval.study.plan import read
+    from eval.study.plan import STUDIES, read
     from eval.study.slurm import slurm
     from eval.study.train import local
+    file = shipped(file, STUDIES)
     plan, out = read(file, path, training.epochs, training.keep), out or Path("runs") / file.stem
     launch = local(training.jobs) if training.engine == "local" else slurm(out / "slurm", training.jobs, training.slurm)
     found = measure(plan, out, launch, training.seeds, training.folds, split, columns)

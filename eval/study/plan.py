@@ -3,9 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import trainer
 from hardspike import HardspikeError, UsageError, laid_upon, nearest, read_yaml
 from trainer.config import KEEP, FitConfig, from_dict
 
+STUDIES = Path(trainer.__file__).parent / "studies"
+"""Those that are shipped."""
 OWN = {"seed", "out", "threads", "keep"}
 """Options that the study sets itself."""
 

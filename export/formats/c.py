@@ -15,7 +15,7 @@ from export.formats.integers import quantised
 from export.model import Model, output_path
 from export.options import Output, Quantisation
 from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, print_table, write_text
+from hardspike import HardspikeError, UsageError, logger, print_table, write_text
 from targets import native
 from targets.chips import chip, limits_of
 from targets.graph import plan
@@ -25,6 +25,8 @@ from targets.loihi.c.constants import fan_out
 from targets.loihi.c.file import CFile, write
 from targets.loihi.layers import Network, split
 from targets.target import CHUNK, Target
+
+_log = logger(__name__)
 
 SANITIZED_SAMPLES = 4
 """Sanitizers make a program ten times slower; that many samples reach every line."""
@@ -125,7 +127,7 @@ def _check(out: Path, written: CFile, graph, machine: Target, frames: Tensor, co
             parities.require_same_output(out, exact.output.flatten(2), found.output, 0.0)
             additions += _additions(written, part, found.spikes)
         if not sanitized.result():
-            print(f"{out}: not run with sanitizers, which {compiler[0]} has not got here")
+            _log.warning(f"{out}: not run with sanitizers, which {compiler[0]} has not got here")
     checked = parities.merge(parts)
     parities.refuse_silence(out, checked)
     parities.require_equal(out, checked)

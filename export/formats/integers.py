@@ -17,7 +17,7 @@ from export.options import Output, Quantisation
 from export.passes.lower import fold, lower
 from export.passes.quantise import QuantisedLayer
 from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, atomic_path, print_table
+from hardspike import HardspikeError, UsageError, atomic_path, logger, print_table
 from targets import metadata, reference
 from targets.chips import chip, limits_of
 from targets.graph import plan, read, write
@@ -27,6 +27,8 @@ from targets.loihi import rules
 from targets.loihi.layers import Network, split
 from targets.metadata import Quantised
 from targets.target import Target
+
+_log = logger(__name__)
 
 
 def quantised(model: Model, chosen: Quantisation,
@@ -98,11 +100,11 @@ def write_integers(model: Model, output: Output, chosen: Quantisation, check_sam
                 json.loads(report.read_text()))
     if checked:
         share = checked.mismatches / max(1, sum(layer.spikes for layer in checked.layers))
-        print(f"{out} spikes as the quantised graph does; against the float graph {checked.mismatches} spikes differ "
-              f"({100 * share:.1f} % of its spikes, {checked.samples} samples): `python -m eval accuracy` says what "
-              "it costs")
+        _log.info(f"{out} spikes as the quantised graph does; against the float graph {checked.mismatches} spikes "
+                  f"differ ({100 * share:.1f} % of its spikes, {checked.samples} samples): `python -m eval accuracy` "
+                  "says what it costs")
     else:
-        print(f"{out}: written, NOT checked ({report} says so)")
+        _log.warning(f"{out}: written, NOT checked ({report} says so)")
     return checked
 
 

@@ -7,12 +7,14 @@ from export.formats.integers import quantised
 from export.model import Model, output_path
 from export.options import Output, Quantisation
 from export.recordings import Recordings
-from hardspike import atomic_path
+from hardspike import atomic_path, logger
 from targets.chips import chip
 from targets.graph import write
 from targets.lava import runner
 from targets.lava.netx import write_net
 from targets.lava.setup import required
+
+_log = logger(__name__)
 
 
 def environment_name() -> str:
@@ -50,6 +52,6 @@ def write_lava(model: Model, output: Output, chosen: Quantisation, check_samples
     report = write_report(out, integer, checked, ("h5py",))
     announce(out, report, checked, output.json)
     if subtracting := [layer.name for layer in layers if layer.subtracts]:
-        print(f"{', '.join(subtracting)}: reset by subtraction, which stock netx lacks and stops at; load the file "
-              "with `network` of targets/lava/softlif")
+        _log.info(f"{', '.join(subtracting)}: reset by subtraction, which stock netx lacks and stops at; load the file "
+                  "with `network` of targets/lava/softlif")
     return checked

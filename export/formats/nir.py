@@ -23,9 +23,11 @@ from export.watch.graph import Watched, build
 from export.watch.owner import require_chain
 from export.watch.parts import chunk_of, extremes, few, others
 from export.watch.usage import Usage, chosen, recorded
-from hardspike import HardspikeError, UsageError, atomic_path, versions
+from hardspike import HardspikeError, UsageError, atomic_path, logger, versions
 from targets.graph import read, write
 from targets.inputs import load_spikes
+
+_log = logger(__name__)
 
 
 def write_model(model: Model, output: Output, samples: int, recordings: Recordings,
@@ -48,7 +50,7 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
 
     checked, report = write_graph(out, graph, None if output.no_check else check, lossy_reset)
     announce(out, report, checked, output.json)
-    print(readers(read(out)))
+    _log.info(readers(read(out)))
     return checked
 
 
@@ -71,7 +73,7 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
     frames, _ = load_spikes(recordings.input)
     checked = write_checked(source.network(), frames[:, :samples or None].float(), out, lossy_reset, source.steps)
     announce(out, out.with_suffix(".parity.json"), checked, output.json)
-    print(readers(read(out)))
+    _log.info(readers(read(out)))
     return checked
 
 
@@ -179,7 +181,7 @@ def _judge(out: Path, checked: Parity, lossy_reset: bool) -> None:
     parities.refuse_silence(out, checked)
     if lossy_reset:
         share = checked.mismatches / max(1, sum(layer.spikes for layer in checked.layers))
-        print(f"lossy reset: {checked.mismatches} spikes differ ({100 * share:.1f} % of those of the network)")
+        _log.warning(f"lossy reset: {checked.mismatches} spikes differ ({100 * share:.1f} % of those of the network)")
         return
     parities.require_equal(out, checked)
     if checked.float32 and checked.float32.beyond:

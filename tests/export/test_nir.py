@@ -110,7 +110,7 @@ def test_stock_snntorch_reads_the_zero_reset_graph(tmp_path):
 def test_lossy_reset_counts_what_it_changes(tmp_path, capsys):
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
     assert commands.nir(model, samples=20, lossy_reset=True).mismatches > 0
-    assert "spikes differ" in capsys.readouterr().out
+    assert "spikes differ" in capsys.readouterr().err
     kinds = {type(node) for node in read(tmp_path / "a.nir").nodes.values()}
     assert nir.LIF in kinds and nir.Threshold not in kinds
 

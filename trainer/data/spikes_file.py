@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, UsageError, atomic_path, choice
+from hardspike import HardspikeError, UsageError, atomic_path, choice, logger
 from trainer.data.config import SPLITS, DataConfig
 from trainer.data.loading import load
 
 __all__ = ["SPLITS", "write_spikes"]
+
+_log = logger(__name__)
 
 
 def write_spikes(config: DataConfig, split: str = "test", out: Path = Path("spikes.npz"), samples: int = 0) -> Path:
@@ -45,5 +47,5 @@ def write_spikes(config: DataConfig, split: str = "test", out: Path = Path("spik
             np.savez_compressed(temporary, spikes=spikes.numpy(), labels=part.labels.numpy(), ids=np.array(part.ids))
     except OSError as error:
         raise HardspikeError(f"{out}: cannot be written ({error.strerror})") from error
-    print(f"{out}: {config.name}, {split}: spikes {tuple(spikes.shape)} as (T, N, C, H, W), labels, ids")
+    _log.info(f"{out}: {config.name}, {split}: spikes {tuple(spikes.shape)} as (T, N, C, H, W), labels, ids")
     return out
