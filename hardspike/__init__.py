@@ -8,7 +8,7 @@ from hardspike.arrays import read_npz
 from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
 from hardspike.errors import HardspikeError, UsageError, choice, few, nearest, one_line, printable, shown, words
-from hardspike.files import atomic_path, cache_folder, file_size, read_bytes, write_bytes, write_text
+from hardspike.files import atomic_path, cache_folder, file_size, read_bytes, scratch_folder, write_bytes, write_text
 from hardspike.lock import run_lock
 from hardspike.log import logger
 from hardspike.memory import free_memory, require_memory
@@ -49,6 +49,7 @@ __all__ = [
     "require_memory",
     "run",
     "run_lock",
+    "scratch_folder",
     "shipped",
     "shown",
     "to_values",

@@ -112,7 +112,7 @@ def _content(path: Path) -> dict:
                              "checkpoints of plain tensors and values are read")
     if not isinstance(content, dict) or "config" not in content or "network" not in content:
         raise HardspikeError(f"{path}: a PyTorch file, but not a checkpoint of `python -m trainer fit`")
-    if content.get("format") != FORMAT:
+    if type(content.get("format")) is not int or content["format"] != FORMAT:
         raise HardspikeError(f"{path}: checkpoint format {shown(content.get('format'))}; this version reads {FORMAT}")
     _check_plain(content, str(path), [0])
     return content

@@ -8,7 +8,7 @@ from pathlib import Path
 import nir
 
 from export.check.parity import Parity
-from hardspike import atomic_path, print_table, versions
+from hardspike import HardspikeError, atomic_path, print_table, versions
 from targets.graph import parameters
 
 
@@ -38,12 +38,32 @@ def announce(out: Path, report: Path, parity: Parity | None, json_file: Path | N
     print(parity.verdict())
 
 
+def report_of(model: Path) -> Path:
+    """`MODEL.parity.json` beside the model."""
+    return model.with_name(model.name + ".parity.json") if model.suffix != ".nir" else model.with_suffix(".parity.json")
+
+
+def withdraw(model: Path, *beside: Path) -> None:
+    """Remove the report of the model that is about to be replaced, and files `beside` that belong to it: killed between
+    a model and its report, no new model stands beside an old one's.
+
+    Raises:
+        HardspikeError: they cannot be removed.
+    """
+    for file in (report_of(model), *beside):
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise HardspikeError(f"{file}: belongs to the model that is to be replaced, and cannot be removed "
+                                 f"({error.strerror}); give --out another name") from error
+
+
 def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None, packages: tuple[str, ...] = ()) -> Path:
     """`MODEL.parity.json` beside the model: what was checked, or that nothing was (`parity` None).
 
     `packages`: libraries whose versions matter besides the usual ones.
     """
-    path = model.with_name(model.name + ".parity.json") if model.suffix != ".nir" else model.with_suffix(".parity.json")
+    path = report_of(model)
     content = {"checked": parity is not None, "model": model.name,
                "file_sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "weights_sha256": weights_hash(graph),
                "versions": versions("hardspike", "torch", "snntorch", "nir", "numpy", *packages)}

@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=2000, help="inputs, of all kinds together")
     parser.add_argument("--rounds", type=int, default=1, help="in which every kind has its turn")
+    parser.add_argument("--first", type=int, default=1, help="round to begin with, where an earlier call ended")
     parser.add_argument("--keep", action="store_true", help="keep the first input of every fault in the corpus")
     parser.add_argument("--one", type=int, help="make this input, use it here, and leave it where it is said")
     parser.add_argument("--corpus", action="store_true", help="try what the corpus holds as well")
@@ -41,7 +42,7 @@ def main() -> int:
         return 0
     try:
         total: Counter = replayed(folder) if options.corpus else Counter()
-        for number in range(1, options.rounds + 1):
+        for number in range(options.first, options.rounds + 1):
             for name, (done, until) in shares(options.kinds.split(","), options.count, number, options.rounds).items():
                 total += campaign(name, options.seed, range(done, until), folder, options.keep)
             if number < options.rounds:

@@ -111,6 +111,8 @@ HUGE = {"network": {"layers": "1000000-1000000"}}
         ({"extra": {"a\x1b": 3}}, "is no name"),
         ({"extra": complex(1, 2)}, "complex|refused"),
         ({"format": [2]}, "format"),
+        ({"format": torch.ones(2)}, "checkpoint format tensor"),
+        ({"format": True}, "checkpoint format true"),
     ],
 )
 def test_what_is_not_as_it_was_saved_is_one_line(whole, tmp_path, values, message):
