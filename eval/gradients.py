@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from eval.plots import drawable, logarithmic, picture
-from export.model import KINDS, Model
+from export.model import Model
 from export.recordings import Recordings, check_samples
 from hardspike import HardspikeError, UsageError, shown
 from targets.inputs import check_labels
@@ -114,18 +114,21 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
         recordings: where they come from.
 
     Raises:
-        UsageError: a graph, which holds no surrogate; `samples` below 0.
+        UsageError: a graph, which holds no surrogate, or a network in integers; `samples` below 0.
         HardspikeError: the checkpoint or the recordings cannot be read, or do not fit each other.
     """
     check_samples(samples)
     model = Model.open(run / "last.pt" if (run / "last.pt").is_file() else run)
     stored = model.checkpoint
     if stored is None:
-        raise UsageError(f"{run}: a graph holds no surrogate, and so no gradients; give {KINDS.split(' or ')[0]}")
+        raise UsageError(f"{run}: a graph holds no surrogate, and so no gradients; give the folder of a run or a "
+                         "checkpoint (.pt)")
+    if model.integers:
+        raise UsageError(f"{run}: was trained in integers; gradients are looked at in floats: give the run that it "
+                         "began from")
+    recordings.announce(model)
     data = recordings.data(model)
-    source = recordings.input.name if recordings.input else recordings.config(model).name
-    if tuple(data.shape) != tuple(stored.shape):
-        raise HardspikeError(f"{run}: takes frames {tuple(stored.shape)}, {source} gives {tuple(data.shape)}")
+    source = str(recordings.input) if recordings.input else recordings.config(model).name
     if not data.train.labelled:
         raise HardspikeError(f"{source}: says no classes, of which gradients follow; add `labels` (B,) to the file")
     check_labels(data.train.labels, stored.classes, f"{source}, {run}")

@@ -3,17 +3,19 @@
 import importlib
 import os
 import shutil
+import signal
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from hardspike import log
 from hardspike.arguments import arguments, docstring
 from hardspike.called import as_called
 from hardspike.errors import HardspikeError, UsageError, nearest, one_line
-from hardspike.streams import Interrupts, say, standard_streams, stdout_trouble
+from hardspike.streams import Interrupts, answer_alone, say, standard_streams, stdout_trouble
 
 __all__ = ["Command", "run"]
 
@@ -48,7 +50,9 @@ def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = Non
 
     Returns:
         0; 1 for a `HardspikeError` or any other failure; 2 for a usage error; 130 when interrupted. A bool result
-        `False` is 1 (a check that found something). HARDSPIKE_TRACE=1 prints where an error came from, too.
+        `False` is 1 (a check that found something). Where what was printed did not arrive, 141 for a pipe that was
+        closed (`| head`), as a shell says it of its own tools, and else 1; the command's files are whole all the same.
+        HARDSPIKE_TRACE=1 prints where an error came from, too.
 
     Raises:
         SystemExit: 2 for words that do not fit, as argparse does.
@@ -58,15 +62,24 @@ def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = Non
     with standard_streams(), Interrupts(name, ours=ours or argv is None) as interrupts:
         try:
             status = _status(name, about or "", commands, sys.argv[1:] if argv is None else list(argv), interrupts)
-            if (trouble := stdout_trouble()) and not isinstance(trouble, BrokenPipeError):
-                say(f"{name}: error: standard output cannot be written ({trouble.strerror})")
-                return 1
-            return status  # a pipe that closed when all was done is no failure of ours: `| head`
+            lost = _arrived(name)
+            return status or lost
         except SystemExit:
             stdout_trouble()
             raise
         except BaseException as error:
             return _failed(name, error, interrupts)
+
+
+def _arrived(name: str) -> int:
+    """0 where all that was printed has arrived."""
+    trouble = stdout_trouble()
+    if trouble is None:
+        return 0
+    if isinstance(trouble, BrokenPipeError):  # who closed it knows
+        return 128 + signal.SIGPIPE
+    say(f"{name}: error: standard output cannot be written ({trouble.strerror})")
+    return 1
 
 
 def _status(name: str, about: str, commands: Mapping[str, Command], words: list[str], interrupts: Interrupts) -> int:
@@ -91,8 +104,13 @@ def _status(name: str, about: str, commands: Mapping[str, Command], words: list[
     if isinstance(call, str):
         print(call, end="")
         return 0
-    args, kwargs = call
-    return 1 if function(*args, **kwargs) is False else 0
+    try:
+        with answer_alone() if call.alone else nullcontext():
+            return 1 if function(*call.args, **call.kwargs) is False else 0
+    except UsageError as error:  # of what may stand in such a file
+        if not call.origin or call.origin in str(error):
+            raise
+        raise UsageError(f"{error} (with --config {call.origin})") from error
 
 
 def _without_command(name: str, about: str, commands: Mapping[str, Command], words: list[str]) -> int:
@@ -146,13 +164,11 @@ def _failed(name: str, error: BaseException, interrupts: Interrupts) -> int:
         return 130
     if os.environ.get("HARDSPIKE_TRACE") == "1":
         traceback.print_exception(error)
-    trouble = stdout_trouble()
+    stdout_trouble()
     if isinstance(error, HardspikeError):
         say(f"{name}: error: {error}")
         return 2 if isinstance(error, UsageError) else 1
-    if isinstance(error, OSError) and trouble:
-        say(f"{name}: error: standard output cannot be written ({trouble.strerror}); the command ended there")
-    elif said := _explained(error):
+    if said := _explained(error):
         say(f"{name}: error: {said}")
     else:
         from hardspike import __version__

@@ -21,7 +21,7 @@ def logger(module: str) -> logging.Logger:
 class _Lines(logging.Handler):
     """Results and progress (up to INFO) on standard output, what needs attention on standard error; a line each.
 
-    A stream that cannot be written is an error of the command, as with `print`; hence no `handleError`.
+    What cannot be written is dropped, as with `print`, and the command's status says so (`hardspike.streams`).
     """
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -27,8 +27,14 @@ TIMEOUT = 300
 
 def compilers() -> list[list[str]]:
     """C compilers of this machine: what $CC names, else cc, gcc, clang."""
-    named = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
-    return [shlex.split(name) for name in named if shlex.split(name) and shutil.which(shlex.split(name)[0])]
+    return [list(command) for command in _found(os.environ.get("CC", ""), os.environ.get("PATH", ""))]
+
+
+@cache
+def _found(named: str, path: str) -> list[tuple[str, ...]]:
+    """Of $CC, or of the usual names, those on $PATH; as it was when somebody first asked."""
+    names = [tuple(shlex.split(name)) for name in ([named] if named else ["cc", "gcc", "clang"])]
+    return [name for name in names if name and shutil.which(name[0], path=path or None)]
 
 
 def is_compiled(source: str) -> bool:

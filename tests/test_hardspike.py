@@ -7,7 +7,7 @@ import pytest
 
 import hardspike
 from hardspike import HardspikeError, UsageError, run
-from hardspike.arguments import arguments, docstring
+from hardspike.arguments import Call, arguments, docstring
 
 
 @dataclass
@@ -141,8 +141,8 @@ def test_the_printed_configuration_can_be_read_again(tmp_path, capfd):
 
 
 @pytest.mark.parametrize(("words", "parts"), [
-    (["train", "--rat", "1"], ["--rat", "did you mean 'rate'"]),
-    (["train", "--layer-widht=1"], ["did you mean 'layer.width'"]),
+    (["train", "--rat", "1"], ["--rat", "did you mean '--rate'"]),
+    (["train", "--layer-widht=1"], ["did you mean '--layer.width'"]),
     (["train", "--rate", "x"], ["--rate 'x'", "must be a number"]),
     (["train", "--rate", "nan"], ["--rate 'nan'", "finite"]),
     (["train", "--rate=1e999"], ["--rate '1e999'", "finite"]),
@@ -177,6 +177,7 @@ def test_usage_errors_are_one_line_that_names_what_is_off(words, parts, capfd):
     ("layer: []\n", ["layer []", "width, beta"]),
     ("layer:\n", ["layer null", "width, beta"]),
     ("lyaer:\n", ["'lyaer' is unknown", "did you mean 'layer'"]),
+    ("layer.width: 1\n", ["'layer.width' is unknown; keys within a key are written 'a: {b: value}'"]),
     ("layer: {widht: 1}\n", ["'layer.widht' is unknown", "did you mean 'layer.width'"]),
     ("out: 5\n", ["out 5", "must be a path"]),
     ("seed: " + "9" * 30, ["line 1", "9.22337e+18"]),
@@ -234,7 +235,7 @@ def test_docstrings_are_taken_apart():
 def test_annotations_may_be_text_and_the_result_of_a_type_that_is_not_imported():
     space = {"Path": Path}
     exec("def late(model: 'Path', bits: 'int | None' = None) -> 'Nowhere': ...", space)
-    assert arguments(space["late"], "x", ["a", "--bits", "4"]) == ([], {"model": Path("a"), "bits": 4})
+    assert arguments(space["late"], "x", ["a", "--bits", "4"]) == Call([], {"model": Path("a"), "bits": 4})
 
 
 # ------------------------------------------------------------------------------------------- exit statuses

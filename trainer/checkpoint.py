@@ -9,9 +9,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError, file_size, one_line, printable, require_memory, shown, write_bytes
+from hardspike import (
+    HardspikeError,
+    file_size,
+    from_values,
+    one_line,
+    printable,
+    require_memory,
+    shown,
+    to_values,
+    write_bytes,
+)
 from trainer.config import FitConfig, from_dict, to_dict
 from trainer.networks import Network, build
+from trainer.networks.integers import IntegerNetwork, Integers, folded, wiring
+from trainer.quantise import TARGETS, THRESHOLD
 
 FORMAT = 1
 KEYS = ("config", "network", "slope", "hard", "shape", "classes", "epoch", "history", "diagnostics", "training")
@@ -68,6 +80,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         "format": FORMAT,
         "config": to_dict(checkpoint.config),
         "network": checkpoint.network.state_dict(),
+        "integers": to_values(getattr(checkpoint.network, "integers", None)),
         "slope": neuron.surrogate.slope,
         "hard": neuron.hard,
         **{key: getattr(checkpoint, key) for key in
@@ -194,6 +207,10 @@ def _network(config: FitConfig, content: dict, shape: tuple[int, int, int], wher
     held = sum(value.numel() for value in weights.values())
     with torch.random.fork_rng(devices=[]):  # its initial weights are drawn, and replaced
         network = build(config.network, shape, content["classes"], most=held)
+        integers = None
+        if content.get("integers") is not None:  # older files have none
+            network = folded(network)
+            integers = _integers(content, network, where)
     for name, value in network.state_dict().items():
         if name not in weights or weights[name].shape != value.shape:
             found = tuple(weights[name].shape) if name in weights else "not there"
@@ -204,7 +221,26 @@ def _network(config: FitConfig, content: dict, shape: tuple[int, int, int], wher
             raise _damaged(where, f"{name} is {shown(weights[name].tolist())}, where reset '{config.network.reset}' "
                                   f"has {value.item()}")
     network.load_state_dict(weights)
-    return network
+    return network if integers is None else IntegerNetwork(network, integers)
+
+
+def _integers(content: dict, network: Network, where: str) -> Integers:
+    """How a folded network is in integers."""
+    found = from_values(Integers, content["integers"], f"{where}: damaged checkpoint: integers")
+    if found.target not in TARGETS or not 2 <= found.bits <= 8:
+        raise _damaged(where, f"integers of {found.bits} bits for {shown(found.target)}; 2 to 8 and "
+                              f"{', '.join(TARGETS)} are known")
+    neurons, shortcuts = network.neurons(), wiring(network)
+    step, levels = found.grid
+    for name, units in found.layers.items():
+        weights = range(step, step * levels + 1, step) if name in neurons and shortcuts.shortcuts(name) else (0,)
+        if not (units.scale > 0 and 1 <= units.threshold <= THRESHOLD and units.shortcut in weights):
+            raise _damaged(where, f"layer {shown(name)} has scale {units.scale}, threshold {units.threshold}, shortcut "
+                                  f"{units.shortcut}, which no chip holds")
+    if list(found.layers) != list(neurons) or (found.readout > 0) != (network.readout == "linear"):
+        raise _damaged(where, f"integers of layers {shown(list(found.layers))}, where the network has "
+                              f"{', '.join(neurons)} and readout {network.readout}")
+    return found
 
 
 def _check_rest(rest: dict, where: str) -> None:

@@ -224,6 +224,13 @@ def _like(module: nn.Module, weight: Tensor, bias: bool) -> nn.Module:
     return part
 
 
+def uneven(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether an adaptive pooling has windows of different sizes."""
+    sizes = shape[1:]
+    wanted = np.broadcast_to(np.array(module.output_size, object), len(sizes)).tolist()
+    return any(k is not None and n % k for n, k in zip(sizes, wanted, strict=True))
+
+
 def _pool(kind: type[nn.Module]) -> Any:
     return lambda values: kind(**{key: value for key, value in values.items() if value not in ([], ())})
 

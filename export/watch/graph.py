@@ -15,13 +15,15 @@ from export.freeze.assembly import Assembly, Signal
 from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer, Piece
 from export.freeze.neurons import DT
-from export.watch import forms
+from export.watch import forms, states
 from export.watch.cuts import Cut, Cuts
 from export.watch.dense import Affine, affine, source_of
 from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
 from export.watch.output import Deeper, Readout, readouts
 from export.watch.recorder import is_leaf
-from export.watch.steps import Population, in_order, populations
+from export.watch.same import require_same_graph
+from export.watch.sequences import Sequence, sequences
+from export.watch.steps import Population, in_order
 from export.watch.usage import Run, Usage, recorded
 from export.watch.values import label
 from export.watch.words import LINEAR_MODULES, why
@@ -42,6 +44,7 @@ class Watched:
         host: what the host computes before the graph, in words.
         notes: what the user has to know besides.
         reasons: why the host computes what it does.
+        more: the other sequences of the run, which are the same graph.
     """
 
     graph: nir.NIRGraph
@@ -53,6 +56,11 @@ class Watched:
     host: list[str]
     notes: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    more: list["Watched"] = field(default_factory=list)
+
+    def sequences(self) -> list["Watched"]:
+        """All sequences of the run."""
+        return [self, *self.more]
 
 
 def watched_graph(usage: Usage, metadata: dict | None = None, lossy_reset: bool = False) -> nir.NIRGraph:
@@ -74,18 +82,27 @@ def build(run: Run, metadata: dict | None = None, lossy_reset: bool = False) -> 
     Raises:
         HardspikeError: what no graph holds, by the layer's or operation's name.
     """
-    if run.usage.outside and len(run.results) < 2:
-        raise HardspikeError(f"{run.usage.name()}: one step does not show what is kept from one to the next; samples "
-                             "(T, B, ...) with T of 2 or more are needed")
-    steps, neurons = populations(run.recorder, len(run.results) if run.usage.outside else None)
-    folder = Folder(steps, {id(call): p for p in neurons for call in p.calls}, run.recorder.names)
+    first, *first.more = [_built(run, one, metadata, lossy_reset) for one in sequences(run)]
+    for number, other in enumerate(first.more, 1):
+        require_same_graph(first.graph, other.graph, f"sequence {number} of the run is another graph than the first")
+    if first.more:
+        steps = sorted({one.steps for one in first.sequences()})
+        first.notes.append(f"{len(first.more) + 1} sequences of {' or '.join(map(str, steps))} steps are run, each "
+                           "from rest: the file is one of them, so reset its states in between")
+    return first
+
+
+def _built(run: Run, part: Sequence, metadata: dict | None, lossy_reset: bool) -> Watched:
+    """The graph of one sequence of a run."""
+    folder = Folder(part.steps, {id(call): p for p in part.neurons for call in p.calls}, run.recorder.names,
+                    part.neurons[0].calls[0].input.shape[0])
     for name, module in run.recorder.modules.items():
         if "/" in name and (is_leaf(module) or name in run.recorder.calls):
             raise HardspikeError(f"layer '{name}': '/' parts the folders of a NIR file (HDF5), so nobody could read it "
                                  "back; rename the layer")
     cuts, dense, skipped = Cuts(), {}, {}
     while True:
-        builder = Builder(run, folder, neurons, lossy_reset, cuts, dense)
+        builder = Builder(run, folder, part, lossy_reset, cuts, dense)
         try:
             with run.recorder.aside(), torch.no_grad():
                 readout, output = readouts(builder, skipped)
@@ -103,16 +120,16 @@ class Builder:
     """Signals of folded expressions, each built once.
 
     Args:
-        run, folder, neurons: what was recorded.
+        run, folder, part: what was recorded, and the sequence of it.
         cuts: expressions that the host computes.
         dense: matrices that were found already, by expression.
     """
 
-    def __init__(self, run: Run, folder: Folder, neurons: list[Population], lossy_reset: bool, cuts: Cuts,
+    def __init__(self, run: Run, folder: Folder, part: Sequence, lossy_reset: bool, cuts: Cuts,
                  dense: dict[int, Affine]):
-        self.run, self.folder, self.neurons, self.lossy_reset = run, folder, neurons, lossy_reset
+        self.run, self.folder, self.part, self.neurons, self.lossy_reset = run, folder, part, part.neurons, lossy_reset
         self.cuts, self.dense = cuts, dense
-        self.assembly = Assembly({*run.recorder.modules, *(n.name for n in neurons)} - {""})
+        self.assembly = Assembly({*run.recorder.modules, *(n.name for n in self.neurons)} - {""})
         self.pieces: dict[int, Piece] = {}
         self.inputs: dict[int, Expr] = {}
         self.outputs: list[Expr] = []
@@ -177,7 +194,7 @@ class Builder:
             if isinstance(module, nn.Flatten):
                 return None
             return None
-        if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d) and _uneven(module, signal.shape):
+        if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d) and forms.uneven(module, signal.shape):
             return None
         piece = convert(Layer(name, module, signal.shape, self.lossy_reset, signal.binary))
         sources = self.assembly.add(name, piece, signal.sources)
@@ -239,7 +256,7 @@ class Builder:
         piece = self.pieces[id(population)] = convert(layer)
         expr = self.sequence(tuple(call.input for call in population.calls))
         self.inputs[id(population)] = expr
-        pooled = self._pooled_currents(population, expr) if population.forgets else None
+        pooled = self._pooled_currents(population, expr) if "mem" in population.forgets else None
         if pooled is not None:
             return
         signal = self.signal(expr)
@@ -247,7 +264,7 @@ class Builder:
             if id(population) in self._looped:
                 raise HardspikeError(f"layer '{population.name}': hears itself, and its input had to be flattened; use "
                                      "layers that NIR has for pictures (Conv2d) in its loop")
-            _flatten_piece(piece, population)
+            states.flatten(piece, population)
             self._flat.add(id(population))
         self.assembly.place(population.name, piece)
         self.assembly.feed(population.name, signal.sources)
@@ -255,11 +272,11 @@ class Builder:
     def _pooled_currents(self, population: Population, expr: Expr) -> bool | None:
         """A neuron without memory fires where any current of a window is above its threshold: Threshold, then OR."""
         source, module = forms.as_module(expr) if isinstance(expr, Apply) else (None, None)
-        if not isinstance(module, nn.MaxPool1d | nn.MaxPool2d):
+        piece = self.pieces[id(population)]
+        if not isinstance(module, nn.MaxPool1d | nn.MaxPool2d) or len(piece.nodes) > 1:
             return None
-        before, piece = self.signal(source), self.pieces[id(population)]
-        theta = np.asarray(piece.nodes[population.name].threshold)
-        if before.binary or before.flat() or np.ptp(theta.reshape(len(theta), -1), 1).any() or len(piece.nodes) > 1:
+        before, theta = self.signal(source), np.asarray(piece.nodes[population.name].threshold)
+        if before.binary or before.flat() or np.ptp(theta.reshape(len(theta), -1), 1).any():
             return None
         channel = theta.reshape(len(theta), -1)[:, 0].reshape(-1, *[1] * (len(before.shape) - 1))
         name = self.assembly.free(f"{population.name}_before")
@@ -282,8 +299,8 @@ class Builder:
         if role == "spk":
             graded = piece.exit.endswith("_grade")
             return Signal((piece.exit if graded else population.name,), taken, shape, not graded)
-        if role == "mem" and piece.membrane:
-            return Signal((piece.membrane,), taken, shape)
+        if nodes := states.nodes_of(self.assembly, population, piece, role):
+            return Signal(nodes, taken, shape)
         kind = type(population.module).__name__
         raise HardspikeError(f"layer '{population.name}' ({kind}): forward reads the state of '{population.name}', "
                              f"'{role}', which is inside a NIR neuron; read its spikes, or use reset_mechanism 'none' "
@@ -363,9 +380,10 @@ class Builder:
                     if id(p) not in self._pooled}
         left = [p.name for p in self.neurons if p.name not in built]
         notes = [f"left out, no output depends on it: {', '.join(left)}"] if left else []
-        notes += [f"{', '.join(names)}: states are made anew in every step, so each step is on its own (a reset inside "
-                  "the loop?)" for names in [[p.name for p in built.values() if p.forgets]] if names]
-        if not self.run.usage.outside and any(p.calls[0].inherited for p in built.values() if not p.forgets):
+        notes += states.forgotten(list(built.values()))
+        if self.run.handed and self.run.handed.went:
+            notes.append(f"what forward returns goes back to it as {', '.join(self.run.handed.went)}")
+        if not self.run.usage.outside and any(p.calls[0].inherited for p in built.values() if not states.forgets(p)):
             notes.append("forward does not reset its hidden states: this holds for states at zero before every call "
                          "(utils.reset)")
         if moved := [e for e in streams if not self.folder.before(e.values[0])
@@ -375,22 +393,3 @@ class Builder:
         host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
         reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
         return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons)
-
-
-def _uneven(module: nn.Module, shape: tuple[int, ...]) -> bool:
-    sizes = shape[1:]
-    wanted = np.broadcast_to(np.array(module.output_size, object), len(sizes)).tolist()
-    return any(k is not None and n % k for n, k in zip(sizes, wanted, strict=True))
-
-
-def _flatten_piece(piece: Piece, population: Population) -> None:
-    """Parameters of a picture of neurons in a row, as their input comes."""
-    shape = population.shape()
-    for name, node in piece.nodes.items():
-        if isinstance(node, nir.Conv1d | nir.Conv2d):
-            raise HardspikeError(f"layer '{population.name}': its recurrent convolution '{name}' needs a picture, and "
-                                 "its input had to be flattened; use layers that NIR has for pictures before it")
-        for key, value in vars(node).items():
-            if isinstance(value, np.ndarray) and value.shape == shape:
-                setattr(node, key, value.reshape(-1))
-    piece.shape = (int(np.prod(shape)),)

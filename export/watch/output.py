@@ -86,8 +86,9 @@ def _results(builder: "Builder") -> Iterator[Sequence]:
         for _, _, value in run.outputs[0]:
             yield (value,)
         return
-    for number in range(min(len(outputs) for outputs in run.outputs)):
-        yield tuple(outputs[number][2] for outputs in run.outputs)
+    results = run.outputs[builder.part.results]
+    for number in range(min(len(outputs) for outputs in results)):
+        yield tuple(outputs[number][2] for outputs in results)
 
 
 def _frontier(builder: "Builder", result: Sequence, skipped: dict[int, HardspikeError]) -> list[Sequence]:
@@ -99,6 +100,8 @@ def _frontier(builder: "Builder", result: Sequence, skipped: dict[int, Hardspike
         if key in seen or not any(value.neuron for value in values):
             return
         seen.add(key)
+        if builder.part.others and not _behind(builder, values):  # another sequence's
+            return
         first = values[0] if values[0].neuron else next(v for v in values if v.neuron)
         sequence = values if len(values) == steps and (steps > 1 or builder.run.usage.outside) else _in_step(
             builder, first)
@@ -116,8 +119,8 @@ def _frontier(builder: "Builder", result: Sequence, skipped: dict[int, Hardspike
 def _in_step(builder: "Builder", value: Value) -> Sequence | None:
     """The values in every step of what a neuron or a layer of the loop gave; None for what is none of these."""
     if isinstance(value.function, NeuronCall):
-        population = builder.folder.populations[id(value.function)]
-        return tuple(call.outputs[value.index] for call in population.calls)
+        population = builder.folder.populations.get(id(value.function))
+        return tuple(call.outputs[value.index] for call in population.calls) if population else None
     if isinstance(value.function, nn.Module):
         made = [v for v in builder.run.recorder.made.get(id(value.function), []) if v.index == value.index]
         if len(made) == builder.folder.steps and all(v.neuron for v in made):
@@ -150,8 +153,8 @@ def _behind(builder: "Builder", values: Sequence) -> list:
             continue
         seen.add(id(value))
         if isinstance(value.function, NeuronCall):
-            population = builder.folder.populations[id(value.function)]
-            if population not in found:
+            population = builder.folder.populations.get(id(value.function))
+            if population is not None and population not in found:
                 found.append(population)
         else:
             waiting.extend(p for p in value.parents() if p.neuron)

@@ -160,8 +160,9 @@ class Recorder(TorchFunctionMode):
     def _neuron(self, name: str, module: nn.Module, forward: Callable) -> Callable:
         parameters = inspect.signature(type(module).forward).parameters
         roles = [role for role in list(parameters)[2:] if role in STATES]
-        fire, seen = module.fire, []
+        fire, largest, seen = module.fire, module.fire_inhibition, []
         module.__dict__["fire"] = lambda membrane: (seen.append(membrane), fire(membrane))[1]
+        module.__dict__["fire_inhibition"] = lambda size, membrane: (seen.append(membrane), largest(size, membrane))[1]
 
         def watched(*args, **kwargs):
             if self.depth:

@@ -26,9 +26,11 @@ def _check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
             write_net(graph, folder / "model.net", dt)
         except HardspikeError as no_chain:
             try:
+                if found := rules.errors(split(plan(graph, dt)), limits_of(LOIHI2)):
+                    return found
                 describe(_network(graph, dt), 1, folder / "graph.npz")
             except HardspikeError as error:
-                return [Violation("graph", "structure", str(error), "is not computed exactly by Lava", "see above")]
+                return [Violation("graph", "structure", str(error), "is not computed exactly by Lava", "")]
             return [Violation("graph", "structure", str(no_chain), "a `.net` file holds a chain",
                               "runs as processes, without a file", "note")]
     return []

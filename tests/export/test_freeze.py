@@ -309,7 +309,7 @@ def test_write_checked(tmp_path, monkeypatch):
     x = frames(20)
     network(x[0]).sum().backward()
     checked = write_checked(network, x, tmp_path / "a.nir")
-    report = json.loads((tmp_path / "a.parity.json").read_text())
+    report = json.loads((tmp_path / "a.nir.parity.json").read_text())
     assert checked.mismatches == 0 and report["source"] == "Sequential's own run (float64)" and report["samples"] == 8
     assert network.training and network[1].mem.requires_grad and read(tmp_path / "a.nir")
     layers = dict(zip(("fc1", "lif1"), (nn.Linear(20, 30), snn.Leaky(0.9, threshold=0.3)), strict=True))

@@ -118,10 +118,10 @@ def test_lossy_reset_counts_what_it_changes(tmp_path, capsys):
 def test_export_writes_a_checked_file_and_its_report(tmp_path):
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
     checked = commands.nir(model, samples=20)
-    report = json.loads((tmp_path / "a.parity.json").read_text())
+    report = json.loads((tmp_path / "a.nir.parity.json").read_text())
     assert checked.mismatches == report["mismatches"] == 0 and report["checked"] and report["samples"] == 20
     commands.nir(model, Output(no_check=True))
-    assert not json.loads((tmp_path / "a.parity.json").read_text())["checked"]
+    assert not json.loads((tmp_path / "a.nir.parity.json").read_text())["checked"]
     assert float(read(tmp_path / "a.nir").metadata["dt"]) == 1e-4
 
 

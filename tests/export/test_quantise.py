@@ -161,3 +161,17 @@ def test_thresholds_are_never_lifted():
     graph.nodes["lif2"].v_threshold = -graph.nodes["lif2"].v_threshold
     with pytest.raises(HardspikeError, match=r"layer 'lif2': threshold -1"):
         lower(graph, frames(3, 2), chips.LOIHI2)
+
+
+def test_a_bias_before_a_synaptic_current_and_input_below_zero():
+    """What always fires hears the input, which could keep it from it."""
+    one = np.ones(2)
+    nodes = {"input": nir.Input(np.array([3])), "fc": nir.Affine(random(2, 3), one),
+             "n": nir.CubaLIF(4e-3 * one, 4e-3 * one, 4 * one, 0 * one, one, 0 * one, 4 * one),
+             "output": nir.Output(None)}
+    graph = nir.NIRGraph(nodes, [*itertools.pairwise(nodes)], metadata={"dt": 1e-3}, type_check=False)
+    x = (torch.rand(20, 4, 3) < 0.5).float()
+    assert "fc_always" in lower(graph, x, chips.LOIHI2)[0].nodes
+    x[4, 1, 0] = -3
+    with pytest.raises(HardspikeError, match=r"layer 'fc': its bias comes before a synaptic current.* input of -3"):
+        lower(graph, x, chips.LOIHI2)

@@ -115,10 +115,10 @@ def trials(folder: Path) -> dict[str, Trial]:
     found = {"fit": _fit(folder)}
     for name, suffix, words in (
         ("nir", ".nir", ("--samples", "8")),
-        ("quantise", ".nir", ("--check_samples", "8", "--scale", "max_abs")),
+        ("quantise", ".nir", ("--samples", "8", "--scale", "max_abs")),
         ("onnx", ".onnx", ("--samples", "4")),
         ("lava", ".net", ("--no_check", "--scale", "max_abs")),
-        ("c", ".c", ("--check_samples", "4", "--scale", "max_abs")),
+        ("c", ".c", ("--samples", "4", "--scale", "max_abs")),
     ):
         out = folder / name
         found[name] = Trial(_other_each_time(models, ("export", name), ("--out", out / f"x{suffix}", *words), out), out)

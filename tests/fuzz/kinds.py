@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.fuzz import kinds_commands, kinds_events, kinds_state, kinds_text, mutate, seeds
+from tests.fuzz import kinds_commands, kinds_events, kinds_sources, kinds_state, kinds_text, mutate, seeds
 from tests.fuzz.kinds_graphs import KINDS as GRAPHS
 
 Make = Callable[[random.Random, Path], Path]
@@ -261,6 +261,7 @@ KINDS: dict[str, Kind] = {
     **{name: Kind(*pair) for name, pair in kinds_text.KINDS.items()},
     "stamp": Kind(make_stamp, use_stamp),
     **{name: Kind(*pair) for name, pair in kinds_events.KINDS.items()},
+    **{name: Kind(*pair) for name, pair in kinds_sources.KINDS.items()},
     **{name: Kind(*pair) for name, pair in kinds_state.KINDS.items()},
     **{name: Kind(*pair, share=0.2) for name, pair in kinds_commands.KINDS.items()},
 }

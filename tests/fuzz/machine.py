@@ -266,9 +266,10 @@ def _processor(child: int) -> float:
 
 
 def _hangs(child: int, began: float, used: float) -> bool:
-    """Whether a child has used the processor for too long, or has waited, while it would have got some of it."""
+    """Whether a child has used the processor for too long, or waits for something: not merely for its turn."""
     took, used = time.monotonic() - began, _processor(child) - used
-    return used > SLOWEST or (took > SLOWEST and used < 0.01 * took) or took > 30 * SLOWEST
+    waits = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "R"
+    return used > SLOWEST or (took > SLOWEST and used < 0.01 * took and waits) or took > 60 * SLOWEST
 
 
 def once(name: str, path: Path, folder: Path) -> Outcome:

@@ -25,6 +25,9 @@ class State:
 
     gradient_evaluations: int = 0
 
+    def forget_weights(self) -> None:
+        """Other weights are trained from now on: drop what belongs to single ones."""
+
     def to_dict(self) -> dict:
         """For the checkpoint."""
         return {each.name: getattr(self, each.name) for each in fields(self)}

@@ -29,6 +29,8 @@ BLOCK, WARPS = 256, 2
 
 def obstacle(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics | None = None) -> str | None:
     """Why the kernels cannot take these, or None."""
+    if dynamics is not None and dynamics.fixed:
+        return "integers: compiled for the CPU only"
     return unknown(dynamics) or native.refusal("cuda", current, beta, threshold) or _trial(current.device)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hardspike import HardspikeError, file_size, free_memory
-from trainer.data.events import check_events
+from trainer.data.events import Sensor, check_events
 
 __all__ = ["read_aedat4"]
 
@@ -24,12 +24,12 @@ MEMORY = 1 << 32
 """Bytes that decoding may take at most."""
 
 
-def read_aedat4(file: Path, sensor: int) -> np.ndarray:
+def read_aedat4(file: Path, sensor: Sensor | int) -> np.ndarray:
     """Events of one recording in AEDAT 4.0, as they lie in the file's first event stream.
 
     Args:
         file: `.aedat4`
-        sensor: side of the square sensor in pixels
+        sensor: what gave the events; a number is the side of a square one
 
     Raises:
         HardspikeError: the file is missing, cut, or holds something else, or its decoder is not installed.

@@ -1,11 +1,13 @@
 """The one place that imports tonic (GPL-3, optional): downloads of recordings."""
 
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, choice, one_line
 
-__all__ = ["download"]
+__all__ = ["dataset", "download"]
 
 
 def _tonic() -> ModuleType:
@@ -41,3 +43,22 @@ def download(name: str, folder: Path, split: bool = True) -> Path:
         raise HardspikeError(f"{name}: download into {folder} failed ({error}); get it yourself and give its folder as "
                              "--path, or take --name digits, which needs none") from error
     return folder / name
+
+
+def dataset(name: str, folder: Path, train: bool) -> Any:
+    """A part of one of tonic's data sets: item i is (events, label). What lies in `folder` is not downloaded again.
+
+    Raises:
+        UsageError: tonic has none of that name, or one without classes or parts.
+        HardspikeError: tonic is not installed, or it cannot be had.
+    """
+    datasets = _tonic().datasets
+    known = {each: kind for each in dir(datasets) if each[0].isupper()
+             and isinstance(kind := getattr(datasets, each), type) and "train" in signature(kind).parameters
+             and hasattr(kind, "sensor_size")}
+    kind = known[choice("data set of tonic's", name, known)]
+    try:
+        return kind(save_to=str(folder), train=train)
+    except Exception as error:  # the network, the archive or the disk: tonic passes on whatever they raise
+        raise HardspikeError(f"tonic:{name}: cannot be had in {folder} ({one_line(error)}); put its files there, as "
+                             "tonic lays them out, and give the folder as --data.path or --path") from error
