@@ -11,7 +11,7 @@ from torch import nn
 from export.check import parity as parities
 from export.check.own import check_own
 from export.check.parity import Parity
-from export.check.report import announce, write_report
+from export.check.report import announce, withdraw, write_report
 from export.formats.host import Host, host
 from export.formats.readers import readers
 from export.formats.source import Source
@@ -202,6 +202,7 @@ def write_graph(out: Path, graph: nir.NIRGraph, check: Callable[[nir.NIRGraph], 
         checked = check(written) if check else None
         if checked:
             _judge(out, checked, lossy_reset)
+        withdraw(out)
     return checked, write_report(out, written, checked)
 
 
