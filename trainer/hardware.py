@@ -1,5 +1,6 @@
 """What a run is computed on: the device, mixed precision, memory, minibatches made ahead of the step."""
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,8 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, logger
 from trainer import distributed
+
+_log = logger(__name__)
 
 LEAST_COSINE, MOST_LOSS = 0.5, 0.05
 """Between bf16 and float32, on one minibatch: the gradients' cosine and the relative difference of the losses.
@@ -34,8 +37,15 @@ def choose_device(name: str | None) -> torch.device:
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """So many threads of torch within the block, as many as before after it; None leaves them alone."""
-    before = torch.get_num_threads()
+    """So many threads of torch within the block, as many as before after it; None leaves them alone.
+
+    More than there are processors help nobody, and where the system has no more, OpenMP ends the process: then they are
+    as many as the processors. A run that is resumed on a smaller machine keeps its configuration.
+    """
+    before, most = torch.get_num_threads(), os.cpu_count() or 1
+    if count and count > most:
+        _log.warning(f"threads {count}: this machine has {most} processors, of which each gets one")
+        count = most
     if count:
         torch.set_num_threads(count)
     try:

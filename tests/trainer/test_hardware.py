@@ -90,6 +90,19 @@ def test_a_system_without_rusage_trains_all_the_same(monkeypatch):
     assert hardware.peak_memory(torch.device("cpu")) == "peak memory not known on this system"
 
 
+def test_more_threads_than_processors_are_as_many_as_these(monkeypatch, caplog):
+    """Nothing is started here that a machine could run out of."""
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(hardware.os, "cpu_count", lambda: 4)
+    for count in (3, 4, 5, 10**7):
+        with hardware.cpu_threads(count):
+            pass
+    assert asked[::2] == [3, 4, 4, 4]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"threads {count}: this machine has 4 processors, of which each gets one" for count in (5, 10**7)]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu(small):
     assert hardware.choose_device(None).type == "cpu"
