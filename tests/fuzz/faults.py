@@ -56,15 +56,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.faults", description=__doc__)
     parser.add_argument("what", nargs="*", default=["disk", "kills", "concurrency"])
     parser.add_argument("--sizes", type=int, default=SIZES, help="of the disk, for each writer")
-    parser.add_argument("--writers", default="", help="names of writers joined by commas; all without it")
+    parser.add_argument("--only", default="", help="names of writers, or of what is killed, joined by commas")
     parser.add_argument("--kills", type=int, default=200, help="of all commands together")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     found = 0
     for what in options.what:
         parts = {
-            "disk": lambda: full_disks(options.sizes, options.writers),
-            "kills": lambda: kills(options.kills, options.seed),
+            "disk": lambda: full_disks(options.sizes, options.only),
+            "kills": lambda: kills(options.kills, options.seed, options.only),
             "concurrency": concurrency,
         }[what]
         began, problems = time.monotonic(), []

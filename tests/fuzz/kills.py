@@ -48,13 +48,15 @@ class Trial:
     waits: bool = False
 
 
-def kills(count: int, seed: int = 0) -> Iterator[Problem]:
-    """`count` kills, spread as `SHARES` says; at least one of each."""
+def kills(count: int, seed: int = 0, only: str = "") -> Iterator[Problem]:
+    """`count` kills, spread as `SHARES` says, at least one of each; of those in `only` alone, with their shares."""
     r, folder = random.Random(seed), Path(tempfile.mkdtemp(prefix="kill-"))
     _environment(folder)
     done = {}
     try:
         for name, trial in trials(folder).items():
+            if only and name not in only.split(","):
+                continue
             wanted = max(1, round(count * SHARES[name] / sum(SHARES.values())))
             found = killed(name, trial, wanted, r, folder)
             done[name] = next(found)
