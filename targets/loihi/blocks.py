@@ -27,6 +27,11 @@ def recorded(shape: tuple[int, ...], kind: type) -> np.ndarray:
     return array
 
 
+def forget() -> None:
+    """Give what is kept back to the system."""
+    _free.clear()
+
+
 def _taken(size: int) -> np.ndarray:
     """A block of `size` bytes or more. Each step on the list is one of Python's own, so that threads may share it."""
     for _ in range(len(_free)):
