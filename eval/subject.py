@@ -13,13 +13,13 @@ from eval.cache import cached_file, fingerprint
 from eval.mode import HARD, SURROGATE, Mode
 from eval.options import Sample
 from export.formats.integers import to_integers
-from export.model import Model, say_step
+from export.model import Model
 from export.options import Quantisation
 from export.passes.rewrite import flatten
 from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, progress
+from hardspike import HardspikeError, UsageError, about, progress
 from targets import metadata
-from targets.graph import Graph, plan, write
+from targets.graph import Graph, write
 from targets.graph.shapes import array
 from targets.inputs import check_labels
 from targets.loihi.layers import LINEAR
@@ -66,10 +66,14 @@ def run_graph(graph: Graph, target: Target) -> Run:
 
 
 def runs(model: Model, mode: Mode) -> Run:
-    """A model in one of its modes."""
-    if mode.target is None:
-        return run_network(model.trained.network, mode.smooth)
-    return run_graph(model.graph, TARGETS[mode.target])
+    """A model in one of its modes; what it cannot do there names its file."""
+    run = run_network(model.trained.network, mode.smooth) if mode.target is None else \
+        run_graph(model.graph, TARGETS[mode.target])
+
+    def named(frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with about(model.path):
+            return run(frames)
+    return named
 
 
 def counts(model: Model, mode: Mode) -> Count:
@@ -136,9 +140,6 @@ class Subject:
         part: the recordings of one split that are looked at.
         source: name of the data source, or of the file.
         bits: of a weight, where the model was quantised for this.
-
-    Raises:
-        HardspikeError: the model takes frames of another shape.
     """
 
     model: Model
@@ -147,30 +148,13 @@ class Subject:
     source: str = ""
     bits: int | None = None
 
-    def __post_init__(self):
-        shape = self.shape
-        if shape != tuple(self.data.shape):
-            way = (f"give --size {shape[1]}" if len(shape) == len(self.data.shape) == 3 and shape[0] == 2
-                   and shape[1] == shape[2] else "give --input FILE.npz with spikes of that shape")
-            raise HardspikeError(f"{self.model.path}: takes frames {shape}, {self.source or 'the data'} gives "
-                                 f"{tuple(self.data.shape)}; {way}")
-
-    @functools.cached_property
-    def _ends(self) -> tuple[tuple[int, ...], int]:
-        if self.model.checkpoint:
-            return tuple(self.model.checkpoint.shape), self.model.checkpoint.classes
-        layout = plan(self.model.graph)
-        return tuple(layout.output_shape[layout.input]), int(np.prod(layout.output_shape[layout.output]))
-
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the frames that the model takes, without time."""
-        return self._ends[0]
-
-    @property
-    def outputs(self) -> int:
-        """How many classes the model tells apart."""
-        return self._ends[1]
+    def parameters(self) -> int:
+        """How many numbers it has: a network's parameters, a graph's weights and biases."""
+        if stored := self.model.checkpoint:
+            return sum(parameter.numel() for parameter in stored.network.parameters())
+        return sum(value.size for node in self.model.graph.nodes.values()
+                   for value in (getattr(node, "weight", None), getattr(node, "bias", None)) if value is not None)
 
     @property
     def epoch(self) -> int | None:
@@ -192,7 +176,7 @@ class Subject:
         if not self.part.labelled:
             raise HardspikeError(f"{self.source}: says no classes, so there is no accuracy; add `labels` (B,) to the "
                                  "file")
-        check_labels(self.part.labels, self.outputs, f"{self.source}, {self.model.path}")
+        check_labels(self.part.labels, self.model.outputs, f"{self.source}, {self.model.path}")
         return self.part.labels
 
     @functools.cached_property
@@ -271,10 +255,11 @@ class Subject:
         key = {"command": "quantise", "model": self.model_key, "chosen": chosen, "on": self.chosen_on}
 
         def frames() -> Tensor:
-            return self.data.to_input(self.data.train.spread(chosen.samples).frames)
+            return self.data.to_input(self.data.train.spread(chosen.train_samples).frames)
 
-        file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
-        return replace(self, model=Model.open(file), bits=chosen.bits)
+        with about(self.model.path):
+            file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
+        return replace(self, model=Model.open(file), bits=chosen.width)
 
 
 def _content(part: Split) -> list:
@@ -291,7 +276,7 @@ def _content(part: Split) -> list:
 def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample,
                   strict: bool = False) -> list[Subject]:
     """Open models on the same recordings: those of the first model that says what it was trained on, unless
-    `recordings` says more.
+    `recordings` says more. A network that was trained in a chip's integers is its graph.
 
     Args:
         models: runs' folders, checkpoints (.pt) or graphs (.nir).
@@ -302,13 +287,15 @@ def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample
         HardspikeError: a model or the recordings cannot be read, or do not fit each other.
     """
     sample.checked()
-    opened = _dated([Model.open(path) for path in models], recordings.dt)
+    opened = [Model.open(path).deployed() for path in models]
+    recordings.announce(*opened)
+    opened = _dated(opened, recordings.dt)
     if recordings.input is None:
         source = recordings.config(*opened).name
         if strict or recordings.name is None:
             _same_data(opened, recordings)
     else:
-        source = recordings.input.name
+        source = str(recordings.input)
     data = recordings.data(*opened)
     part = getattr(data, sample.split).spread(sample.samples)
     if not len(part):
@@ -327,27 +314,11 @@ def title(subject: Subject, split: str) -> str:
 
 
 def _dated(models: list[Model], dt: float | None) -> list[Model]:
-    """The models, with `dt` in the metadata of graphs that do not say their step.
-
-    Raises:
-        UsageError: there is no graph among them.
-        HardspikeError: a graph says another step.
-    """
+    """The models, with `dt` in the metadata of graphs that do not say their step."""
     if dt is None:
-        for model in models:
-            if model.given is not None:
-                say_step(model, dt)
         return models
-    if all(model.checkpoint for model in models):
-        raise UsageError(f"dt {dt:g}: is for graphs (.nir), whose neurons count seconds; a checkpoint counts steps, so "
-                         "leave it out")
-    found = []
-    for model in models:
-        if model.given is not None:
-            plan(model.given, dt)
-            model = replace(model, given=metadata.with_dt(model.given, dt))
-        found.append(model)
-    return found
+    return [model if model.given is None else replace(model, given=metadata.with_dt(model.given, dt))
+            for model in models]
 
 
 def _same_data(models: list[Model], recordings: Recordings) -> None:

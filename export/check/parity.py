@@ -14,8 +14,9 @@ from torch import Tensor
 from export.check.rounding import FirstDifferences, first_differences
 from hardspike import HardspikeError
 from targets import reference
-from targets.target import CHUNK
+from targets.target import CHUNK, Target
 from trainer.networks import Network
+from trainer.networks.integers import IntegerNetwork
 
 
 @dataclass
@@ -30,6 +31,23 @@ class LayerParity:
 
 
 @dataclass
+class HostPart:
+    """What a file of the host's part made, against the network's own run.
+
+    Args:
+        file: before.onnx or behind.onnx.
+        values: compared.
+        difference: the largest, of the largest value.
+        spikes: of the graph that differ where it gets the file's frames.
+    """
+
+    file: str
+    values: int
+    difference: float
+    spikes: int
+
+
+@dataclass
 class Parity:
     """What a check saw.
 
@@ -39,6 +57,7 @@ class Parity:
         layers: one row a spiking layer.
         float32: where the network in float32 parts from float64, or None where that does not apply.
         notes: what a reader of the verdict has to know besides.
+        host: the host's part in files of its own.
     """
 
     source: str
@@ -47,6 +66,7 @@ class Parity:
     layers: list[LayerParity]
     float32: FirstDifferences | None = None
     notes: list[str] = field(default_factory=list)
+    host: list[HostPart] = field(default_factory=list)
 
     @property
     def mismatches(self) -> int:
@@ -79,7 +99,10 @@ class Parity:
                         else f"{f.beyond} first differences beyond rounding" if f.differing else "nothing to explain"))
             if f.outputs_beyond:
                 text += f"; {f.outputs_beyond} values of the output are off by more than rounding"
-        return "; ".join([text, *self.notes])
+        parts = [f"the host's part {part.file} (float32) is off by {part.difference:.2g} of the largest value at most"
+                 + (f", which changes {part.spikes} spikes" if part.file.startswith("before") else "")
+                 for part in self.host]
+        return "; ".join([text, *self.notes, *parts])
 
 
 def merge(parts: list[Parity]) -> Parity:
@@ -161,6 +184,30 @@ def check_network(network: Network, graph: nir.NIRGraph, unfolded: nir.NIRGraph,
             require_same_output(out, logits * steps, recording.output.sum(0), 1e-9)
         parity.float32 = first_differences(unfolded, part, recording,
                                            network_spikes(network, part, torch.float32)[0])
+        return parity
+
+    return in_chunks(frames, chunk)
+
+
+def check_integers(network: IntegerNetwork, graph: nir.NIRGraph, chip: Target, frames: Tensor,
+                   out: Path = Path("graph")) -> Parity:
+    """A network as it was trained, in integers, against `graph` on its chip: spikes and the readout.
+
+    Args:
+        graph: as read back from the file.
+        frames: (T, B, C, H, W).
+        out: named in errors.
+
+    Raises:
+        HardspikeError: the spikes agree and the output does not.
+    """
+    def chunk(part: Tensor) -> Parity:
+        recording = chip.run(graph, part)
+        spikes, logits = network_spikes(network, part, torch.float32)
+        parity = compare("trained network (integers)", chip.name, spikes, recording.spikes)
+        if not parity.mismatches:
+            units = len(part) * network.integers.readout if network.readout == "linear" else 1
+            require_same_output(out, logits.double() * units, recording.output.sum(0), 1e-9)
         return parity
 
     return in_chunks(frames, chunk)

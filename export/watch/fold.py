@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from export.watch.picked import part, place
 from export.watch.steps import Population, is_zero
 from export.watch.values import NeuronCall, Value, key_of, label, leaves, transform
+from export.watch.whole import Wholes
 from hardspike import HardspikeError
 
 SELECTIONS = {"getitem", "unbind", "select", "index_select", "split", "chunk", "narrow", "tensor_split", "take", "iter"}
@@ -100,10 +102,12 @@ class Folder:
         steps: how many there are.
         populations: of neurons, by the id of each of their calls.
         names: id of a module -> its name.
+        batch: samples of a step.
     """
 
-    def __init__(self, steps: int, populations: dict[int, Population], names: dict[int, str]):
+    def __init__(self, steps: int, populations: dict[int, Population], names: dict[int, str], batch: int):
         self.steps, self.populations, self.names = steps, populations, names
+        self.wholes = Wholes(steps, batch)
         self._done: dict[int, list[tuple[tuple[Value, ...], Expr]]] = {}
         self._under_way: list[tuple[tuple[Value, ...], Late | None]] = []
 
@@ -116,11 +120,15 @@ class Folder:
         for known, expr in self._done.get(id(values[0]), ()):
             if _begins(known, values):
                 return expr
+        for sequence, _ in self._under_way:
+            if len(values) < len(sequence) and _begins(sequence, values):  # it is being folded: a loop
+                return _Open(sequence)
         expr = self._fold(values)
         self._done.setdefault(id(values[0]), []).append((values, expr))
         return expr
 
     def _fold(self, values: tuple[Value, ...]) -> Expr:
+        values = self.wholes.apart(tuple(_found(value) for value in values))
         first = values[0]
         if all(value.constant() for value in values):
             return self._constant(values)
@@ -136,14 +144,14 @@ class Folder:
         drops = next((v for v in values if v.random and v.function is not None and "dropout" in label(v.function)),
                      None)
         if drops is not None:
-            raise HardspikeError(f"forward, operation '{self.words(drops)}': functional.dropout that also drops at "
+            raise HardspikeError(f"{self.head(drops)}: functional.dropout that also drops at "
                                  "inference; pass training=self.training, or use nn.Dropout")
         if not same or (first.function is not None and self._drawn(values)):
             if not any(value.neuron for value in values):
                 return Stream(values)
             self._refuse(values)
         if first.neuron and len(values) > 1 and len(set(map(id, values))) == 1:
-            raise HardspikeError(f"forward, operation '{self.words(first)}': uses in every step what a neuron gave in "
+            raise HardspikeError(f"{self.head(first)}: uses in every step what a neuron gave in "
                                  "one of them; a graph sees a step when it comes: use the value of the same step")
         self._under_way.append((values, None))
         slots = iter([self.fold(tuple(children)) for children in zip(*(
@@ -164,7 +172,12 @@ class Folder:
                 late = self._late(values)
                 if late is not None:
                     return late
-                raise HardspikeError(f"forward, operation '{self.words(value)}': gives another constant in step {step} "
+                if value.function is None:
+                    raise HardspikeError(f"forward takes another tensor in step {step} than in step 0, and no "
+                                         "operation in sight made it: the work of torch.jit, torch.vmap, NumPy or an "
+                                         "autograd.Function, or a constant for each step; call the plain function or "
+                                         "module (layers take batches), and use one constant for all steps")
+                raise HardspikeError(f"{self.head(value)}: gives another constant in step {step} "
                                      "than in step 0; the weights of a graph are the same in every step: use one for "
                                      "all steps")
         return Fixed(values, first)
@@ -199,6 +212,12 @@ class Folder:
         return Fired(values, self.populations[id(call)], values[0].index)
 
     def _refuse(self, values: tuple[Value, ...]) -> None:
+        if self.wholes.mixing is not None:
+            called = self.words(self.wholes.mixing).strip("'")
+            raise HardspikeError(f"forward, operation '{called}': takes a whole sequence of what neurons gave, and "
+                                 "what it makes of one step hangs on others; a graph sees a step when it comes: let a "
+                                 "step hang on itself and on those before (a state, the spikes of the last step), or "
+                                 "do this before the first neuron or behind the last")
         odd = next((n for n, v in enumerate(values) if v.function is not values[0].function
                     or v.index != values[0].index or _plain(v) != _plain(values[0])), len(values) - 1)
         raise HardspikeError(f"the steps are not the same: step 0 takes {self.words(values[0], True)} where step {odd} "
@@ -217,6 +236,12 @@ class Folder:
                 found.append(self.words(node).strip("'"))
             waiting.extend(node.parents())
         return found[::-1]
+
+    def head(self, value: Value) -> str:
+        """What made a value, as an error begins with it."""
+        if isinstance(value.function, nn.Module):
+            return f"layer {self.words(value)} ({type(value.function).__name__})"
+        return f"forward, operation '{self.words(value)}'"
 
     def words(self, value: Value, options: bool = False) -> str:
         """How a user calls what made a value."""
@@ -244,7 +269,16 @@ def close(expr: Expr, folder: Folder) -> None:
         seen.add(id(node))
         if isinstance(node, Late) and isinstance(node.of, _Open):
             node.of = folder.fold(node.of.values)
+        elif isinstance(node, Apply):
+            node.args, node.kwargs = transform((node.args, node.kwargs), _Open, lambda o: folder.fold(o.values))
         waiting.extend(node.children())
+
+
+def _found(value: Value) -> Value:
+    """What a value of neurons is a plain part of: what was stacked, or written into a larger tensor, before."""
+    while value.neuron and (at := place(value)) is not None and (lying := part(*at)) is not None:
+        value = lying
+    return value
 
 
 def _plain(value: Value) -> Any:

@@ -40,7 +40,8 @@ def trained(tmp_path_factory):
     fit(FitConfig(out=folder, epochs=2, method="hard", average=0.0, threads=1, data=DataConfig(steps=5),
                   network=NetworkConfig(layers="8c5s4-32", batch_norm=True, reset="zero")))
     export_nir(folder, samples=16)
-    quantise(folder / "best.nir", Output(folder / "int4.nir"), Quantisation(bits=4, scale="max_abs", samples=16), 16)
+    quantise(folder / "best.nir", Output(folder / "int4.nir"), Quantisation(bits=4, scale="max_abs", train_samples=16),
+             16)
     return folder
 
 
