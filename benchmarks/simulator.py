@@ -247,7 +247,7 @@ def scaling(rounds: int = 5, json: Path | None = None) -> None:
         row |= {"samples/s": taken.rate(case["samples"]), "CPU us a sample": 1e6 * cores,
                 "CPU us a sample and step": 1e6 * cores / case["T"],
                 "of the bound, CPU": case["threads"] / cores / row["bound"]}
-    print_table(rows, f"compiled, all layers recorded into new tensors; a core updates {reached[0] / 1e9:.1f} G "
+    print_table(rows, f"compiled, all layers recorded; a core updates {reached[0] / 1e9:.1f} G "
                 f"neurons and adds {reached[1] / 1e9:.1f} G weights a second", json_file=json)
 
 
