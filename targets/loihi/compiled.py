@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hardspike import HardspikeError, choice
 from targets import native
+from targets.loihi.blocks import recorded
 from targets.loihi.c.program import Population
 from targets.loihi.held import Held, Written
 from targets.recording import Recording, Transmit
@@ -143,8 +144,8 @@ class Simulator:
         steps, samples = spikes.shape[:2]
         layers = list(self.program.populations.values())
         kept = {p.label: wanted.transmit is not None or wanted.keeps(p.label) for p in layers}
-        fired = {p.label: np.empty((samples, steps, p.geometry.size), np.uint8) for p in layers if kept[p.label]}
-        seen = {p.label: np.empty((samples, steps, p.geometry.size), np.int32) for p in layers if wanted.membrane}
+        fired = {p.label: recorded((samples, steps, p.geometry.size), np.uint8) for p in layers if kept[p.label]}
+        seen = {p.label: recorded((samples, steps, p.geometry.size), np.int32) for p in layers if wanted.membrane}
         counts = {p.label: np.zeros(samples, np.int64) for p in layers if wanted.layers is not None}
         given = self._input(spikes)
         strides = [(p.geometry.size, steps * p.geometry.size * kept[p.label]) for p in layers]

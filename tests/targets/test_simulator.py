@@ -3,6 +3,7 @@
 import copy
 import platform
 import subprocess
+from collections.abc import Callable
 
 import nir
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from hardspike import HardspikeError
 from targets import loihi1, loihi2, native
-from targets.loihi import compiled, held
+from targets.loihi import blocks, compiled, held
 from targets.reference import REFERENCE
 from tests import random_graphs
 from tests.targets.test_c import assert_equal, both, gathered
@@ -163,7 +164,7 @@ def test_a_graph_is_looked_at_once():
         loihi1.run(graph, x)  # the same graph, another chip's rules
 
 
-def changed(graph: nir.NIRGraph) -> dict[str, callable]:
+def changed(graph: nir.NIRGraph) -> dict[str, Callable[[], None]]:
     """Ways in which a graph becomes another one: in an array, an attribute, a node, the edges, the step."""
     def number():
         graph.nodes["w"].weight[:, ::3] = 7
@@ -280,3 +281,53 @@ def test_an_output_that_hears_a_layer_twice_is_twice_its_spikes(kernel, monkeypa
     assert torch.equal(loihi2.run(twice, x).output, 2 * once.output)
     once.output.zero_()
     assert once.spikes["n3"].any()
+
+
+# --------------------------------------------------------------------------------------------------- memory
+
+
+@pytest.fixture
+def every_block(monkeypatch):
+    """Blocks are kept of any size, and none are there yet."""
+    monkeypatch.setattr(blocks, "SMALL", 1)
+    monkeypatch.setattr(blocks, "_free", [])
+
+
+def held_by(tensor: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
+    """Ways to hold a tensor, each of which gives it back later."""
+    array, part, other = tensor.numpy(), tensor[2:], tensor.detach()
+    return {"tensor": lambda: tensor, "array": lambda: torch.from_numpy(array), "part": lambda: part,
+            "detached": lambda: other}
+
+
+@pytest.mark.parametrize("how", ["tensor", "array", "part", "detached"])
+def test_memory_is_taken_again_when_nobody_holds_it_and_not_before(how, every_block):
+    graph, x = picture()
+    first = loihi2.run(graph, x)
+    size = sum(values.nbytes for values in first.spikes.values())
+    wanted, kept = first.spikes["n1"].clone(), held_by(first.spikes["n1"])[how]
+    place = first.spikes["n1"].data_ptr()
+    del first
+    for seed in (1, 2, 3):
+        found = loihi2.run(graph, picture(seed)[1])
+        assert found.spikes["n1"].data_ptr() != place
+        del found
+    assert torch.equal(kept(), wanted[2:] if how == "part" else wanted)
+    again = sum(block.nbytes for block in blocks._free)
+    del kept
+    assert sum(block.nbytes for block in blocks._free) == again + wanted.nbytes == size + wanted.nbytes
+
+
+def test_little_memory_is_kept(every_block, monkeypatch):
+    monkeypatch.setattr(blocks, "KEPT", 20_000)
+    graph, x = picture()
+    for count in (1, 3, 9):
+        loihi2.run(graph, x.repeat(1, count, 1, 1, 1), membrane=True)
+        assert sum(block.nbytes for block in blocks._free) <= 20_000
+
+
+def test_a_block_that_is_much_too_large_waits_for_a_larger_run(every_block):
+    graph, x = picture()
+    loihi2.run(graph, x.repeat(1, 50, 1, 1, 1))
+    small = loihi2.run(graph, x)
+    assert len(blocks._free) == len(small.spikes)
