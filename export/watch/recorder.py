@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from export.freeze.convert import require_known
 from export.freeze.layers import Layer
+from export.watch.operations import drawn, drops, require_own_size, writes
 from export.watch.values import NeuronCall, Value, key_of, label, leaves, tensors, transform
 from hardspike import HardspikeError
 
@@ -25,8 +26,6 @@ _READS = {"item", "bool", "int", "float", "index", "tolist", "numpy", "array", "
           "complex"}
 _CASTS = {"int", "bool", "float", "complex", "index"}
 """Methods of tensors that are called like what Python asks for in underscores."""
-_SIZED = {"nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "unique_dim"}
-"""What they give is as large as the values say."""
 _PRINTS = {"__repr__", "__format__", "__str__"}
 _FRESH = {"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like", "new_zeros",
           "new_ones", "new_full", "new_empty", "new_tensor"}
@@ -127,13 +126,13 @@ class Recorder(TorchFunctionMode):
             raise HardspikeError(f"forward, operation '{label(function)}': reads the value of a neuron's output into "
                                  "Python, so what happens next may depend on it; a graph has no branches on values: "
                                  "take it out of forward (print it outside)")
-        _require_own_size(label(function), args, known)
+        require_own_size(label(function), args, known)
         before = [(t, _version(t)) for _, t in tensors((args, kwargs))]
-        if (name.endswith("_") and not name.startswith("__")) or name == "__setitem__" or "out" in kwargs:
+        if writes(function) or "out" in kwargs:
             self._keep_contents((args, kwargs))
-        drawn = _drawn()
+        before_it = drawn()
         result = self._wide_result(function(*args, **kwargs), (args, kwargs))
-        random = _drawn() != drawn or any(isinstance(a, torch.Generator) for a in (*args, *kwargs.values()))
+        random = drawn() != before_it or any(isinstance(a, torch.Generator) for a in (*args, *kwargs.values()))
         if reads and any(v.outside for v in leaves(known)):
             self.reads.append(label(function))
         self._note(function, known, result, before, random)
@@ -152,9 +151,9 @@ class Recorder(TorchFunctionMode):
                 before = [(t, _version(t)) for _, t in tensors((args, kwargs))]
                 if getattr(module, "inplace", False):
                     self._keep_contents(args)
-                drawn = _drawn()
+                before_it = drawn()
                 result = forward(*args, **kwargs)
-                self._note(module, known, result, before, _drawn() != drawn)
+                self._note(module, known, result, before, drawn() != before_it)
             return result
 
         return watched
@@ -255,14 +254,15 @@ class Recorder(TorchFunctionMode):
         name = label(function)
         function = self._functions.setdefault(function, function)  # a property's getter is a new object every time
         given = {id(t) for t, _ in before}
-        changed = [t for t, version in before if _version(t) != version]
+        unseen = writes(function) and before and (before[0][1] < 0 or name == "data")  # by torch's count of versions
+        changed = [before[0][0]] if unseen else [t for t, version in before if _version(t) != version]
         results = [(path, t) for path, t in tensors(result) if id(t) not in given]
         if not results and not changed:
             return
         # What fills a new tensor of a given shape does not read it
         inputs = [] if name in _FRESH else list(leaves(known))
         neuron, outside = (any(getattr(v, key) for v in inputs) for key in ("neuron", "outside"))
-        random = random or name in _RANDOM or _drops(function, args, kwargs) or any(v.random for v in inputs)
+        random = random or name in _RANDOM or drops(function, args, kwargs) or any(v.random for v in inputs)
 
         def make(index: tuple, tensor: Tensor) -> Value:
             return Value(function, args, kwargs, index, tuple(tensor.shape), neuron, outside, random,
@@ -355,36 +355,6 @@ def is_leaf(module: nn.Module) -> bool:
         module, nn.Sequential | nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict)) \
         or isinstance(module, nn.RNNBase | nn.MultiheadAttention | nn.TransformerEncoderLayer) or (
         kind[0] == "snntorch" and not isinstance(module, snn.SpikingNeuron))
-
-
-def _drops(function: Any, args: tuple, kwargs: dict) -> bool:
-    """Whether it is a dropout that is left on."""
-    name = label(function)
-    if isinstance(function, nn.Module) or not name.endswith("dropout"):
-        return False
-    return bool(kwargs.get("training", args[2] if len(args) > 2 else True)) and kwargs.get("p", (*args, 0, 0.5)[1]) != 0
-
-
-def _drawn() -> bytes:
-    """Where torch's random numbers are: whoever draws moves it."""
-    return torch.default_generator.get_state().numpy().tobytes()
-
-
-def _require_own_size(name: str, args: tuple, known: tuple) -> None:
-    """Refuse an operation whose result is as large as a neuron's output says.
-
-    Raises:
-        HardspikeError: it is one.
-    """
-    given, _ = known
-    index = given[1] if name.strip("_") == "getitem" and len(given) > 1 else None
-    masks = [v for v in leaves(index) if v.neuron] if index is not None else []
-    sized = (name.strip("_") in _SIZED and any(v.neuron for v in leaves(known))) or (
-        name == "where" and len(given) == 1 and any(v.neuron for v in leaves(known))) or (
-        name == "repeat_interleave" and len(given) > 1 and any(v.neuron for v in leaves(given[1]))) or bool(masks)
-    if sized:
-        raise HardspikeError(f"forward, operation '{name}': chooses by a neuron's output, so how much there is depends "
-                             "on it; a graph has fixed sizes: multiply by the spikes instead")
 
 
 def _version(tensor: Tensor) -> int:
