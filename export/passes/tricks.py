@@ -46,7 +46,7 @@ def refuse(edit: Edit, name: str) -> None:
             and (layer := _compares(edit, targets)):
         raise HardspikeError(f"layer '{layer}': its neurons compare their membranes (inhibition=True), and a chip's "
                              "hear spikes alone: make it without inhibition and train again")
-    if isinstance(node, _MEMBRANES) and (heard := _hears(edit, name)):
+    if isinstance(node, _MEMBRANES) and _layer(edit, name) != name and (heard := _hears(edit, name)):
         raise HardspikeError(f"layer '{_layer(edit, name)}': '{heard}' hears its membrane, and a chip's neurons hear "
                              "spikes alone: hand on its spikes, and train again")
     if isinstance(node, nir.Scale):
