@@ -1,44 +1,119 @@
-"""Which other tools read a file of ours and keep its spikes: what was measured, by the kinds of nodes in it."""
+"""Which other tools read a file of ours and keep its spikes: what was measured, by the kinds of nodes in it.
+
+snnTorch 1.0 and spikingjelly 2.0 are read and compared in `tests/export/test_watch_readers.py`.
+"""
+
+import copy
 
 import nir
 import numpy as np
 
-from targets.graph import plan
+from targets.graph import Plan, parameters, plan
 from targets.graph.shapes import array
 
-_PLAIN = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Conv2d, nir.Flatten, nir.AvgPool2d, nir.LIF)
+_PLAIN = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d, nir.Flatten, nir.AvgPool2d)
+_DENSE = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Threshold, nir.Scale, nir.LI)
+_STEP = 1e-4
+"""Seconds a step, which both readers take as given."""
 
 
 def readers(graph: nir.NIRGraph) -> str:
     """One line: who keeps the spikes of `graph`, as far as it was tried, and what to hand to others."""
     layout = plan(graph)
-    nodes, loops = layout.nodes.values(), any(len(group) > 1 for group in layout.groups)
+    nodes = layout.nodes.values()
     kinds = {type(node) for node in nodes}
     if any(isinstance(node, nir.Delay) for node in nodes):
         return "read elsewhere: no other reader of NIR that was tried takes Delay; use `python -m export onnx`"
     if kinds & {nir.Threshold, nir.Scale, nir.LI, nir.I, nir.CubaLI}:
-        dense = kinds <= {nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Threshold, nir.Scale, nir.LI}
-        if dense:
+        if kinds <= set(_DENSE):
             return ("read elsewhere: sc-neurocore keeps these spikes; other readers take no Threshold and Scale, which "
                     "an exact reset by subtraction needs: train with reset_mechanism='zero' for them")
         return ("read elsewhere: no other reader of NIR that was tried takes all of Threshold, Scale and LI; use "
                 "`python -m export onnx`, or train with reset_mechanism='zero'")
-    plain = kinds <= set(_PLAIN) and not loops and all(_as_stock(node) for node in nodes)
-    if plain:
-        return ("read elsewhere: spikingjelly keeps these spikes, and snnTorch does one sample at a time; norse, "
-                "sinabs and rockpool do not")
-    return ("read elsewhere: not tried with these nodes (recurrent, CubaLIF, IF, or convolutions that nir.read "
-            "refuses); compare before you rely on it, or use `python -m export onnx`")
+    if not _typed(graph):
+        return ("read elsewhere: nir.read itself refuses these convolutions (groups, or a kernel that is not square); "
+                "use `python -m export onnx`, or train without them")
+    jelly, torch = _spikingjelly(layout), _snntorch(layout)
+    if not jelly and not torch:
+        others = "" if kinds & {nir.CubaLIF, nir.IF} or _loops(layout) else "; norse, sinabs and rockpool do not"
+        return f"read elsewhere: spikingjelly keeps these spikes, and snnTorch does one sample at a time{others}"
+    if not jelly:
+        return f"read elsewhere: spikingjelly keeps these spikes; snnTorch does not ({torch})"
+    if not torch:
+        return f"read elsewhere: snnTorch keeps these spikes, one sample at a time; spikingjelly does not ({jelly})"
+    return (f"read elsewhere: neither spikingjelly ({jelly}) nor snnTorch ({torch}) keeps these spikes; use `python -m "
+            "export onnx`")
 
 
-def _as_stock(node: nir.NIRNode) -> bool:
-    """Whether stock readers take a node's settings: one threshold and leak a layer, square kernels, no groups."""
-    if isinstance(node, nir.LIF):
-        return all(np.unique(array(value)).size == 1 for value in (node.v_threshold, node.tau, node.r)) \
-            and not np.any(array(node.v_leak))
-    if isinstance(node, nir.Conv2d):
-        sides = array(node.weight).shape[2:]
-        return sides[0] == sides[1] and int(np.asarray(node.groups)) == 1
-    if isinstance(node, nir.AvgPool2d):
-        return not np.any(array(node.padding))
+def _spikingjelly(layout: Plan) -> str:
+    """Why spikingjelly does not keep the spikes; nothing where it does."""
+    for node in layout.nodes.values():
+        if why := _uneven(node):
+            return why
+        if isinstance(node, nir.LIF) and (_first(node.tau) <= _STEP or not _close(
+                _first(node.r), (1.0, _first(node.tau) / _STEP))):
+            return "its LIF takes a leak above 0, and r = 1 or tau/dt"
+        if isinstance(node, nir.IF) and not _close(_first(node.r), (1 / _STEP,)):
+            return "its IF takes r = 1/dt"
+        if isinstance(node, nir.CubaLIF) and not _driven(node):
+            return "its CubaLIF takes r = tau_mem/dt and w_in = tau_syn/dt"
+        if not isinstance(node, (*_PLAIN, nir.LIF, nir.IF, nir.CubaLIF)):
+            return f"it takes no {type(node).__name__}"
+    for loop in _loops(layout):
+        nodes = [layout.nodes[name] for name in loop]
+        if len(loop) > 2 or not any(isinstance(node, nir.Linear) for node in nodes):
+            return "it begins loops with a bias, or at another node, one step later"
+    return ""
+
+
+def _snntorch(layout: Plan) -> str:
+    """Why snnTorch does not keep the spikes; nothing where it does."""
+    for node in layout.nodes.values():
+        if isinstance(node, nir.IF):
+            return "it takes no IF of ours"
+        if why := _uneven(node):
+            return why
+        if isinstance(node, nir.CubaLIF) and not _driven(node):
+            return "its CubaLIF takes r = tau_mem/dt and w_in = tau_syn/dt"
+        if isinstance(node, nir.LIF) and not _close(_first(node.r) * _STEP / _first(node.tau), (1.0,)) \
+                and _first(node.r) != 1:
+            return "its LIF takes r = 1 or tau/dt"
+        if not isinstance(node, (*_PLAIN, nir.LIF, nir.CubaLIF)):
+            return f"it takes no {type(node).__name__}"
+    return "it fails on loops" if _loops(layout) else ""
+
+
+def _uneven(node: nir.NIRNode) -> str:
+    """Why a neuron's parameters do not fit a reader that has one of each a layer."""
+    if not isinstance(node, nir.LIF | nir.IF | nir.CubaLIF):
+        return ""
+    values = [array(value) for _, value in parameters(node)]
+    if any(np.unique(value).size > 1 for value in values):
+        return "it takes one threshold and one leak a layer"
+    return "it takes a v_leak of 0" if np.any(array(getattr(node, "v_leak", 0.0))) else ""
+
+
+def _driven(node: nir.CubaLIF) -> bool:
+    return _close(_first(node.r), (_first(node.tau_mem) / _STEP,)) \
+        and _close(_first(node.w_in), (_first(node.tau_syn) / _STEP,))
+
+
+def _loops(layout: Plan) -> list[list[str]]:
+    return [list(group) for group in layout.groups if len(group) > 1]
+
+
+def _first(value) -> float:
+    return float(array(value).flat[0])
+
+
+def _close(value: float, wanted: tuple[float, ...]) -> bool:
+    return any(np.isclose(value, one, rtol=1e-6) for one in wanted)
+
+
+def _typed(graph: nir.NIRGraph) -> bool:
+    """Whether nir.read's check of shapes takes a graph."""
+    try:
+        nir.NIRGraph({name: copy.copy(node) for name, node in graph.nodes.items()}, list(graph.edges), type_check=True)
+    except (ValueError, AssertionError, KeyError):
+        return False
     return True

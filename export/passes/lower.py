@@ -6,6 +6,7 @@ import nir
 from torch import Tensor
 
 from export.passes.bias_cells import bias_cells, require_no_negative
+from export.passes.delay_spikes import delay_spikes
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.fold_gain import fold_gain
 from export.passes.fold_pooling import fold_pooling
@@ -28,6 +29,7 @@ PASSES: tuple[Pass, ...] = (
     fold_gain,
     separate,  # after gains, which may still be shared; before pooling, which is folded into one layer
     fold_pooling,
+    delay_spikes,  # before linear layers are multiplied, which a delay between them prevents
     merge_linear,  # last of those that fold: each leaves linear layers behind one another
     bias_cells,  # behind it: a bias is where it stays
     separate,  # what was merged or made may be shared again

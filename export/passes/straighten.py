@@ -14,14 +14,13 @@ import torch
 from torch.nn import functional
 
 from export.passes.rewrite import Edit
+from export.passes.tricks import refuse, refuse_loops
 from export.passes.weigh import weightless
 from hardspike import HardspikeError
 from targets.graph import LINEAR, NEURONS, SPIKING, Plan, plan
 from targets.graph.shapes import array, conv_arguments, expand, pool_arguments
 
 _POOLS = (nir.AvgPool2d, nir.SumPool2d)
-_DEAF = 2.0**60
-"""A factor beyond which a Scale is no weight but a trick that empties a membrane."""
 
 
 def straighten(graph: nir.NIRGraph) -> nir.NIRGraph:
@@ -31,8 +30,9 @@ def straighten(graph: nir.NIRGraph) -> nir.NIRGraph:
         HardspikeError: a neuron that no chip has; a factor that differs inside a picture's channel.
     """
     edit, layout = Edit(graph), plan(graph)
+    refuse_loops(edit)
     for name, node in list(edit.nodes.items()):
-        _refuse_tricks(edit, name)
+        refuse(edit, name)
         if isinstance(node, NEURONS):
             edit.nodes[name] = _in_full(name, node, layout.input_shape[name])
     _drop_zeros(edit)
@@ -46,42 +46,6 @@ def straighten(graph: nir.NIRGraph) -> nir.NIRGraph:
     for name in [name for name, node in edit.nodes.items() if isinstance(node, _POOLS)]:
         _pool(edit, layout, name)
     return edit.graph()
-
-
-def _refuse_tricks(edit: Edit, name: str) -> None:
-    """Name the neuron where its form is one that lives on NIR's equations alone."""
-    node, targets, sources = edit.nodes[name], edit.targets(name), edit.sources(name)
-    if isinstance(node, nir.Delay) and sources and isinstance(edit.nodes[sources[0]], nir.LI | nir.I):
-        layer = next((t for t in edit.targets(sources[0]) if isinstance(edit.nodes[t], nir.Threshold)), sources[0])
-        raise HardspikeError(
-            f"layer '{layer}': takes its threshold off in the step of the spike (reset_delay=False with reset "
-            "'subtract'); a chip's neuron does so one step later: make it with reset_delay=True and train again")
-    if isinstance(node, LINEAR) and sources and all(isinstance(edit.nodes[s], nir.LI | nir.I) for s in sources) \
-            and (layer := _compares(edit, targets)):
-        raise HardspikeError(f"layer '{layer}': its neurons compare their membranes (inhibition=True), and a chip's "
-                             "hear spikes alone: make it without inhibition and train again")
-    if not isinstance(node, nir.Scale):
-        return
-    factor = array(node.scale)
-    if np.abs(factor).max(initial=0) > _DEAF and sources:
-        raise HardspikeError(
-            f"layer '{sources[0]}': its reset to zero also loses what comes in in the step after a spike, as "
-            "snnTorch's delayed reset 'zero' does in Synaptic, RLeaky, RSynaptic and Lapicque; no chip's neuron does "
-            "that: make it with reset_delay=False where it has that option, or reset_mechanism='subtract'")
-    if any(isinstance(edit.nodes[s], nir.LI | nir.I) for s in sources) and len(targets) == 1 \
-            and isinstance(edit.nodes[targets[0]], nir.Threshold):
-        raise HardspikeError(
-            f"layer '{targets[0]}': its membrane is a sum of several currents that decay (snn.Alpha); a chip's neuron "
-            "has one: use snn.Synaptic and train again")
-
-
-def _compares(edit: Edit, targets: list[str]) -> str | None:
-    """The layer behind a comparison of membranes, pair by pair: Threshold, a sum, and the layer's own Threshold."""
-    for kind in (nir.Threshold, LINEAR, nir.Threshold):
-        if len(targets) != 1 or not isinstance(edit.nodes[targets[0]], kind):
-            return None
-        found, targets = targets[0], edit.targets(targets[0])
-    return found
 
 
 def _in_full(name: str, node: nir.NIRNode, shape: tuple[int, ...]) -> nir.NIRNode:

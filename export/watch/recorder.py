@@ -35,7 +35,7 @@ _EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_stride
 _RANDOM = {"bernoulli", "bernoulli_", "rand", "randn", "randint", "randperm", "normal", "normal_", "uniform_",
            "poisson", "multinomial", "rand_like", "randn_like", "randint_like", "exponential_", "rrelu", "random_"}
 _IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__",
-             "__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__"}
+             "__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__", "__set__"}
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _TYPES = {"torch.FloatTensor", "torch.HalfTensor", torch.FloatTensor, torch.HalfTensor}
 STATES = ("spk", "syn", "syn_exc", "syn_inh", "mem")
@@ -135,7 +135,7 @@ class Recorder(TorchFunctionMode):
                                  "take it out of forward (print it outside)")
         _require_own_size(label(function), args, known)
         before = [(t, version_of(t)) for _, t in tensors((args, kwargs))]
-        if (name.endswith("_") and not name.startswith("__")) or name in _IN_PLACE or "out" in kwargs:
+        if _writes(function) or "out" in kwargs:
             self.known.keep_contents((args, kwargs))
         drawn = _drawn()
         result = self._wide_result(function(*args, **kwargs), (args, kwargs))
@@ -264,7 +264,8 @@ class Recorder(TorchFunctionMode):
         name = label(function)
         function = self._functions.setdefault(function, function)  # a property's getter is a new object every time
         given = {id(t) for t, _ in before}
-        changed = [t for t, version in before if version_of(t) != version]
+        unseen = _writes(function) and before and (before[0][1] < 0 or name == "data")  # by torch's count of versions
+        changed = [before[0][0]] if unseen else [t for t, version in before if version_of(t) != version]
         results = [(path, t) for path, t in tensors(result) if id(t) not in given]
         if not results and not changed:
             return
@@ -334,6 +335,13 @@ def _drops(function: Any, args: tuple, kwargs: dict) -> bool:
     if isinstance(function, nn.Module) or not name.endswith("dropout"):
         return False
     return bool(kwargs.get("training", args[2] if len(args) > 2 else True)) and kwargs.get("p", (*args, 0, 0.5)[1]) != 0
+
+
+def _writes(function: Any) -> bool:
+    """Whether it changes its first argument in place."""
+    name = getattr(function, "__name__", "")
+    return not isinstance(function, nn.Module) and (
+        name in _IN_PLACE or (name.endswith("_") and not name.startswith("__")))
 
 
 def _drawn() -> bytes:
