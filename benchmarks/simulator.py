@@ -194,7 +194,7 @@ def rates(rounds: int) -> tuple[float, float]:
         quarter = torch.zeros(steps, samples, 256, dtype=torch.uint8)
         quarter[..., ::4] = 1
         taken = in_turn({"updates": lambda: loihi2.run(made[0], once, layers=()),
-                         "additions": lambda: loihi2.run(made[1], quarter, layers=())}, rounds)
+                         "additions": lambda: loihi2.run(made[1], quarter, layers=())}, 4 * rounds)
     return samples * steps * 4608 / min(taken["updates"].cpu), samples * steps * 8192 / min(taken["additions"].cpu)
 
 

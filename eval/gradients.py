@@ -16,7 +16,7 @@ import torch
 from eval.plots import drawable, logarithmic, picture
 from export.model import Model
 from export.recordings import Recordings, check_samples
-from hardspike import HardspikeError, UsageError
+from hardspike import HardspikeError, UsageError, shown
 from targets.inputs import check_labels
 from trainer.analysis import diagnostics
 from trainer.analysis.variation import window_variation
@@ -138,8 +138,8 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
     logged: dict[str, dict] = next((row["layers"] for row in stored.history
                                     if row["epoch"] == stored.epoch and "layers" in row), {})
     options = stored.config.a2sg
-    windows = {name: Windows(options.window, torch.tensor(values["widths"], dtype=torch.float64), options.height)
-               for name, values in logged.items() if "widths" in values}
+    windows = {name: Windows(options.window, _widths(values["widths"], data.steps, f"{run}: {name}"), options.height)
+               for name, values in logged.items() if "widths" in values and name in stored.network.neurons()}
     layers = diagnostics.diagnose(stored.network, frames, windows, stored.config.seed)
     panels = _at_checkpoint(layers) + _over_epochs(stored, layers)
     if windows:
@@ -149,6 +149,14 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
                      [panel for panel in panels if panel.lines], stored.config.method, source, stored.epoch,
                      len(labels), data.steps, bool(windows),
                      any("fisher" in values for row in stored.history for values in row.get("layers", {}).values()))
+
+
+def _widths(logged: list[float], steps: int, where: str) -> torch.Tensor:
+    """(T,) half-widths of a layer's windows."""
+    if len(logged) != steps or not all(0 < width < math.inf for width in logged):
+        raise HardspikeError(f"{where}: was trained with windows of widths {shown(logged)}, one a step, where these "
+                             f"recordings have {steps} steps; give recordings of as many (--steps)")
+    return torch.tensor(logged, dtype=torch.float64)
 
 
 def _row(stored: Checkpoint, name: str, values: dict) -> LayerGradients:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from export.options import Output, Quantisation
 from export.recordings import Recordings
+from hardspike import UsageError
 
 if TYPE_CHECKING:
     from export.check.parity import Parity
 
 
 def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B008
-        recordings: Recordings = Recordings(), lossy_reset: bool = False) -> Parity | None:  # noqa: B008
+        recordings: Recordings = Recordings(), lossy_reset: bool = False,  # noqa: B008
+        result: str = "") -> Parity | None:
     """Write a checkpoint, or a snnTorch network of your own, as a NIR graph and check it spike for spike.
 
     The file is read back, run by the target `reference` on real samples and compared, layer by layer, with the hard
@@ -27,6 +29,8 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
         samples: recordings to check on, spread over the test part; 0 for all
         recordings: what to check on
         lossy_reset: write a subtracting reset as NIR's LIF, which resets to zero; prints how many spikes that changes
+        result: of a network of your own, which of what forward returns is the Output: 1, spikes, or several in a row,
+            0,1; without it the first that the last layer of neurons gives
 
     Returns:
         what the check saw; None without a check.
@@ -35,7 +39,9 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
     from export.formats.source import source_of
     from export.model import Model
     if (source := source_of(model)) is not None:
-        return write_own(source, output, samples, recordings, lossy_reset)
+        return write_own(source, output, samples, recordings, lossy_reset, result)
+    if result:
+        raise UsageError("--result is for networks of your own (FILE.py:NAME); a checkpoint has one output")
     return write_model(Model.open(model), output, samples, recordings, lossy_reset)
 
 

@@ -14,6 +14,7 @@ from hardspike.files import (
     file_size,
     read_bytes,
     require_writable,
+    scratch_folder,
     write_bytes,
     write_text,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "require_writable",
     "run",
     "run_lock",
+    "scratch_folder",
     "shipped",
     "shown",
     "to_values",

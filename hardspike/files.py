@@ -3,7 +3,9 @@
 import errno
 import os
 import re
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -14,7 +16,7 @@ from hardspike.memory import require_memory
 from hardspike.streams import answer
 
 __all__ = ["STDOUT", "alive", "atomic_path", "cache_folder", "file_size", "host", "read_bytes", "require_writable",
-           "write_bytes", "write_text"]
+           "scratch_folder", "write_bytes", "write_text"]
 
 STDOUT = Path("-")
 """Where text goes to standard output; a file of this name is `./-` on the command line."""
@@ -24,6 +26,9 @@ LONGEST_NAME = 255
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe",
           stat.S_IFSOCK: "a socket"}
 _TEMPORARY = re.compile(r"\..*-(?P<pid>\d{1,10})-(?P<host>[0-9a-f]{6})[0-9a-f]{8}\.tmp(\..*)?", re.DOTALL)
+
+
+_SCRATCH = re.compile(r"hardspike-(?P<pid>\d{1,10})-(?P<host>[0-9a-f]{6})[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
@@ -161,6 +166,26 @@ def cache_folder() -> Path:
         raise HardspikeError("no home folder to keep a cache in; set HARDSPIKE_CACHE to a folder") from error
 
 
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder of this process alone, which goes when the block ends. Those of killed processes go before it is made.
+
+    Raises:
+        HardspikeError: the system's folder for temporary files cannot be written.
+    """
+    root = Path(tempfile.gettempdir())
+    _sweep_scratch(root)
+    folder = root / f"hardspike-{os.getpid()}-{host()}{os.urandom(4).hex()}.tmp"
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise _refusal(folder, error, "; set TMPDIR to another place") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @cache
 def host() -> str:
     """Six hexadecimal digits of this machine's name: process numbers mean something on one machine only."""
@@ -233,6 +258,18 @@ def _sweep(folder: Path) -> None:
             if found and found["host"] == host() and not alive(int(found["pid"])):
                 with suppress(OSError):
                     os.unlink(entry.path)
+
+
+@cache
+def _sweep_scratch(root: Path) -> None:
+    """Remove folders of `scratch_folder` that killed processes of ours have left; once a process."""
+    with suppress(OSError), os.scandir(root) as entries:
+        for entry in entries:
+            found = _SCRATCH.fullmatch(entry.name)
+            if (found and found["host"] == host() and not alive(int(found["pid"]))
+                    and entry.is_dir(follow_symlinks=False)
+                    and entry.stat(follow_symlinks=False).st_uid == getattr(os, "getuid", lambda: 0)()):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _refusal(path: str | Path, error: OSError | ValueError, advice: str = "") -> HardspikeError:

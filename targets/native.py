@@ -11,13 +11,12 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
 
-from hardspike import HardspikeError, cache_folder, libraries, one_line
+from hardspike import HardspikeError, cache_folder, libraries, one_line, scratch_folder
 
 FLAGS = ("-std=gnu99", "-O3", "-fPIC", "-shared", "-frounding-math", "-fno-math-errno", "-fno-trapping-math", "-w")
 TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
@@ -108,8 +107,8 @@ def _path(source: str, command: list[str], flags: tuple[str, ...]) -> Path:
 
 def _compiled(source: str, path: Path, command: list[str]) -> tuple[ctypes.CDLL, str]:
     def compile_to(out: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="hardspike-") as folder:
-            text = Path(folder, "kernel.c")
+        with scratch_folder() as folder:
+            text = folder / "kernel.c"
             text.write_text(source)
             libraries.run([*command, str(text), "-o", str(out), "-lm"], out, TIMEOUT)
 

@@ -160,7 +160,7 @@ def _delays(layout: Plan, name: str) -> Tensor:
 
 def _delayed(x: Tensor, t: int, delays: Tensor) -> Tensor:
     """What a Delay gives at step `t` for its input `x` (T, B, *shape); zero before the first step."""
-    value = torch.zeros_like(x[0])
+    value = x.new_zeros(x.shape[1:])  # not as `x` lies in memory: a chip's code gives channels last
     there = (delays <= t).nonzero().squeeze(1)
     value.view(len(value), -1)[:, there] = x.flatten(2)[t - delays[there], :, there].T
     return value

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -299,3 +300,26 @@ def test_a_folder_without_permissions_is_known_before(unprivileged):
     for place in ("/root/x.json", "/usr/x.json", "/usr/new/x.json"):
         with pytest.raises(HardspikeError, match="Permission denied"):
             require_writable(place)
+
+
+def test_scratch_folders_of_killed_processes_go_before_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = ("import os; from hardspike import scratch_folder\n"
+              "with scratch_folder() as folder: (folder / 'x').write_text('x'); os.kill(os.getpid(), 9)")
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", script], env=environment).returncode == -9
+    (left,) = tmp_path.iterdir()
+    ours, link = tmp_path / "hardspike-mine", tmp_path / left.name.replace("hardspike-", "hardspike-4194304")
+    ours.mkdir()
+    link.symlink_to(ours)
+    files._sweep_scratch.cache_clear()
+    with files.scratch_folder() as folder:
+        assert folder.parent == tmp_path and stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert sorted(tmp_path.iterdir()) == sorted([folder, ours, link])
+    assert not folder.exists()
+
+
+def test_a_scratch_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(HardspikeError, match="set TMPDIR to another place"), files.scratch_folder():
+        pass

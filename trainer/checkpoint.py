@@ -30,6 +30,8 @@ KEYS = ("config", "network", "slope", "hard", "shape", "classes", "epoch", "hist
 ROW = ("epoch", "train_loss", "surrogate_accuracy", "hard_accuracy", "gap", "hard_loss", "spikes_per_sample", "slope",
        "gradient_evaluations", "train_seconds")
 """Numbers of every epoch in the history."""
+LISTS = ("widths", "tgc", "spikes", "weight_counts", "weight_range")
+"""What the history holds several numbers of for a layer, one a time step or bin; of all else it is one."""
 TRAINING = ("network", "optimizer", "schedule", "method", "average")
 LARGEST = 1 << 34
 """Bytes of a file."""
@@ -123,7 +125,7 @@ def _content(path: Path) -> dict:
                              "checkpoints of plain tensors and values are read")
     if not isinstance(content, dict) or "config" not in content or "network" not in content:
         raise HardspikeError(f"{path}: a PyTorch file, but not a checkpoint of `python -m trainer fit`")
-    if content.get("format") != FORMAT:
+    if type(content.get("format")) is not int or content["format"] != FORMAT:
         raise HardspikeError(f"{path}: checkpoint format {shown(content.get('format'))}; this version reads {FORMAT}")
     _check_plain(content, str(path), [0])
     return content
@@ -249,8 +251,11 @@ def _check_rest(rest: dict, where: str) -> None:
         raise _damaged(where, f"history {shown(rest['history'])}; a list of epochs is needed")
     for number, row in enumerate(rest["history"], 1):
         wrong = [key for key in ROW if not isinstance(row, dict) or not _number(row.get(key))]
-        if wrong or not isinstance(row.get("layers", {}), dict):
-            raise _damaged(where, f"history, epoch {number}: no number for '{(wrong or ['layers'])[0]}'")
+        if wrong:
+            raise _damaged(where, f"history, epoch {number}: no number for '{wrong[0]}'")
+        layers = row.get("layers", {})
+        if not isinstance(layers, dict) or not all(map(_measured, layers.values())):
+            raise _damaged(where, f"history, epoch {number}: layers {shown(layers)}; numbers of each layer are needed")
     for key in ("diagnostics", "training", "calibration"):
         if not isinstance(rest[key], dict) and not (rest[key] is None and key != "diagnostics"):
             raise _damaged(where, f"{key} {shown(rest[key])}; keys and values are needed")
@@ -259,6 +264,20 @@ def _check_rest(rest: dict, where: str) -> None:
     kind = None if rest["calibration"] is None else rest["calibration"].get("kind")
     if rest["calibration"] is not None and not (isinstance(kind, str) and kind and kind.isprintable()):
         raise _damaged(where, f"calibration of kind {shown(kind)}; a name is needed")
+
+
+def _measured(layer) -> bool:
+    """Whether a layer's values are numbers, or lists of them where these are asked for; NaN where there was nothing to
+    measure."""
+    if not isinstance(layer, dict):
+        return False
+    for name, value in layer.items():
+        listed = isinstance(value, list | tuple)
+        if listed is not (name in LISTS) or (listed and not value and name != "tgc"):
+            return False
+        if not all(type(number) in (int, float) for number in (value if listed else [value])):
+            return False
+    return True
 
 
 def _damaged(where: str, what: str) -> HardspikeError:

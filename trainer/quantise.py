@@ -24,7 +24,7 @@ class QuantiseConfig:
         epochs: the run's last so many are in integers; without it all of them where the run begins `from` a checkpoint,
             else the last third. A smooth method (surrogate, sast) trains smooth before and with hard spikes then
         lr: peak learning rate of these epochs, which are warmed up and cooled down by themselves
-        samples: training recordings that scales and thresholds are chosen on, before the first of these epochs; 0 for
+        train_samples: training recordings to choose scales and thresholds on, before the first of these epochs; 0 for
             all
     """
 
@@ -32,7 +32,7 @@ class QuantiseConfig:
     target: str = "loihi2"
     epochs: int | None = None
     lr: float = 1e-3
-    samples: int = 128
+    train_samples: int = 128
 
     def __post_init__(self):
         choice("target", self.target, TARGETS)
@@ -42,8 +42,8 @@ class QuantiseConfig:
             raise UsageError(f"quantise.epochs {self.epochs}: must be 1 or more; leave quantise.bits out for none")
         if not 0 < self.lr < float("inf"):
             raise UsageError(f"quantise.lr {self.lr}: must be positive and finite")
-        if self.samples < 0:
-            raise UsageError(f"quantise.samples {self.samples}: must be 0 (all) or more")
+        if self.train_samples < 0:
+            raise UsageError(f"quantise.train_samples {self.train_samples}: must be 0 (all) or more")
 
 
 def first_epoch(config: "FitConfig") -> int | None:

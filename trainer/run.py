@@ -27,6 +27,7 @@ from trainer.networks.integers import IntegerNetwork
 from trainer.prune import keep_zeros
 from trainer.quantise import first_epoch
 from trainer.search import to_integers
+from trainer.training_state import check_training
 
 _log = logger(__name__)
 
@@ -113,7 +114,7 @@ class Run:
     def _to_integers(self) -> None:
         """Go on in integers: the weights that would be kept, BatchNorm folded, scales chosen on the training part."""
         chosen = self.config.quantise
-        frames = self.data.to_input(self.data.train.spread(chosen.samples).frames)
+        frames = self.data.to_input(self.data.train.spread(chosen.train_samples).frames)
         self._adopt(to_integers(self.kept, frames, chosen.target, chosen.bits))
         if distributed.rank() == 0:
             _log.info(f"in integers of {chosen.bits} bits from here on, for target {chosen.target}; BatchNorm is "
@@ -294,18 +295,31 @@ class Run:
             writer.writerows(map(scalars, self.history))
         if best:
             checkpoints.save(current, out / "best.pt")
-        training = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-                    "schedule": self.schedule.state_dict(), "method": self.state.to_dict(),
-                    "average": self.average.state_dict() if self.average else None}
-        checkpoints.save(replace(current, training=training), out / "last.pt")
+        checkpoints.save(replace(current, training=self._training()), out / "last.pt")
+
+    def _training(self) -> dict:
+        """All that `restore` needs."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(), "method": self.state.to_dict(),
+                "average": self.average.state_dict() if self.average else None}
 
     def restore(self, stored: Checkpoint) -> None:
-        """Continue where `save` left off."""
-        training = stored.training
+        """Continue where `save` left off.
+
+        Raises:
+            HardspikeError: what was stored is not this run's.
+        """
+        training, where = stored.training, str(self.config.out / "last.pt")
+        assert training is not None, where
         self.theory = stored.diagnostics
         if isinstance(stored.network, IntegerNetwork):
             self._adopt(stored.network.train())
-        self.state = self.method.state.from_dict(training["method"], str(self.config.out / "last.pt"))
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        check_training(training, self._training(), weights, where)
+        self.state = self.method.state.from_dict(training["method"], where)
+        if not self.state.fits(self.network, self.data.steps):
+            raise HardspikeError(f"{where}: the state of its method is not one of this network; the run cannot go on "
+                                 "from it: begin it anew into another --out")
         self.network.load_state_dict(training["network"])
         self.optimizer.load_state_dict(training["optimizer"])
         self.schedule.load_state_dict(training["schedule"])

@@ -5,14 +5,15 @@ from what the file gave) agree to float64 rounding. Every chunk of samples is re
 same graph.
 """
 
-
+import math
+from collections.abc import Callable
 
 import nir
 import snntorch as snn
 import torch
 from torch import Tensor
 
-from export.check.parity import Parity, compare, merge
+from export.check.parity import HostPart, Parity, compare, merge
 from export.check.rounding import FirstDifferences, first_differences
 from export.freeze.neurons import KICK, delayed, factor
 from export.watch.again import again
@@ -27,12 +28,13 @@ from hardspike import HardspikeError
 from targets import reference
 from targets.recording import Recording
 
+Also = Callable[[Run, Watched, nir.NIRGraph, Tensor, Recording], list[HostPart]]
 TOLERANCE = 1e-9
 """Of the largest value: float64 sums in another order differ by far less, another network by far more."""
 
 
 def check_own(usage: Usage, watched: Watched, written: nir.NIRGraph, expected: nir.NIRGraph,
-              lossy_reset: bool = False, chunk: int = 64) -> Parity:
+              lossy_reset: bool = False, chunk: int = 64, also: Also | None = None) -> Parity:
     """What a comparison of the user's run with a file saw.
 
     Args:
@@ -42,6 +44,7 @@ def check_own(usage: Usage, watched: Watched, written: nir.NIRGraph, expected: n
         expected: what was to be written.
         lossy_reset: only spikes are compared.
         chunk: samples at a time.
+        also: compares the host's part: the run, what was watched, the graph, its frames and what it made of them.
 
     Raises:
         HardspikeError: the file holds other values than were written, a run gives another graph, a membrane or an
@@ -50,13 +53,13 @@ def check_own(usage: Usage, watched: Watched, written: nir.NIRGraph, expected: n
     require_same_graph(expected, written, "the file does not hold what was written")
     results = []
     for part in parts(usage, chunk):
-        results.append(_check_part(part, watched, written, lossy_reset))
+        results.append(_check_part(part, watched, written, lossy_reset, also))
     total = merge(results)
     total.notes += [note for note in (_said(usage, watched), *watched.notes, _kept_between_calls(few(usage))) if note]
     return total
 
 
-def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset: bool) -> Parity:
+def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset: bool, also: Also | None) -> Parity:
     with recorded(part.usage) as run:
         now = build(run, dict(watched.graph.metadata), lossy_reset)
         require_same_graph(watched.graph, now.graph, "other samples give another graph, so what forward does depends "
@@ -66,8 +69,9 @@ def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset
         parities = [_spikes(run, *pair) for pair in zip(now.sequences(), recordings, strict=True)]
         if not lossy_reset and not any(parity.mismatches for parity in parities):
             with run.recorder.aside(), torch.no_grad():
-                for one, recording in zip(now.sequences(), recordings, strict=True):
-                    _membranes(one, recording)
+                for parity, *one in zip(parities, now.sequences(), frames, recordings, strict=True):
+                    _membranes(one[0], one[2])
+                    parity.host = also(run, one[0], written, *one[1:]) if also else []
                 _outputs(run, now, recordings)
     if not lossy_reset and not any(parity.mismatches for parity in parities):
         for parity, *one in zip(parities, now.sequences(), frames, recordings, strict=True):
@@ -81,6 +85,7 @@ def _kept_between_calls(usage: Usage) -> str:
         return ""
     with recorded(usage) as run, run.recorder, run.recorder.aside():
         arguments = on_device(usage, torch.float64)
+        torch.manual_seed(0)  # as before the first call: what is drawn is no state
         second = run_once(usage, arguments.args, arguments.kwargs)
         pairs = list(zip(tensors(run.results[0]), tensors(second), strict=False))
     if all(a.shape == b.shape and torch.equal(a, b) for (_, a), (_, b) in pairs):
@@ -149,9 +154,18 @@ def _given(watched: Watched, recording: Recording) -> dict[int, Tensor]:
                 given[id(call.outputs["spk"])] = spikes[t].reshape(shape) * grade
             if "mem" in call.outputs and membranes is not None:
                 given[id(call.outputs["mem"])] = membranes[t].reshape(call.outputs["mem"].shape)
-    for t, value in enumerate(watched.readout.values):
-        if value.neuron:
-            given[id(value)] = recording.output[t].reshape(value.shape)
+    given |= output_values(watched, recording.output)
+    return given
+
+
+def output_values(watched: Watched, output: Tensor) -> dict[int, Tensor]:
+    """What Output gave, (T, B, *shape), by the id of the value that it stands for."""
+    given, start, flat = {}, 0, output.flatten(2)
+    for values in watched.readout.parts:
+        size = math.prod(values[0].shape[1:])
+        given |= {id(value): flat[t, :, start:start + size].reshape(value.shape)
+                  for t, value in enumerate(values) if value.neuron}
+        start += size
     return given
 
 
@@ -226,6 +240,8 @@ def _said(usage: Usage, watched: Watched) -> str:
         f"{watched.readout.words}"
     if watched.readout.host:
         text += f" (the host does the rest: {', '.join(watched.readout.host)})"
+    if watched.readout.others:
+        text += f"; returned and not in Output (--result names another): {'; '.join(watched.readout.others[:6])}"
     if watched.host:
         text += f"; the host computes before the graph: {', '.join(watched.host)}"
     return text

@@ -31,6 +31,23 @@ class LayerParity:
 
 
 @dataclass
+class HostPart:
+    """What a file of the host's part made, against the network's own run.
+
+    Args:
+        file: before.onnx or behind.onnx.
+        values: compared.
+        difference: the largest, of the largest value.
+        spikes: of the graph that differ where it gets the file's frames.
+    """
+
+    file: str
+    values: int
+    difference: float
+    spikes: int
+
+
+@dataclass
 class Parity:
     """What a check saw.
 
@@ -40,6 +57,7 @@ class Parity:
         layers: one row a spiking layer.
         float32: where the network in float32 parts from float64, or None where that does not apply.
         notes: what a reader of the verdict has to know besides.
+        host: the host's part in files of its own.
     """
 
     source: str
@@ -48,6 +66,7 @@ class Parity:
     layers: list[LayerParity]
     float32: FirstDifferences | None = None
     notes: list[str] = field(default_factory=list)
+    host: list[HostPart] = field(default_factory=list)
 
     @property
     def mismatches(self) -> int:
@@ -80,7 +99,10 @@ class Parity:
                         else f"{f.beyond} first differences beyond rounding" if f.differing else "nothing to explain"))
             if f.outputs_beyond:
                 text += f"; {f.outputs_beyond} values of the output are off by more than rounding"
-        return "; ".join([text, *self.notes])
+        parts = [f"the host's part {part.file} (float32) is off by {part.difference:.2g} of the largest value at most"
+                 + (f", which changes {part.spikes} spikes" if part.file.startswith("before") else "")
+                 for part in self.host]
+        return "; ".join([text, *self.notes, *parts])
 
 
 def merge(parts: list[Parity]) -> Parity:

@@ -9,7 +9,7 @@ import nir
 
 from export.check.parity import Parity
 from export.model import report_path
-from hardspike import print_table, printable, versions, write_text
+from hardspike import HardspikeError, print_table, printable, versions, write_text
 from targets.graph import parameters
 
 
@@ -37,6 +37,21 @@ def announce(out: Path, report: Path, parity: Parity | None, json_file: Path | N
         return
     print_table([asdict(layer) for layer in parity.layers], f"{out}", json_file, json.loads(report.read_text()))
     print(printable(parity.verdict()))
+
+
+def withdraw(model: Path, *beside: Path) -> None:
+    """Remove the report of the model that is about to be replaced, and files `beside` that belong to it: killed between
+    a model and its report, no new model stands beside an old one's.
+
+    Raises:
+        HardspikeError: they cannot be removed.
+    """
+    for file in (report_path(model), *beside):
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise HardspikeError(f"{file}: belongs to the model that is to be replaced, and cannot be removed "
+                                 f"({error.strerror}); give --out another name") from error
 
 
 def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None, packages: tuple[str, ...] = ()) -> Path:

@@ -2,6 +2,7 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,12 @@ from torch import Tensor
 
 from export.check import parity as parities
 from export.check.parity import Parity
-from export.check.report import announce, write_report
+from export.check.report import announce, withdraw, write_report
 from export.formats.integers import quantised
 from export.model import Model, output_path, require_places
 from export.options import Output, Quantisation
 from export.recordings import Recordings, check_samples
-from hardspike import HardspikeError, UsageError, logger, print_table, write_text
+from hardspike import HardspikeError, UsageError, atomic_path, logger, print_table, write_text
 from targets import native
 from targets.chips import chip, limits_of
 from targets.graph import plan
@@ -174,14 +175,17 @@ def _cost(written: CFile, code: int | None, additions: float | None) -> Cost:
 
 def _place(out: Path, written: CFile, graph, machine: Target, recordings: Recordings, model: Model,
            checked: Parity | None) -> None:
-    """The header, the self-test where there is a sample, and last the file itself."""
-    write_text(out.with_name(f"{written.name}.h"), written.header)
+    """The header, the self-test where there is a sample, and last the file itself: all of them, or none."""
+    texts = {out: written.text, out.with_name(f"{written.name}.h"): written.header}
     if checked:
         sample = _whole(recordings.part("test", 1, model)[0])
         with compiled.without():
             given = machine.run(graph, sample, recordings.dt).output.flatten(2)[:, 0]
-        write_text(out.with_name(f"{written.name}_test.c"), selftest.shipped(written, sample[:, 0], given))
-    write_text(out, written.text)
+        texts[out.with_name(f"{written.name}_test.c")] = selftest.shipped(written, sample[:, 0], given)
+    with ExitStack() as places:  # left in the other order
+        for path, text in texts.items():
+            write_text(places.enter_context(atomic_path(path)), text)
+        withdraw(out, out)
 
 
 def _say(out: Path, written: CFile, cost: Cost) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from export.check import parity as parities
 from export.check.parity import Parity
-from export.check.report import write_report
+from export.check.report import withdraw, write_report
 from export.formats.nir import write_model
 from export.model import Model, output_path
 from export.options import Output, Quantisation
@@ -101,6 +101,7 @@ def write_integers(model: Model, output: Output, chosen: Quantisation, samples: 
         if not output.no_check:
             frames, _ = recordings.part("test", samples, model)
             checked = _check(out, fold(graph, dt), integer, written, chip(chosen.target), frames)
+        withdraw(out)
     report = write_report(out, written, checked)
     print_table([asdict(row) for row in rows],
                 f"{out}: {chosen.width}-bit weights for {chosen.target}, scales {chosen.scale}", output.json,

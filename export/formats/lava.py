@@ -2,7 +2,7 @@
 
 from export.check import parity as parities
 from export.check.parity import Parity
-from export.check.report import announce, write_report
+from export.check.report import announce, withdraw, write_report
 from export.formats.integers import quantised
 from export.model import Model, output_path, require_places
 from export.options import Output, Quantisation
@@ -42,9 +42,10 @@ def write_lava(model: Model, output: Output, chosen: Quantisation, samples: int,
         required()  # before the search for scales
     require_places(output, out.with_name(out.name + ".nir"))
     integer, _ = quantised(model, chosen, recordings)
-    checked = None
-    with atomic_path(out) as temporary:
+    checked, graph = None, out.with_name(out.name + ".nir")
+    with atomic_path(out) as temporary, atomic_path(graph) as beside:  # both of them, or none
         layers = write_net(integer, temporary, recordings.dt)
+        write(integer, beside)
         if not output.no_check:
             frames, _ = recordings.part("test", samples, model)
             exact, found = machine.run(integer, frames, recordings.dt), runner.run(temporary, frames)
@@ -52,7 +53,7 @@ def write_lava(model: Model, output: Output, chosen: Quantisation, samples: int,
             parities.refuse_silence(out, checked)
             parities.require_equal(out, checked)
             parities.require_same_output(out, exact.output, found.output, 1e-12)
-    write(integer, out.with_name(out.name + ".nir"))
+        withdraw(out, out, graph)
     report = write_report(out, integer, checked, ("h5py",))
     announce(out, report, checked, output.json)
     if subtracting := [layer.name for layer in layers if layer.subtracts]:

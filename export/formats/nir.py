@@ -1,6 +1,7 @@
 """`python -m export nir`: a checkpoint, or from Python any snnTorch network, as a NIR file checked spike for spike."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch import nn
 from export.check import parity as parities
 from export.check.own import check_own
 from export.check.parity import Parity
-from export.check.report import announce, write_report
+from export.check.report import announce, withdraw, write_report
+from export.formats.host import Host, host
 from export.formats.readers import readers
 from export.formats.source import Source
 from export.model import Model, frozen, output_path, report_path, require_places
@@ -61,7 +63,7 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
 
 
 def write_own(source: Source, output: Output, samples: int, recordings: Recordings,
-              lossy_reset: bool = False) -> Parity:
+              lossy_reset: bool = False, result: str = "") -> Parity:
     """Write a network of the user's own code, run on a file of spikes; see `export.commands.nir`.
 
     Raises:
@@ -78,14 +80,15 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
     require_places(output, out, report_path(out))
     frames, _ = load_spikes(recordings.input)
     frames = spread(frames, check_samples(samples)).float()
-    checked = write_checked(source.network(), frames, out, lossy_reset, source.steps)
+    checked = write_checked(source.network(), frames, out, lossy_reset, source.steps, result)
     announce(out, report_path(out), checked, output.json)
     _log.info(readers(read(out)))
     return checked
 
 
 def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs: Any = None,
-                  path: str | Path = "network.nir", lossy_reset: bool = False, steps: str | None = None) -> Parity:
+                  path: str | Path = "network.nir", lossy_reset: bool = False, steps: str | None = None,
+                  result: str = "") -> Parity:
     """Write your own snnTorch network as a NIR graph and check it spike for spike; NAME.nir.parity.json says what was
     seen.
 
@@ -107,6 +110,8 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
         path: the .nir file.
         lossy_reset: write every reset as NIR's LIF, which resets to zero; prints how many spikes that changes.
         steps: where forward could be meant either way: `forward`, it is called once; `outside`, once a step.
+        result: which of what forward returns is the graph's Output: its place (`1`, `1.0`) or key (`spikes`), or
+            several, which then lie in a row (`0,1`). Without it, the first that the last layer of neurons gives.
 
     Raises:
         HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
@@ -114,23 +119,18 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
     for file in (Path(path), report_path(Path(path))):
         require_writable(file)
     usage = network.usage() if isinstance(network, Called) else chosen(network, inputs, steps)
+    usage = replace(usage, result=str(result))
     if usage.chain:
         require_chain(usage, inputs)
     metadata = {"hardspike": versions("hardspike")["hardspike"]}
-    first = few(usage)
-    with recorded(first) as run:
-        watched, room = build(run, metadata, lossy_reset), chunk_of(run)
-        reads = list(dict.fromkeys(run.recorder.reads))
-    with recorded(others(first)) as run:
-        require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
-                           "other samples give another graph, so what forward does depends on them")
-    if reads:
-        watched.notes.append(_unmoved_by_reads(first, watched, reads, lossy_reset))
+    watched, files, room = _watched(few(usage), metadata, lossy_reset)
     exact = fold_batchnorm(watched.graph)
 
     def written(graph: nir.NIRGraph) -> Parity:
-        return write_graph(Path(path), graph,
-                           lambda file: check_own(usage, watched, file, graph, lossy_reset, room), lossy_reset)[0]
+        checked, _ = write_graph(Path(path), graph, lambda file: check_own(
+            usage, watched, file, graph, lossy_reset, room, files.check), lossy_reset)
+        files.write(Path(path))
+        return checked
 
     plain = neutral(exact)
     if plain.nodes == exact.nodes:
@@ -139,6 +139,25 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
         return written(plain)
     except HardspikeError:  # a factor in the weights rounds otherwise, which decides where a membrane meets a threshold
         return written(exact)
+
+
+def _watched(first: Usage, metadata: dict, lossy_reset: bool) -> tuple[Watched, Host, int]:
+    """The graph of a run on a few samples, the files of the host's part, and how many samples to check at a time.
+
+    Raises:
+        HardspikeError: NIR cannot hold it, or other samples give another graph.
+    """
+    with recorded(first) as seen:
+        watched, room = build(seen, metadata, lossy_reset), chunk_of(seen)
+        reads = list(dict.fromkeys(seen.recorder.reads))
+    with recorded(others(first)) as run:
+        require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
+                           "other samples give another graph, so what forward does depends on them")
+    if reads:
+        watched.notes.append(_unmoved_by_reads(first, watched, reads, lossy_reset))
+    files = Host() if lossy_reset else host(first, seen, watched, lossy_reset)
+    watched.notes += files.notes
+    return watched, files, room
 
 
 def _unmoved_by_reads(usage: Usage, watched: Watched, reads: list[str], lossy_reset: bool) -> str:
@@ -183,6 +202,7 @@ def write_graph(out: Path, graph: nir.NIRGraph, check: Callable[[nir.NIRGraph], 
         checked = check(written) if check else None
         if checked:
             _judge(out, checked, lossy_reset)
+        withdraw(out)
     return checked, write_report(out, written, checked)
 
 

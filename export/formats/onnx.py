@@ -10,7 +10,7 @@ from torch import Tensor
 
 from export.check import parity as parities
 from export.check.parity import Parity
-from export.check.report import announce, write_report
+from export.check.report import announce, withdraw, write_report
 from export.check.rounding import first_differences
 from export.model import Model, output_path
 from export.options import Output
@@ -53,6 +53,7 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
                                      "with longer ones, or --no-check")
             checked = check_file(temporary, graph, frames[:unroll], dt)
             _judge(out, checked)
+        withdraw(out)
     report = write_report(out, graph, checked, ("onnx", "onnxruntime"))
     announce(out, report, checked, output.json)
     return checked

@@ -1,5 +1,6 @@
 """A NIR graph as it grows, layer by layer: nodes, edges and the signals between them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -11,6 +12,10 @@ from export.freeze.neurons import DT
 from hardspike import HardspikeError
 from targets.graph import plan
 
+BINARY = (0.0, 1.0)
+MOST_VALUES = 16
+"""Values of a signal that are kept count of."""
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -20,17 +25,31 @@ class Signal:
         sources: the nodes whose outputs sum to it.
         shape: as NIR has it, without batch and time.
         logical: as the user's network has it; NIR cannot unflatten, so what was flat once stays flat.
-        binary: all zeros and ones.
+        values: the few that any of it may have, ascending, where that is known: zero and one for spikes.
     """
 
     sources: tuple[str, ...]
     shape: tuple[int, ...]
     logical: tuple[int, ...] = ()
-    binary: bool = False
+    values: tuple[float, ...] = ()
+
+    @property
+    def binary(self) -> bool:
+        """All zeros and ones."""
+        return self.values == BINARY
 
     def flat(self) -> bool:
         """Whether NIR's shape is not the user's."""
         return self.shape != self.logical
+
+
+def few_values(found: np.ndarray) -> tuple[float, ...]:
+    """The different values in an array, ascending; () where there are many, or two too close to be told apart."""
+    values = np.unique(found)
+    if not 1 < len(values) <= MOST_VALUES:
+        return ()
+    apart = np.diff(values).min() > 1e-6 * max(1.0, float(np.abs(values).max()))
+    return tuple(map(float, values)) if apart else ()
 
 
 @dataclass
@@ -79,19 +98,25 @@ class Assembly:
         used = {*self.nodes, *self.taken, *self.made, self.begin, self.end}
         return name if name not in used else next(n for k in range(1, 10**6) if (n := f"{name}_{k}") not in used)
 
-    def graph(self, input: tuple[int, ...], output: Signal, metadata: dict | None, strict: bool = True) -> nir.NIRGraph:
+    def graph(self, input: tuple[int, ...], output: Signal, metadata: dict | None,
+              kept: Collection[str] | None = None) -> nir.NIRGraph:
         """The whole graph.
 
         Args:
-            strict: refuse layers that the output does not depend on; without it they are left out.
+            kept: nodes that stay where the output does not depend on them, and others go; None: that is an error.
 
         Raises:
             HardspikeError: there is such a layer, or the targets would refuse the graph.
         """
         edges = [*self.edges, *((source, self.end) for source in output.sources)]
-        useful = nx.ancestors(nx.DiGraph(edges), self.end) if edges else set()
+        ways = nx.DiGraph(edges)
+        useful = nx.ancestors(ways, self.end) if edges else set()
+        if kept is not None:
+            wanted = useful.union(kept, *(nx.ancestors(ways, name) for name in kept if name in ways))
+            edges = [edge for edge in edges if wanted.issuperset(edge) or edge[1] == self.end]
+            self.nodes = {name: node for name, node in self.nodes.items() if name in wanted}
         for name, piece in self.made.items():
-            if strict and useful.isdisjoint(piece.nodes):
+            if kept is None and useful.isdisjoint(piece.nodes):
                 raise HardspikeError(f"layer '{name}': the output does not depend on it; NIR has one output here: let "
                                      "forward return it first, before any state, or take the layer out")
         nodes = {self.begin: nir.Input({"input": np.array(input)}), **self.nodes,

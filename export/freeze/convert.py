@@ -6,13 +6,13 @@ import snntorch as snn
 import torch
 from torch import nn
 
-from export.freeze import layers, neurons
+from export.freeze import layers, neurons, pooling
 from export.freeze.layers import Layer, Piece, refusal
 
-CONVERTERS: dict[type[nn.Module], Callable[[Layer], Piece]] = {**layers.CONVERTERS, **neurons.CONVERTERS}
+CONVERTERS: dict[type[nn.Module], Callable[[Layer], Piece]] = {
+    **layers.CONVERTERS, **pooling.CONVERTERS, **neurons.CONVERTERS}
 
 _ADVICE = {
-    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d), "use MaxPool with a fixed kernel, of spikes"),
     **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d),
                     "its factors depend on the input: use BatchNorm and train again"),
     **dict.fromkeys((nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softmax),

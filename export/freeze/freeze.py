@@ -12,11 +12,12 @@ import snntorch as snn
 import torch
 from torch import nn
 
-from export.freeze.assembly import Assembly, Signal
+from export.freeze.assembly import BINARY, Assembly, Signal
 from export.freeze.chain import Chain, inference_copy
 from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer
 from export.freeze.neurons import require_runs
+from export.freeze.pooling import MAXIMUM
 from hardspike import HardspikeError, UsageError
 from trainer.networks import Network
 
@@ -77,7 +78,7 @@ def _chain(assembly: Assembly, network: nn.Sequential, prefix: str, signal: Sign
         name = f"{prefix}{key}"
         if key in getattr(network, "sums", {}):
             branches = [outputs[source] for source in network.sums[key]]
-            signal = replace(branches[0], sources=tuple(s for branch in branches for s in branch.sources), binary=False)
+            signal = replace(branches[0], sources=tuple(s for branch in branches for s in branch.sources), values=())
         if _is_chain(module):
             signal = _chain(assembly, module, f"{name}.", signal, lossy_reset)
         else:
@@ -93,6 +94,6 @@ def _layer(assembly: Assembly, name: str, module: nn.Module, signal: Signal, los
         require_runs(Layer(name, module, signal.shape))
     piece = convert(Layer(name, module, signal.shape, lossy_reset, signal.binary))
     graded = piece.exit.endswith("_grade")
-    binary = (isinstance(module, snn.SpikingNeuron) and not graded) or isinstance(module, nn.MaxPool1d | nn.MaxPool2d) \
+    binary = (isinstance(module, snn.SpikingNeuron) and not graded) or isinstance(module, MAXIMUM) \
         or (signal.binary and (not piece.nodes or isinstance(module, nn.Flatten)))
-    return Signal(assembly.add(name, piece, signal.sources), piece.shape, piece.shape, binary)
+    return Signal(assembly.add(name, piece, signal.sources), piece.shape, piece.shape, BINARY if binary else ())

@@ -84,7 +84,7 @@ def _remembering(layer: Layer, theta: np.ndarray, leak: np.ndarray) -> Piece:
         return _cuba_lif(name, alpha, leak if reset is _zero else 0 * leak, theta)
     piece = reset(name, leak, theta)
     if alpha is not None:
-        _before(piece, name, f"{name}_synapse", _integrator(alpha))
+        _before(piece, name, f"{name}_synapse", integrator(alpha))
     return piece
 
 
@@ -116,7 +116,7 @@ def _alpha(layer: Layer, leak: np.ndarray, theta: np.ndarray) -> Piece:
                              "above 0 and apart")
     excite, inhibit, up, down = (f"{name}_{part}" for part in ("excite", "inhibit", "up", "down"))
     rise, leak = (0 * a if role in layer.forgets else a for a, role in ((rise, "syn_exc"), (leak, "syn_inh")))
-    return Piece({excite: _integrator(rise), inhibit: _integrator(leak), up: nir.Scale(factor),
+    return Piece({excite: integrator(rise), inhibit: integrator(leak), up: nir.Scale(factor),
                   down: nir.Scale(-factor), name: nir.Threshold(theta)}, theta.shape, entries=(excite, inhibit),
                  edges=[(excite, up), (inhibit, down), (up, name), (down, name)], membrane=(up, down))
 
@@ -244,7 +244,7 @@ def _no_leak(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
 
 def _no_reset(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
     membrane = f"{name}_membrane"
-    return Piece({membrane: _integrator(leak), name: nir.Threshold(theta)}, theta.shape, membrane,
+    return Piece({membrane: integrator(leak), name: nir.Threshold(theta)}, theta.shape, membrane,
                  edges=[(membrane, name)], membrane=(membrane,))
 
 
@@ -334,7 +334,7 @@ def _add_recurrence(layer: Layer, piece: Piece) -> None:
     piece.edges += [(piece.past or piece.exit or layer.name, name), (name, piece.entry or layer.name)]
 
 
-def _integrator(leak: np.ndarray) -> nir.NIRNode:
+def integrator(leak: np.ndarray) -> nir.NIRNode:
     if (leak == 1).all():
         return nir.I(r=np.full(leak.shape, 1 / DT))
     return nir.LI(tau=_tau(leak), r=_tau(leak) / DT, v_leak=np.zeros(leak.shape))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
-from targets.graph import LINEAR, plan
+from targets.graph import LINEAR, NEURONS, SPIKING, plan
 from targets.graph.shapes import Shape, array
 
 ALWAYS = "_always"
@@ -20,11 +20,21 @@ ALWAYS = "_always"
 
 
 def bias_cells(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """A graph in which no bias reaches a neuron with a synaptic current; the same spikes."""
+    """A graph in which no bias reaches a neuron with a synaptic current; the same spikes.
+
+    Raises:
+        HardspikeError: what would keep a cell firing is no spikes but a membrane.
+    """
     edit, shapes = Edit(graph), plan(graph).output_shape
     for name, node in list(edit.nodes.items()):
         biased = isinstance(node, LINEAR) and not isinstance(node, nir.Linear) and np.any(array(node.bias))
         if biased and any(_has_current(edit, target) for target in edit.targets(name)):
+            membrane = next((heard for heard in _heard(edit, name) if isinstance(edit.nodes[heard], NEURONS)
+                             and not isinstance(edit.nodes[heard], SPIKING)), None)
+            if membrane:
+                raise HardspikeError(f"layer '{name}': its bias comes before a synaptic current, where a chip makes it "
+                                     f"of spikes; it hears the membrane of '{membrane}', which is none: leave the bias "
+                                     "out, or put a neuron that spikes between")
             _through_a_cell(edit, name, shapes[name])
     return edit.graph()
 
@@ -39,12 +49,29 @@ def require_no_negative(graph: nir.NIRGraph, spikes: Tensor) -> None:
     Raises:
         HardspikeError: there is both.
     """
-    inputs = {name for name, node in graph.nodes.items() if isinstance(node, nir.Input)}
-    heard = next((b for a, b in graph.edges if a in inputs and b.endswith(ALWAYS)), "")
+    edit = Edit(graph)
+    cells = [name for name in graph.nodes if name.endswith(ALWAYS)]
+    found = (cell for cell in cells for name in _heard(edit, cell) if isinstance(graph.nodes[name], nir.Input))
+    heard = next(found, "")
     if heard and bool((spikes < 0).any()):
         raise HardspikeError(f"layer '{heard.removesuffix(ALWAYS)}': its bias comes before a synaptic current, where a "
                              f"chip makes it of spikes, which input of {spikes.min().item():g} may hold back; leave "
                              "the bias out, or count events without a sign")
+
+
+def _heard(edit: Edit, name: str) -> list[str]:
+    """The neurons and Inputs that reach a node over nodes without a state."""
+    found, waiting, seen = [], edit.sources(name), set()
+    while waiting:
+        at = waiting.pop()
+        if at in seen:
+            continue
+        seen.add(at)
+        if isinstance(edit.nodes[at], (*NEURONS, nir.Input)):
+            found.append(at)
+        else:
+            waiting += edit.sources(at)
+    return found
 
 
 def _has_current(edit: Edit, name: str) -> bool:

@@ -123,7 +123,7 @@ def _convolutions(layout: Plan, first: str, name: str) -> nir.NIRNode:
     """Two convolutions as one, where the second pads nothing or what it pads is what the first would give there."""
     one, two = layout.nodes[first], layout.nodes[name]
     a, b = (conv_numbers(label, node) for label, node in ((first, one), (name, two)))
-    bias = array(one.bias).astype(np.float64)
+    bias = np.zeros(len(array(one.weight))) + array(one.bias)  # one value may be for all
     pointwise = set(array(one.weight).shape[2:]) == {1} and not any(a["padding"]) and set(a["stride"]) == {1}
     if any(b["padding"]) and not (pointwise and not bias.any()):
         raise HardspikeError(f"layers '{first}' and '{name}' follow one another without a neuron, and '{name}' pads "

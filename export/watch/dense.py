@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from export.freeze.assembly import MOST_VALUES, few_values
 from export.watch.again import again
 from export.watch.fold import Apply, Expr, Fixed, exprs
 from export.watch.values import transform
 from hardspike import HardspikeError
 
-LARGEST = 2**24
-"""Weights of one matrix: 128 MB in float64."""
+LARGEST = 2**25
+"""Weights of one matrix: 256 MB in float64, enough for the transposed convolutions of snnTorch's autoencoder."""
 _TOLERANCE = 1e-9
 
 
@@ -29,10 +30,13 @@ class Affine:
     weights: list[np.ndarray]
     offset: np.ndarray
 
-    def selects(self) -> bool:
-        """Whether every output is one of the inputs."""
+    def values(self, given: tuple[float, ...]) -> tuple[float, ...]:
+        """The few values of what comes out, where each of it hangs on one of `given` alone; () where they are not."""
         joined = np.concatenate(self.weights, 1)
-        return not self.offset.any() and np.isin(joined, (0, 1)).all() and (joined.sum(1) == 1).all()
+        if not given or ((joined != 0).sum(1) > 1).any():
+            return ()
+        pairs = np.unique(np.stack([joined.sum(1), self.offset], 1), axis=0)
+        return few_values(pairs[:, :1] * np.array(given) + pairs[:, 1:]) if len(pairs) <= MOST_VALUES else ()
 
 
 def evaluate(expr: Expr, given: dict[int, Tensor]) -> Tensor:
@@ -49,6 +53,22 @@ def evaluate(expr: Expr, given: dict[int, Tensor]) -> Tensor:
     return again(expr.function, args, kwargs, expr.index)
 
 
+def runner(expr: Apply, sources: list[Expr]) -> Callable[[list[Tensor]], Tensor]:
+    """An expression as a function of values for each of its sources, float64 with the batch.
+
+    Raises (when it is called):
+        HardspikeError: it does not take these values, or gives another shape for them.
+    """
+    def run(parts: list[Tensor]) -> Tensor:
+        given = {id(source): part.reshape(source.shape()) for source, part in zip(sources, parts, strict=True)}
+        result = evaluate(expr, given)
+        if tuple(result.shape) != expr.shape():
+            raise HardspikeError("gives another shape for other values; a graph's shapes are fixed")
+        return result.double()
+
+    return run
+
+
 def affine(expr: Apply, sources: list[Expr]) -> Affine:
     """The matrices and the offset of an expression.
 
@@ -59,22 +79,18 @@ def affine(expr: Apply, sources: list[Expr]) -> Affine:
         HardspikeError: it is not linear, mixes samples, or its matrix is too large; says which.
     """
     batch, sizes = expr.shape()[0], [int(np.prod(source.shape()[1:])) for source in sources]
-    out = int(np.prod(expr.shape()[1:]))
+    out, on_parts = int(np.prod(expr.shape()[1:])), runner(expr, sources)
     if any(source.shape()[:1] != (batch,) for source in sources):
         raise HardspikeError("moves the batch from the first axis; keep samples there")
 
     def run(flat: Tensor) -> Tensor:
-        parts = flat.split(sizes, 1)
-        given = {id(s): part.reshape(s.shape()) for s, part in zip(sources, parts, strict=True)}
-        result = evaluate(expr, given)
-        if tuple(result.shape) != expr.shape():
-            raise HardspikeError("gives another shape for other values; a graph's shapes are fixed")
-        return result.double().reshape(batch, -1)
+        return on_parts(list(flat.split(sizes, 1))).reshape(batch, -1)
 
     with torch.no_grad():
         offset = run(torch.zeros(batch, sum(sizes), dtype=torch.float64))
         if not torch.equal(offset, offset[:1].expand_as(offset)) or not offset.isfinite().all():
             raise HardspikeError("gives every sample an offset of its own; a graph knows no batch")
+        _require_apart(run, offset, batch, sum(sizes))
         _require_linear(run, offset, batch, sum(sizes))
         if sum(sizes) * out > LARGEST:
             raise HardspikeError(f"is linear, but the matrix of {out} x {sum(sizes)} weights that it amounts to is "
@@ -87,9 +103,20 @@ def affine(expr: Apply, sources: list[Expr]) -> Affine:
             columns.append((run(units) - offset)[:count])
         matrix = torch.cat(columns).T.contiguous()
         probe = torch.randn(batch, sum(sizes), dtype=torch.float64)
-        if not _close(run(probe) - offset, probe @ matrix.T):
-            raise HardspikeError("mixes the samples of a batch; a graph knows no batch")
+        if not close(run(probe) - offset, probe @ matrix.T):  # as of `x == 1`: nothing, on random values
+            raise HardspikeError("")
     return Affine([part.numpy() for part in matrix.split(sizes, 1)], offset[0].numpy())
+
+
+def _require_apart(run: Callable[[Tensor], Tensor], offset: Tensor, batch: int, size: int) -> None:
+    """Nothing of one sample reaches another."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(size, dtype=torch.float64, generator=generator)
+    for first in (values, (values > 0).double()):
+        one = torch.zeros(batch, size, dtype=torch.float64)
+        one[0] = first
+        if batch > 1 and not close(run(one)[1:], offset[1:]):
+            raise HardspikeError("mixes the samples of a batch; a graph knows no batch")
 
 
 def _require_linear(run: Callable[[Tensor], Tensor], offset: Tensor, batch: int, size: int) -> None:
@@ -97,14 +124,15 @@ def _require_linear(run: Callable[[Tensor], Tensor], offset: Tensor, batch: int,
     one, other = (torch.randn(batch, size, dtype=torch.float64, generator=generator) for _ in range(2))
     f, g = run(one) - offset, run(other) - offset
     for tried, expected in ((one + other, f + g), (-one, -f), (3 * other, 3 * g), (other - 2 * one, g - 2 * f)):
-        if not _close(run(tried) - offset, expected):
+        if not close(run(tried) - offset, expected):
             raise HardspikeError("")
     for scale in (1e-4, 1e3, 1e6):  # a clamp is the identity as long as nothing reaches it
-        if not _close((run(scale * one) - offset) / scale, f):
+        if not close((run(scale * one) - offset) / scale, f):
             raise HardspikeError("is linear for small values alone (a clamp, a threshold?)")
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
+def close(one: Tensor, other: Tensor) -> bool:
+    """Equal but for rounding in float64."""
     return bool((one - other).abs().max() <= _TOLERANCE * max(1.0, float(other.abs().max())))
 
 

@@ -120,6 +120,9 @@ class Folder:
         for known, expr in self._done.get(id(values[0]), ()):
             if _begins(known, values):
                 return expr
+        for sequence, _ in self._under_way:
+            if len(values) < len(sequence) and _begins(sequence, values):  # it is being folded: a loop
+                return _Open(sequence)
         expr = self._fold(values)
         self._done.setdefault(id(values[0]), []).append((values, expr))
         return expr
@@ -141,14 +144,14 @@ class Folder:
         drops = next((v for v in values if v.random and v.function is not None and "dropout" in label(v.function)),
                      None)
         if drops is not None:
-            raise HardspikeError(f"forward, operation '{self.words(drops)}': functional.dropout that also drops at "
+            raise HardspikeError(f"{self.head(drops)}: functional.dropout that also drops at "
                                  "inference; pass training=self.training, or use nn.Dropout")
         if not same or (first.function is not None and self._drawn(values)):
             if not any(value.neuron for value in values):
                 return Stream(values)
             self._refuse(values)
         if first.neuron and len(values) > 1 and len(set(map(id, values))) == 1:
-            raise HardspikeError(f"forward, operation '{self.words(first)}': uses in every step what a neuron gave in "
+            raise HardspikeError(f"{self.head(first)}: uses in every step what a neuron gave in "
                                  "one of them; a graph sees a step when it comes: use the value of the same step")
         self._under_way.append((values, None))
         slots = iter([self.fold(tuple(children)) for children in zip(*(
@@ -174,7 +177,7 @@ class Folder:
                                          "operation in sight made it: the work of torch.jit, torch.vmap, NumPy or an "
                                          "autograd.Function, or a constant for each step; call the plain function or "
                                          "module (layers take batches), and use one constant for all steps")
-                raise HardspikeError(f"forward, operation '{self.words(value)}': gives another constant in step {step} "
+                raise HardspikeError(f"{self.head(value)}: gives another constant in step {step} "
                                      "than in step 0; the weights of a graph are the same in every step: use one for "
                                      "all steps")
         return Fixed(values, first)
@@ -234,6 +237,12 @@ class Folder:
             waiting.extend(node.parents())
         return found[::-1]
 
+    def head(self, value: Value) -> str:
+        """What made a value, as an error begins with it."""
+        if isinstance(value.function, nn.Module):
+            return f"layer {self.words(value)} ({type(value.function).__name__})"
+        return f"forward, operation '{self.words(value)}'"
+
     def words(self, value: Value, options: bool = False) -> str:
         """How a user calls what made a value."""
         if isinstance(value.function, NeuronCall):
@@ -260,6 +269,8 @@ def close(expr: Expr, folder: Folder) -> None:
         seen.add(id(node))
         if isinstance(node, Late) and isinstance(node.of, _Open):
             node.of = folder.fold(node.of.values)
+        elif isinstance(node, Apply):
+            node.args, node.kwargs = transform((node.args, node.kwargs), _Open, lambda o: folder.fold(o.values))
         waiting.extend(node.children())
 
 

@@ -7,14 +7,16 @@ import copy
 import math
 from typing import TYPE_CHECKING, Any
 
-import nir
 import numpy as np
 from torch import Tensor, nn
 
-from export.freeze.assembly import Signal
+from export.freeze.assembly import Signal, few_values
 from export.freeze.convert import convert
-from export.freeze.layers import Layer, Piece, to_array
+from export.freeze.layers import Layer, to_array
+from export.watch import levels
+from export.watch.cuts import Cut
 from export.watch.fold import Apply, Expr, Fixed
+from export.watch.signals import alike, flattened, scaled
 from export.watch.values import label
 from hardspike import HardspikeError
 
@@ -23,30 +25,25 @@ if TYPE_CHECKING:
 
 
 def same(builder: "Builder", expr: Apply) -> Signal | None:
-    """What hands on what it gets."""
+    """What hands on what it gets; a cast to whole numbers does so with spikes."""
     source = next(expr.children())
-    return builder.signal(source) if source.shape() == expr.shape() else None
+    if source.shape() != expr.shape():
+        return None
+    kinds = [e.values[0].dtype for e in (source, expr)]
+    return levels.pointwise(builder, expr) if kinds[0].is_floating_point > kinds[1].is_floating_point else \
+        builder.signal(source)
 
 
 def reshape(builder: "Builder", expr: Apply) -> Signal | None:
-    """Another shape for every sample; NIR can only flatten."""
+    """Another shape for every sample; NIR can only flatten, so what goes in comes in the shape that it is given."""
     source = next(expr.children())
     before, after = source.shape(), expr.shape()
+    if expr.free() and len(after) > len(before):
+        raise Cut(expr, "gives what goes in another shape, and NIR can only flatten; hand it in like that")
     if before[:1] != after[:1] or math.prod(before) != math.prod(after):
         return None
     signal = builder.signal(source)
     return flattened(builder, signal, after[1:], label(expr.function))
-
-
-def flattened(builder: "Builder", signal: Signal, logical: tuple[int, ...], name: str) -> Signal:
-    """A signal whose shape, for its user, is `logical`; flat for NIR where the two are not the same."""
-    if logical == signal.shape:
-        return Signal(signal.sources, signal.shape, logical, signal.binary)
-    if len(signal.shape) > 1:
-        name = builder.assembly.free(name)
-        piece = Piece({name: nir.Flatten({"input": np.array(signal.shape)}, 0, -1)}, (math.prod(signal.shape),))
-        signal = Signal(builder.assembly.add(name, piece, signal.sources), piece.shape, signal.logical, signal.binary)
-    return Signal(signal.sources, signal.shape, logical, signal.binary)
 
 
 def add(builder: "Builder", expr: Apply) -> Signal | None:
@@ -57,7 +54,7 @@ def add(builder: "Builder", expr: Apply) -> Signal | None:
         return builder.signal(a)
     if isinstance(b, Expr) and _neutral(a, 0) and factor == 1:
         return builder.signal(b)
-    return _sum(builder, expr, a, b, factor)
+    return _sum(builder, expr, a, b, factor) or levels.pointwise(builder, expr)
 
 
 def subtract(builder: "Builder", expr: Apply) -> Signal | None:
@@ -65,7 +62,7 @@ def subtract(builder: "Builder", expr: Apply) -> Signal | None:
     a, b = expr.args[:2] if len(expr.args) > 1 else (expr.args[0], expr.kwargs.get("other"))
     if isinstance(a, Expr) and _neutral(b, 0):
         return builder.signal(a)
-    return _sum(builder, expr, a, b, -expr.kwargs.get("alpha", 1))
+    return _sum(builder, expr, a, b, -expr.kwargs.get("alpha", 1)) or levels.pointwise(builder, expr)
 
 
 def _sum(builder: "Builder", expr: Apply, a: Any, b: Any, factor: float) -> Signal | None:
@@ -74,16 +71,15 @@ def _sum(builder: "Builder", expr: Apply, a: Any, b: Any, factor: float) -> Sign
     one, other = builder.signal(a), builder.signal(b)
     if factor != 1:
         other = scaled(builder, other, np.full(other.shape, float(factor)), label(expr.function))
-    if one.shape != other.shape:
-        one, other = (flattened(builder, s, expr.shape()[1:], "flatten") if len(s.shape) > 1 else s
-                      for s in (one, other))
+    one, other = alike(builder, [one, other])
     if one.shape != other.shape:
         return None
     if len(set(one.sources + other.sources)) < len(one.sources + other.sources):
         if one.sources == other.sources:
             return scaled(builder, one, np.full(one.shape, 2.0), label(expr.function))
         other = scaled(builder, other, np.ones(other.shape), label(expr.function))
-    return Signal(one.sources + other.sources, one.shape, expr.shape()[1:])
+    return Signal(one.sources + other.sources, one.shape, expr.shape()[1:],
+                  few_values(np.add.outer(one.values, other.values)))
 
 
 def negate(builder: "Builder", expr: Apply) -> Signal | None:
@@ -93,9 +89,11 @@ def negate(builder: "Builder", expr: Apply) -> Signal | None:
 
 
 def multiply(builder: "Builder", expr: Apply) -> Signal | None:
-    """A factor that is a constant."""
+    """A factor that is a constant, or spikes times spikes."""
     a, b = expr.args[:2] if len(expr.args) > 1 else (expr.args[0], expr.kwargs.get("other"))
     if _signal(a) and _signal(b):
+        if (found := levels.pointwise(builder, expr)) is not None:
+            return found
         raise HardspikeError("multiplies two signals, which no sum of weights does; NIR has no such operation: add "
                              "them, or give each a layer of its own, and train again")
     signal, factor = (a, b) if _signal(a) else (b, a)
@@ -126,32 +124,18 @@ def _for_sample(factor: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     return full[0].copy() if (full == full[:1]).all() else None
 
 
-def scaled(builder: "Builder", signal: Signal, factor: np.ndarray, name: str) -> Signal:
-    """A signal times a factor for every value."""
-    name = builder.assembly.free(name)
-    sources = builder.assembly.add(name, Piece({name: nir.Scale(factor)}, signal.shape), signal.sources)
-    return Signal(sources, signal.shape, signal.logical)
-
-
-def either(builder: "Builder", expr: Apply) -> Signal | None:
-    """The larger of two spikes: one of them has fired."""
-    a, b = expr.args[:2] if len(expr.args) > 1 else (expr.args[0], expr.kwargs.get("other"))
-    if not (_signal(a) and _signal(b)) or a.shape() != b.shape():
-        return None
-    one, other = builder.signal(a), builder.signal(b)
-    if not (one.binary and other.binary and one.shape == other.shape and not set(one.sources) & set(other.sources)):
-        return None
-    name = builder.assembly.free(label(expr.function))
-    piece = Piece({name: nir.Threshold(np.full(one.shape, 0.5))}, one.shape)
-    return Signal(builder.assembly.add(name, piece, one.sources + other.sources), one.shape, one.logical, True)
-
-
 def layer(builder: "Builder", expr: Apply) -> Signal | None:
     """A layer that is called as a function: the module that does the same."""
+    if expr.index not in ((), (0,)):
+        raise HardspikeError(f"forward, operation '{label(expr.function)}': {levels.WHICH}")
     source, module = as_module(expr)
-    if module is None:
-        return None
-    return builder.layer(builder.assembly.free(label(expr.function)), module, source)
+    found = builder.layer(builder.called(expr), module, source) if module is not None else None
+    return levels.largest(builder, expr) if found is None and label(expr.function) in levels.LARGEST_OF else found
+
+
+def maximum(builder: "Builder", expr: Apply) -> Signal | None:
+    """The larger of two signals, or the largest along an axis."""
+    return levels.pointwise(builder, expr) or levels.largest(builder, expr)
 
 
 def as_module(expr: Apply) -> tuple[Expr | None, nn.Module | None]:
@@ -224,13 +208,6 @@ def _like(module: nn.Module, weight: Tensor, bias: bool) -> nn.Module:
     return part
 
 
-def uneven(module: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether an adaptive pooling has windows of different sizes."""
-    sizes = shape[1:]
-    wanted = np.broadcast_to(np.array(module.output_size, object), len(sizes)).tolist()
-    return any(k is not None and n % k for n, k in zip(sizes, wanted, strict=True))
-
-
 def _pool(kind: type[nn.Module]) -> Any:
     return lambda values: kind(**{key: value for key, value in values.items() if value not in ([], ())})
 
@@ -259,10 +236,17 @@ def _convolution(kind: type[nn.Module]) -> Any:
 
 _MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+_ADAPTIVE = ("output_size", "return_indices")
 _CONV = ("weight", "bias", "stride", "padding", "dilation", "groups")
 MODULES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "max_pool1d": (_pool(nn.MaxPool1d), _MAX),
     "max_pool2d": (_pool(nn.MaxPool2d), _MAX),
+    "max_pool1d_with_indices": (_pool(nn.MaxPool1d), _MAX),
+    "max_pool2d_with_indices": (_pool(nn.MaxPool2d), _MAX),
+    "adaptive_max_pool1d": (_pool(nn.AdaptiveMaxPool1d), _ADAPTIVE),
+    "adaptive_max_pool2d": (_pool(nn.AdaptiveMaxPool2d), _ADAPTIVE),
+    "adaptive_max_pool1d_with_indices": (_pool(nn.AdaptiveMaxPool1d), _ADAPTIVE),
+    "adaptive_max_pool2d_with_indices": (_pool(nn.AdaptiveMaxPool2d), _ADAPTIVE),
     "avg_pool1d": (_pool(nn.AvgPool1d), _AVERAGE[:5]),
     "avg_pool2d": (_pool(nn.AvgPool2d), _AVERAGE),
     "adaptive_avg_pool1d": (_pool(nn.AdaptiveAvgPool1d), ("output_size",)),
@@ -293,6 +277,8 @@ FORMS = {
     **dict.fromkeys(("sub", "sub_"), subtract),
     "neg": negate,
     **dict.fromkeys(("mul", "mul_", "div", "div_"), multiply),
-    **dict.fromkeys(("maximum", "max", "logical_or"), either),
+    **dict.fromkeys(levels.POINTWISE, levels.pointwise),
+    **dict.fromkeys(("gt", "ge", "lt", "le"), levels.compared),
+    **dict.fromkeys(("max", "amax", "any"), maximum),
     **dict.fromkeys(MODULES, layer),
 }

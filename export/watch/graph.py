@@ -11,19 +11,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.freeze.assembly import Assembly, Signal
+from export.freeze.assembly import BINARY, Assembly, Signal, few_values
 from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer, Piece
-from export.freeze.neurons import DT
-from export.watch import forms, states
-from export.watch.cuts import Cut, Cuts
-from export.watch.dense import Affine, affine, source_of
+from export.freeze.neurons import factor
+from export.freeze.pooling import MAXIMUM, uneven
+from export.watch import forms, levels, states, traces
+from export.watch.cuts import Cut, Cuts, Inside
+from export.watch.delays import close_loops, delayed
+from export.watch.dense import Affine, source_of
 from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, close
+from export.watch.leaf import is_fake_quantizer, is_leaf
+from export.watch.linear import as_taps, linear
 from export.watch.output import Deeper, Readout, readouts
-from export.watch.recorder import is_leaf
 from export.watch.same import require_same_graph
 from export.watch.sequences import Sequence, sequences
 from export.watch.steps import Population, in_order
+from export.watch.taps import Tap
 from export.watch.usage import Run, Usage, recorded
 from export.watch.values import label
 from export.watch.words import LINEAR_MODULES, why
@@ -42,8 +46,10 @@ class Watched:
         streams: what goes in, one expression a part of Input.
         readout: what comes out.
         host: what the host computes before the graph, in words.
+        calls: which of the calls of forward are its, where each is one step.
         notes: what the user has to know besides.
         reasons: why the host computes what it does.
+        moved: whether the host hands on other steps than it gets, or in another order.
         more: the other sequences of the run, which are the same graph.
     """
 
@@ -54,8 +60,10 @@ class Watched:
     streams: list[Expr]
     readout: Readout
     host: list[str]
+    calls: slice
     notes: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    moved: bool = False
     more: list["Watched"] = field(default_factory=list)
 
     def sequences(self) -> list["Watched"]:
@@ -100,9 +108,10 @@ def _built(run: Run, part: Sequence, metadata: dict | None, lossy_reset: bool) -
         if "/" in name and (is_leaf(module) or name in run.recorder.calls):
             raise HardspikeError(f"layer '{name}': '/' parts the folders of a NIR file (HDF5), so nobody could read it "
                                  "back; rename the layer")
-    cuts, dense, skipped = Cuts(), {}, {}
+    cuts, skipped, found, tapped = Cuts(), {}, {}, {}
     while True:
-        builder = Builder(run, folder, part, lossy_reset, cuts, dense)
+        builder = Builder(run, folder, part, lossy_reset, cuts)
+        builder.found, builder.taps = found, tapped
         try:
             with run.recorder.aside(), torch.no_grad():
                 readout, output = readouts(builder, skipped)
@@ -122,21 +131,29 @@ class Builder:
     Args:
         run, folder, part: what was recorded, and the sequence of it.
         cuts: expressions that the host computes.
-        dense: matrices that were found already, by expression.
+
+    Attributes:
+        found, taps: matrices and convolutions that were found already, by expression.
+        gates, under_way: thresholds of sums that were made already; operations that are being built, by id.
+        late: an operation -> nodes that delay it and wait for its signal.
+        made: expressions that no run gave.
     """
 
-    def __init__(self, run: Run, folder: Folder, part: Sequence, lossy_reset: bool, cuts: Cuts,
-                 dense: dict[int, Affine]):
+    def __init__(self, run: Run, folder: Folder, part: Sequence, lossy_reset: bool, cuts: Cuts):
         self.run, self.folder, self.part, self.neurons, self.lossy_reset = run, folder, part, part.neurons, lossy_reset
-        self.cuts, self.dense = cuts, dense
+        self.cuts = cuts
+        self.found: dict[int, Affine] = {}
+        self.taps: dict[int, tuple[list[Tap], np.ndarray] | None] = {}
+        self.gates: dict[tuple, tuple[str, ...]] = {}
         self.assembly = Assembly({*run.recorder.modules, *(n.name for n in self.neurons)} - {""})
         self.pieces: dict[int, Piece] = {}
         self.inputs: dict[int, Expr] = {}
         self.outputs: list[Expr] = []
         self._signals: dict[int, Signal] = {}
-        self._under_way: set[int] = set()
-        self._late: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
-        self._named: set[str] = set()
+        self.under_way: set[int] = set()
+        self.made: list[Expr] = []
+        self.late: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+        self._names: dict[int, str] = {}
         self._flat: set[int] = set()
         self._looped: set[int] = set()
         self._pooled: set[int] = set()
@@ -160,7 +177,7 @@ class Builder:
             elif isinstance(expr, Fired):
                 return self._fired(expr)
             elif isinstance(expr, Late):
-                self._signals[key] = self._delayed(expr)
+                self._signals[key] = delayed(self, expr)
             elif isinstance(expr, Fixed):
                 raise HardspikeError("forward takes a constant for a signal, which NIR cannot hold (or what torch.jit, "
                                      "torch.vmap or NumPy made out of sight); add it to a signal, as a bias")
@@ -169,98 +186,85 @@ class Builder:
         return self._signals[key]
 
     def soft(self, expr: Expr) -> bool:
-        """Whether an operation has no node of its own and is taken into the matrix of what comes after it."""
+        """Whether an operation has no node of its own and is taken into the weights of what comes after it."""
         if not isinstance(expr, Apply) or id(expr) in self.cuts or id(expr) in self._signals:
             return False
         if isinstance(expr.function, nn.Module):
-            return not isinstance(expr.function, tuple(CONVERTERS)) and len(list(expr.children())) == 1 and isinstance(
-                expr.function, LINEAR_MODULES)
+            children = list(expr.children())
+            if isinstance(expr.function, nn.BatchNorm1d | nn.BatchNorm2d):
+                return len(children) == 1 and self.soft(children[0])
+            return isinstance(expr.function, LINEAR_MODULES) and len(children) == 1 and not isinstance(
+                expr.function, tuple(CONVERTERS))
         form = forms.FORMS.get(label(expr.function))
+        if form is forms.reshape and len(expr.shape()) > 2 and not expr.free() and any(
+                child.shape() != expr.shape() for child in expr.children()):
+            return True  # NIR cannot make a picture again: maybe a later operation does
+        signals = [child for child in expr.children() if not isinstance(child, Fixed)]
         if form in (forms.same, forms.reshape, forms.multiply):
-            return any(self.soft(child) for child in expr.children())
+            return len(signals) == 1 and self.soft(signals[0])
         return form is None
 
+    def known(self, expr: Expr) -> bool:
+        """Whether an expression has its signal already."""
+        return id(expr) in self._signals
+
+    def apart(self, expr: Expr) -> bool:
+        """Whether an operation is not taken into a function of what it is made of: the host's, or kept for later."""
+        return id(expr) in self.cuts or id(expr) in self.under_way
+
     def layer(self, name: str, module: nn.Module, source: Expr) -> Signal | None:
-        """A layer of the network on `source`; None where only a matrix does it."""
+        """A layer of the network on `source`; None where only weights found by trying do it."""
         kind = next((kind for kind in type(module).__mro__ if kind in CONVERTERS), None)
-        if kind is None and isinstance(module, LINEAR_MODULES):
+        if (kind is None and isinstance(module, LINEAR_MODULES)) or getattr(module, "padding_mode", "zeros") != "zeros":
             return None
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and self.soft(source):
-            return forms.apart(self, name, module, source)
+        if self.soft(source) and not isinstance(module, MAXIMUM):
+            weighs = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+            parts = forms.apart(self, name, module, source) if weighs else None
+            if parts is not None or isinstance(module, nn.Linear) or not self._picture(source):
+                return parts  # None: one matrix for both
         signal = self.signal(source)
+        if isinstance(module, MAXIMUM) and not signal.values:
+            return levels.pooled(self, name, module, signal)  # which says why not
         if signal.flat() or (isinstance(module, nn.Linear) and len(signal.shape) != 1):
-            if isinstance(module, (nn.Identity, nn.Dropout)):
-                return signal
-            if isinstance(module, nn.Flatten):
-                return None
+            return signal if isinstance(module, nn.Identity | nn.Dropout) else None
+        if uneven(module, signal.shape):
             return None
-        if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d) and forms.uneven(module, signal.shape):
-            return None
-        piece = convert(Layer(name, module, signal.shape, self.lossy_reset, signal.binary))
+        if isinstance(module, MAXIMUM):
+            return levels.pooled(self, name, module, signal)
+        piece = convert(Layer(name, module, signal.shape, self.lossy_reset))
         sources = self.assembly.add(name, piece, signal.sources)
-        pooled = isinstance(module, nn.MaxPool1d | nn.MaxPool2d)
-        return Signal(sources, piece.shape, piece.shape, pooled or (signal.binary and (
-            not piece.nodes or isinstance(module, nn.Flatten))))
+        keeps = not piece.nodes or isinstance(module, nn.Flatten)
+        return Signal(sources, piece.shape, piece.shape, signal.values if keeps else ())
 
-    def matrix(self, name: str, expr: Apply) -> Signal:
-        """An operation as a matrix for each thing that it is made of; the first has the offset.
-
-        Raises:
-            HardspikeError: it is not linear, or too large.
-        """
+    def _picture(self, expr: Apply) -> bool:
+        """Whether an operation that has no node makes a picture of pictures, by convolutions of one tap."""
         sources = source_of(expr, self.soft)
-        if not sources:
-            raise HardspikeError(f"forward, operation '{name}': is made of constants alone")
-        if id(expr) not in self.dense:
-            try:
-                self.dense[id(expr)] = affine(expr, sources)
-            except HardspikeError as error:
-                odd = expr if str(error) else self._culprit(expr)
-                raise HardspikeError(why(self, odd, str(error))) from error
-        found, out, binary = self.dense[id(expr)], [], self.dense[id(expr)].selects()
-        for number, (source, weight) in enumerate(zip(sources, found.weights, strict=True)):
-            signal = self.signal(source)
-            binary = binary and signal.binary
-            signal = forms.flattened(self, signal, (weight.shape[1],), "flatten")
-            node = nir.Linear(weight) if number or not found.offset.any() else nir.Affine(weight, found.offset)
-            part = self.assembly.free(name) if number or name in self.assembly.nodes else name
-            out += self.assembly.add(part, Piece({part: node}, (len(weight),)), signal.sources)
-        return Signal(tuple(out), (len(found.offset),), expr.shape()[1:], binary)
-
-    def _culprit(self, expr: Apply) -> Apply:
-        """The innermost operation of an expression that is not linear."""
-        for child in expr.children():
-            if self.soft(child):
-                try:
-                    affine(child, source_of(child, self.soft))
-                except HardspikeError:
-                    return self._culprit(child)
-        return expr
+        return as_taps(self, expr, sources, [self.signal(source) for source in sources]) is not None
 
     def called(self, expr: Apply) -> str:
         """The name of an operation's node: the module's, or the function's."""
-        if isinstance(expr.function, nn.Module):
-            name = self.run.recorder.names.get(id(expr.function), "layer")
-            if name not in self._named:
-                self._named.add(name)
-                return name
-            return self.assembly.free(name.replace(".", "_"))
-        return self.assembly.free(label(expr.function))
+        if id(expr) not in self._names:
+            name = label(expr.function).strip("_")
+            if isinstance(expr.function, nn.Module):
+                name = self.run.recorder.names.get(id(expr.function), "layer")
+                if name not in self._names.values():
+                    self._names[id(expr)] = name
+                    return name
+                name = name.replace(".", "_")
+            self._names[id(expr)] = self.assembly.free(name)
+        return self._names[id(expr)]
 
     def neuron(self, population: Population) -> None:
         """The nodes of a layer of neurons and all that leads into it, once."""
         if id(population) in self.pieces:
             return
-        layer = Layer(population.name, population.module, population.shape(), self.lossy_reset, False,
-                      population.forgets)
-        piece = self.pieces[id(population)] = convert(layer)
+        piece = self.pieces[id(population)] = convert(Layer(
+            population.name, population.module, population.shape(), self.lossy_reset, False, population.forgets))
         expr = self.sequence(tuple(call.input for call in population.calls))
         self.inputs[id(population)] = expr
-        pooled = self._pooled_currents(population, expr) if "mem" in population.forgets else None
-        if pooled is not None:
+        if "mem" in population.forgets and self._pooled_currents(population, expr):
             return
-        signal = self.signal(expr)
-        if signal.flat():
+        if (signal := self.signal(expr)).flat():
             if id(population) in self._looped:
                 raise HardspikeError(f"layer '{population.name}': hears itself, and its input had to be flattened; use "
                                      "layers that NIR has for pictures (Conv2d) in its loop")
@@ -269,15 +273,15 @@ class Builder:
         self.assembly.place(population.name, piece)
         self.assembly.feed(population.name, signal.sources)
 
-    def _pooled_currents(self, population: Population, expr: Expr) -> bool | None:
+    def _pooled_currents(self, population: Population, expr: Expr) -> bool:
         """A neuron without memory fires where any current of a window is above its threshold: Threshold, then OR."""
         source, module = forms.as_module(expr) if isinstance(expr, Apply) else (None, None)
         piece = self.pieces[id(population)]
         if not isinstance(module, nn.MaxPool1d | nn.MaxPool2d) or len(piece.nodes) > 1:
-            return None
+            return False
         before, theta = self.signal(source), np.asarray(piece.nodes[population.name].threshold)
-        if before.binary or before.flat() or np.ptp(theta.reshape(len(theta), -1), 1).any():
-            return None
+        if before.values or before.flat() or np.ptp(theta.reshape(len(theta), -1), 1).any():
+            return False
         channel = theta.reshape(len(theta), -1)[:, 0].reshape(-1, *[1] * (len(before.shape) - 1))
         name = self.assembly.free(f"{population.name}_before")
         fires = nir.Threshold(np.broadcast_to(channel, before.shape).copy())
@@ -298,34 +302,24 @@ class Builder:
         taken = (int(np.prod(shape)),) if id(population) in self._flat else shape
         if role == "spk":
             graded = piece.exit.endswith("_grade")
-            return Signal((piece.exit if graded else population.name,), taken, shape, not graded)
+            return Signal((piece.exit,), taken, shape, self._graded(population)) if graded else Signal(
+                (population.name,), taken, shape, BINARY)
         if nodes := states.nodes_of(self.assembly, population, piece, role):
             return Signal(nodes, taken, shape)
         kind = type(population.module).__name__
-        raise HardspikeError(f"layer '{population.name}' ({kind}): forward reads the state of '{population.name}', "
-                             f"'{role}', which is inside a NIR neuron; read its spikes, or use reset_mechanism 'none' "
-                             "or 'subtract' to read its membrane")
+        raise Inside(population.name, f"layer '{population.name}' ({kind}): forward reads the state of "
+                     f"'{population.name}', '{role}', which is inside a NIR neuron; read its spikes, or use "
+                     "reset_mechanism 'none' or 'subtract' to read its membrane")
+
+    def _graded(self, population: Population) -> tuple[float, ...]:
+        """What spikes that are multiplied with a factor may be."""
+        return few_values(np.append(factor(population.module).detach().double().cpu().numpy(), 0.0))
 
     def _input(self, expr: Expr) -> Signal:
-        shape = expr.shape()[1:]
-        return Signal((self.cuts.inlet(self, expr),), *self.cuts.shapes(self, expr, shape))
-
-    def _delayed(self, expr: Late) -> Signal:
-        of = expr.of
-        if id(of) in self._under_way:  # a loop without a neuron: it is closed when `of` is there
-            shape = of.shape()[1:]
-            name = self.assembly.free("delay")
-            piece = Piece({name: nir.Delay(np.full(shape, expr.steps * DT))}, shape)
-            self.assembly.place(name, piece)
-            self._late.setdefault(id(of), []).append((name, shape))
-            return Signal((name,), shape, shape)
-        signal = self.signal(of)
-        name = self.assembly.free(f"{signal.sources[0]}_late")
-        piece = Piece({name: nir.Delay(np.full(signal.shape, expr.steps * DT))}, signal.shape)
-        return Signal(self.assembly.add(name, piece, signal.sources), signal.shape, signal.logical, signal.binary)
+        return Signal((self.cuts.inlet(self, expr),), *self.cuts.shapes(self, expr, expr.shape()[1:]))
 
     def _applied(self, expr: Apply) -> Signal:
-        self._under_way.add(id(expr))
+        self.under_way.add(id(expr))
         try:
             signal = self._formed(expr)
         except HardspikeError as error:
@@ -333,26 +327,24 @@ class Builder:
                 raise Cut(expr, str(error)) from error
             raise
         finally:
-            self._under_way.discard(id(expr))
-        for name, shape in self._late.pop(id(expr), []):
-            if signal.shape != shape:
-                raise HardspikeError(f"forward, operation '{label(expr.function)}': a loop over it had to be "
-                                     "flattened; use flat signals (B, features) in it")
-            self.assembly.feed(name, signal.sources)
+            self.under_way.discard(id(expr))
+        close_loops(self, expr, signal)
         return signal
 
     def _formed(self, expr: Apply) -> Signal:
-        if any(value.random for value in expr.values):
-            raise HardspikeError(f"forward, operation '{self.folder.words(expr.values[0])}': is drawn at random in "
-                                 "every run, and a graph does the same every time; draw only while self.training (of a "
-                                 "dropout: training=self.training, or nn.Dropout), or draw before you call")
+        if any(value.random for value in expr.values) and not expr.free():  # else: of frames that the host draws
+            raise HardspikeError(f"{self.folder.head(expr.values[0])}: is drawn at random in every run, and a graph "
+                                 "does the same every time; draw only while self.training (of a dropout: "
+                                 "training=self.training, or nn.Dropout), or draw before you call")
+        found = traces.trace(self, expr) or levels.pointwise(self, expr)
+        if found is not None:
+            return found
         for child in expr.children():  # in the order of forward, so that names are too
             if not isinstance(child, Fixed) and not self.soft(child):
                 self.signal(child)
         name = self.called(expr)
         if isinstance(expr.function, nn.Module):
-            children = list(expr.children())
-            signal = self.layer(name, expr.function, children[0]) if len(children) == 1 else None
+            signal = self._module(name, expr)
             if signal is None and not isinstance(expr.function, (*CONVERTERS, *LINEAR_MODULES)):
                 raise HardspikeError(why(self, expr, ""))
         else:
@@ -360,12 +352,21 @@ class Builder:
             try:
                 signal = form(self, expr) if form else None
             except HardspikeError as error:
-                if str(error).startswith(("layer", "forward", "the steps")) and "'" in str(error):
+                named = str(error).startswith(("layer", "forward", "the steps")) and "'" in str(error)
+                if named or isinstance(error, Cut):
                     raise
                 raise HardspikeError(f"forward, operation '{name}': {error}") from error
-        if signal is not None:
-            return signal
-        return self.matrix(name, expr)
+        return signal if signal is not None else linear(self, name, expr)
+
+    def _module(self, name: str, expr: Apply) -> Signal | None:
+        """A leaf module on what it gets; None where it has no form of its own."""
+        children = list(expr.children())
+        if isinstance(expr.function, levels.LAYERS) or is_fake_quantizer(expr.function):
+            return levels.pointwise(self, expr)
+        if isinstance(expr.function, MAXIMUM) and expr.index not in ((), (0,)):
+            raise HardspikeError(f"layer '{name}' ({type(expr.function).__name__}): {levels.WHICH}")
+        signal = self.layer(name, expr.function, children[0]) if len(children) == 1 else None
+        return levels.largest(self, expr) if signal is None and isinstance(expr.function, MAXIMUM) else signal
 
     def streams(self) -> list[Expr]:
         """What goes in, in the order of use."""
@@ -374,7 +375,8 @@ class Builder:
     def finish(self, streams: list[Expr], readout: Readout, output: Signal, metadata: dict | None) -> Watched:
         """The graph, and what it stands for."""
         shape = self.cuts.input_shape(streams)
-        graph = self.assembly.graph(shape, output, metadata, strict=False)
+        kept = {node for piece in self.pieces.values() for node in piece.nodes}
+        graph = self.assembly.graph(shape, output, metadata, kept)
         built = {p.name: p for p in self.neurons if id(p) in self.pieces}
         compared = {name: self.pieces[id(p)].compared or name for name, p in built.items()
                     if id(p) not in self._pooled}
@@ -390,6 +392,9 @@ class Builder:
                      and not in_order(self.run.usage, e.values)]:
             notes.append("forward does not take the steps of what goes in one after the other: feed the file with the "
                          f"{'frames' if len(moved) == 1 else 'streams of frames'} in forward's own order")
+        if len(streams) > 1:
+            notes.append(f"Input takes {len(streams)} things in a row, in the order of their use (before.onnx does so)")
         host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
         reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
-        return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons)
+        return Watched(graph, self.folder.steps, built, compared, streams, readout, host,
+                       self.part.results, notes, reasons, bool(moved))

@@ -6,7 +6,6 @@ value, and whatever shares its memory is not known any more.
 """
 
 import inspect
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from export.freeze.convert import require_known
 from export.freeze.layers import Layer
+from export.watch.known import Known, version_of
+from export.watch.leaf import in_single_precision, is_fake_quantizer, is_leaf
 from export.watch.values import NeuronCall, Value, key_of, label, leaves, tensors, transform
 from hardspike import HardspikeError
 
@@ -30,8 +31,11 @@ _SIZED = {"nonzero", "argwhere", "masked_select", "unique", "unique_consecutive"
 _PRINTS = {"__repr__", "__format__", "__str__"}
 _FRESH = {"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like", "new_zeros",
           "new_ones", "new_full", "new_empty", "new_tensor"}
+_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
 _RANDOM = {"bernoulli", "bernoulli_", "rand", "randn", "randint", "randperm", "normal", "normal_", "uniform_",
            "poisson", "multinomial", "rand_like", "randn_like", "randint_like", "exponential_", "rrelu", "random_"}
+_IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__",
+             "__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__"}
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _TYPES = {"torch.FloatTensor", "torch.HalfTensor", torch.FloatTensor, torch.HalfTensor}
 STATES = ("spk", "syn", "syn_exc", "syn_inh", "mem")
@@ -59,13 +63,11 @@ class Recorder(TorchFunctionMode):
         self.made: dict[int, list[Value]] = {}
         self.moved: list[str] = []
         self.reads: list[str] = []
-        self._known: dict[int, tuple[weakref.ref, Value | str, int]] = {}
-        self._sharing: dict[int, list[int]] = {}
+        self.known = Known()
         self._equal: dict[Any, tuple[Value, ...]] = {}
         self._functions: dict[Any, Any] = {}
         self._settings: dict[int, list] = {}
         self._copies: dict[int, tuple[Tensor, Tensor]] = {}
-        self._kept: list[Tensor] = []
 
     # ------------------------------------------------------------------------------------------- what is watched
 
@@ -75,7 +77,10 @@ class Recorder(TorchFunctionMode):
             if isinstance(module, snn.SpikingNeuron):
                 module.__dict__["forward"] = self._neuron(name, module, module.forward)
             elif is_leaf(module):
-                module.__dict__["forward"] = self._leaf(module, module.forward)
+                forward = module.forward
+                if is_fake_quantizer(module):
+                    forward = in_single_precision(forward, self.dtype)
+                module.__dict__["forward"] = self._leaf(module, forward)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -88,15 +93,16 @@ class Recorder(TorchFunctionMode):
 
     def kept(self) -> list[Tensor]:
         """The tensors that the record keeps alive."""
-        return self._kept
+        return self.known.kept
 
     def outside(self, tree: Any) -> None:
         """Tensors that the user hands over; those that the run gave out before are known already."""
         for _, tensor in tensors(tree):
             if tensor.layout != torch.strided:
                 raise HardspikeError(f"what goes in is a tensor of layout {tensor.layout}; give it dense: x.to_dense()")
-            if self._lookup(tensor) is None:
-                self._know(tensor, Value(None, shape=tuple(tensor.shape), outside=True, tensor=tensor))
+            if self.known.lookup(tensor) is None:
+                self.known.know(tensor, Value(None, shape=tuple(tensor.shape), outside=True, tensor=tensor,
+                                         dtype=tensor.dtype))
 
     def value(self, tensor: Tensor) -> Value:
         """Where a tensor comes from; one that was never seen is a constant of the network.
@@ -104,14 +110,14 @@ class Recorder(TorchFunctionMode):
         Raises:
             HardspikeError: it was changed in a way that could not be followed.
         """
-        found = self._lookup(tensor)
+        found = self.known.lookup(tensor)
         if isinstance(found, str):
             raise HardspikeError(f"forward, operation '{found}': changes a tensor in place through another one that "
                                  "shares its memory, and what comes of it cannot be followed; write into the tensor "
                                  "itself (x[:, 0] = ...), or make a new one")
         if found is None:
-            found = Value(None, shape=tuple(tensor.shape), tensor=tensor)
-            self._know(tensor, found)
+            found = Value(None, shape=tuple(tensor.shape), tensor=tensor, dtype=tensor.dtype)
+            self.known.know(tensor, found)
         return found
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -128,11 +134,13 @@ class Recorder(TorchFunctionMode):
                                  "Python, so what happens next may depend on it; a graph has no branches on values: "
                                  "take it out of forward (print it outside)")
         _require_own_size(label(function), args, known)
-        before = [(t, _version(t)) for _, t in tensors((args, kwargs))]
-        if (name.endswith("_") and not name.startswith("__")) or name == "__setitem__" or "out" in kwargs:
-            self._keep_contents((args, kwargs))
+        before = [(t, version_of(t)) for _, t in tensors((args, kwargs))]
+        if (name.endswith("_") and not name.startswith("__")) or name in _IN_PLACE or "out" in kwargs:
+            self.known.keep_contents((args, kwargs))
         drawn = _drawn()
         result = self._wide_result(function(*args, **kwargs), (args, kwargs))
+        if name in _EMPTY:
+            result.zero_()  # whatever lies in memory is no constant
         random = _drawn() != drawn or any(isinstance(a, torch.Generator) for a in (*args, *kwargs.values()))
         if reads and any(v.outside for v in leaves(known)):
             self.reads.append(label(function))
@@ -149,9 +157,9 @@ class Recorder(TorchFunctionMode):
                 args, kwargs = transform((args, kwargs), Tensor, self._narrow_argument)
                 known = transform((args, kwargs), Tensor, self.value)
                 self._same_settings(module, [*module._parameters.values(), *module._buffers.values()])
-                before = [(t, _version(t)) for _, t in tensors((args, kwargs))]
+                before = [(t, version_of(t)) for _, t in tensors((args, kwargs))]
                 if getattr(module, "inplace", False):
-                    self._keep_contents(args)
+                    self.known.keep_contents(args)
                 drawn = _drawn()
                 result = forward(*args, **kwargs)
                 self._note(module, known, result, before, _drawn() != drawn)
@@ -194,7 +202,7 @@ class Recorder(TorchFunctionMode):
         call = NeuronCall(name, module, len(calls), self.value(first),
                           {role: self._state(module, role, given.get(role), first) for role in roles},
                           inherited=any(given.get(role) is None and isinstance(state := getattr(module, role, None),
-                                        Tensor) and self._lookup(state) is None for role in roles))
+                                        Tensor) and self.known.lookup(state) is None for role in roles))
         self._same_settings(module, [getattr(module, key, None) for key in _SETTINGS] + [
             *getattr(module, "recurrent", nn.Identity()).parameters()])
         seen.clear()
@@ -225,13 +233,13 @@ class Recorder(TorchFunctionMode):
             if isinstance(state, Tensor) and state is not spikes:
                 self._give(call, role, state)
         for number, (_, tensor) in enumerate(tensors(result)):
-            if self._lookup(tensor) is None:
+            if self.known.lookup(tensor) is None:
                 self._give(call, f"output {number}", tensor)
 
     def _give(self, call: NeuronCall, role: str, tensor: Tensor) -> None:
         value = Value(call, (call.input,), index=role, shape=tuple(tensor.shape), neuron=True)
         call.outputs[role] = value
-        self._know(tensor, value)
+        self.known.know(tensor, value)
 
     def _same_settings(self, module: nn.Module, values: list) -> None:
         """Weights and thresholds are one thing for all steps.
@@ -239,13 +247,14 @@ class Recorder(TorchFunctionMode):
         Raises:
             HardspikeError: one was changed since the module's last call.
         """
-        now = [(v, _version(v)) for v in values if isinstance(v, Tensor)]
+        now = [(v, version_of(v)) for v in values if isinstance(v, Tensor)]
         before = self._settings.setdefault(id(module), [(v, version, v.detach().clone()) for v, version in now])
         for (old, version, copy), (new, new_version) in zip(before, now, strict=False):
             if (old is not new or version != new_version) and not torch.equal(copy, new):
+                way_out = "call network.apply(torch.ao.quantization.disable_observer)" if is_fake_quantizer(module) \
+                    else "keep them fixed in evaluation"
                 raise HardspikeError(f"layer '{self.names[id(module)]}' ({type(module).__name__}): its parameters "
-                                     "change from one call to the next; a graph has one set for all steps: keep them "
-                                     "fixed in evaluation")
+                                     f"change from one call to the next; a graph has one set for all steps: {way_out}")
 
     # --------------------------------------------------------------------------------------------------- values
 
@@ -255,7 +264,7 @@ class Recorder(TorchFunctionMode):
         name = label(function)
         function = self._functions.setdefault(function, function)  # a property's getter is a new object every time
         given = {id(t) for t, _ in before}
-        changed = [t for t, version in before if _version(t) != version]
+        changed = [t for t, version in before if version_of(t) != version]
         results = [(path, t) for path, t in tensors(result) if id(t) not in given]
         if not results and not changed:
             return
@@ -266,16 +275,15 @@ class Recorder(TorchFunctionMode):
 
         def make(index: tuple, tensor: Tensor) -> Value:
             return Value(function, args, kwargs, index, tuple(tensor.shape), neuron, outside, random,
-                         tensor if not neuron else None)
+                         tensor if not neuron else None, tensor.dtype)
 
         if changed:
             for tensor in {id(t): t for t in changed}.values():
                 value = make(("changed", next(n for n, (t, _) in enumerate(before) if t is tensor)), tensor)
                 value.tensor = tensor.clone() if not neuron else None
-                self._forget_sharing(tensor, name)
-                self._know(tensor, value)
+                self.known.changed(tensor, value, name)
             for path, tensor in results:
-                self._know(tensor, make(path, tensor))
+                self.known.know(tensor, make(path, tensor))
             return
         key = None if random else (id(function), key_of(known), tuple(path for path, _ in results))
         values = self._equal.get(key)
@@ -287,35 +295,7 @@ class Recorder(TorchFunctionMode):
         elif isinstance(function, nn.Module):
             self.made[id(function)].extend(values)
         for value, (_, tensor) in zip(values, results, strict=True):
-            self._know(tensor, value)
-
-    def _keep_contents(self, tree: Any) -> None:
-        """Before a change in place: what the values that are known by these very tensors are worth."""
-        for _, tensor in tensors(tree):
-            value = self._lookup(tensor)
-            if isinstance(value, Value) and value.tensor is tensor:
-                value.tensor = tensor.clone()
-
-    def _know(self, tensor: Tensor, value: Value | str) -> None:
-        if isinstance(value, Value) and value.tensor is not None:
-            self._kept.append(tensor)
-        self._known[id(tensor)] = weakref.ref(tensor), value, _version(tensor)
-        storage = _storage(tensor)
-        if storage:
-            self._sharing.setdefault(storage, []).append(id(tensor))
-
-    def _lookup(self, tensor: Tensor) -> Value | str | None:
-        entry = self._known.get(id(tensor))
-        if entry is None or entry[0]() is not tensor:
-            return None
-        return entry[1] if isinstance(entry[1], str) or entry[2] == _version(tensor) else "an operation out of sight"
-
-    def _forget_sharing(self, tensor: Tensor, name: str) -> None:
-        for other in self._sharing.get(_storage(tensor), []):
-            alive = self._known.get(other)
-            if alive and (shared := alive[0]()) is not None and shared is not tensor \
-                    and _storage(shared) == _storage(tensor):
-                self._known[other] = alive[0], name, alive[2]
+            self.known.know(tensor, value)
 
     # --------------------------------------------------------------------------------------------------- float64
 
@@ -348,15 +328,6 @@ class Recorder(TorchFunctionMode):
         return transform(result, Tensor, lambda t: t.double() if t.dtype in _NARROW and id(t) not in arguments else t)
 
 
-def is_leaf(module: nn.Module) -> bool:
-    """Whether a module is taken whole: one of torch's or snnTorch's that has no other inside."""
-    kind = type(module).__module__.split(".")
-    return (kind[0] in ("torch", "snntorch") and not list(module.children()) and not isinstance(
-        module, nn.Sequential | nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict)) \
-        or isinstance(module, nn.RNNBase | nn.MultiheadAttention | nn.TransformerEncoderLayer) or (
-        kind[0] == "snntorch" and not isinstance(module, snn.SpikingNeuron))
-
-
 def _drops(function: Any, args: tuple, kwargs: dict) -> bool:
     """Whether it is a dropout that is left on."""
     name = label(function)
@@ -385,14 +356,3 @@ def _require_own_size(name: str, args: tuple, known: tuple) -> None:
     if sized:
         raise HardspikeError(f"forward, operation '{name}': chooses by a neuron's output, so how much there is depends "
                              "on it; a graph has fixed sizes: multiply by the spikes instead")
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
-
-
-def _storage(tensor: Tensor) -> int:
-    try:
-        return tensor.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):
-        return 0

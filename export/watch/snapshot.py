@@ -9,6 +9,8 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
+from export.watch.leaf import is_fake_quantizer
+
 _CONTAINERS = (list, dict, set)
 _BOOKKEEPING = ("_modules", "_parameters", "_buffers")
 
@@ -55,8 +57,10 @@ def prepared(network: nn.Module, dtype: torch.dtype = torch.float64) -> Iterator
         stack.enter_context(_globals(dtype))
         for module in modules.values():
             saved.keep(module)
-        change = _Change(dtype)
+        rounding = {id(part) for module in modules.values() if is_fake_quantizer(module) for part in module.modules()}
+        wide, same = _Change(dtype), _Change(None)
         for module in modules.values():
+            change = same if id(module) in rounding else wide  # torch rounds in float32 alone
             for parameter in module._parameters.values():
                 if parameter is not None:
                     saved.data.append((parameter, parameter.data))
@@ -128,15 +132,15 @@ class _Saved:
 
 
 class _Change:
-    """Copies of tensors in another dtype, one copy a tensor, so that what was shared still is."""
+    """Copies of tensors in another dtype (None: in their own), one copy a tensor, so that what was shared still is."""
 
-    def __init__(self, dtype: torch.dtype):
+    def __init__(self, dtype: torch.dtype | None):
         self.dtype, self.copies = dtype, {}
 
     def tensor(self, value: Tensor) -> Tensor:
         if id(value) not in self.copies:
             detached = value.detach()
-            dtype = self.dtype if value.is_floating_point() else value.dtype
+            dtype = self.dtype if self.dtype and value.is_floating_point() else value.dtype
             self.copies[id(value)] = value, detached.to(dtype, copy=True)
         return self.copies[id(value)][1]
 

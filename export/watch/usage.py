@@ -38,6 +38,7 @@ class Usage:
         calls: arguments of every call, where they were noted one by one (`record`); a `Given` stands for what an
             earlier call gave.
         changes: number of a call -> what is set before it.
+        result: which of what forward returns is the graph's Output, `1`, `spikes`, `0,2`; '': seen from the run.
     """
 
     network: nn.Module
@@ -47,6 +48,7 @@ class Usage:
     chain: bool = False
     calls: list[tuple[tuple, dict]] = field(default_factory=list)
     changes: dict[int, list[Change]] = field(default_factory=dict)
+    result: str = ""
 
     def name(self) -> str:
         """The network as its user calls it."""
@@ -63,12 +65,13 @@ class Given:
 
 @dataclass
 class Run:
-    """One recorded run: the recorder, what forward gave (one result, or one a step), and how its states went back."""
+    """One recorded run: what forward got and gave (one result, or one a step), and how its states went back."""
 
     usage: Usage
     recorder: Recorder
     results: list[Any]
     outputs: list[list[tuple[tuple, Tensor, Value]]]
+    given: list[tuple[tuple, dict]]
     handed: Handed | None = None
 
 
@@ -119,7 +122,7 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
         if isinstance(module, Leaky):
             raise HardspikeError(f"layer '{name}' (trainer.neurons.leaky.Leaky): runs all steps at once; export its "
                                  "checkpoint with python -m export nir, or build the network of snnTorch's own neurons")
-    results = []
+    results, given = [], []
     usage = on_device(usage, dtype)
     handed = _handed(usage)
     recorder.outside((usage.args, usage.kwargs, usage.calls))
@@ -127,6 +130,7 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
         for args, kwargs in _calls(usage, results, handed):
             with recorder.aside():
                 recorder.outside((args, kwargs))
+            given.append((args, kwargs))
             results.append(call(usage, args, kwargs))
     if not recorder.calls:
         for name, module in modules.items():
@@ -136,7 +140,7 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
         raise HardspikeError(f"{usage.name()}: forward runs no snnTorch neuron, so there are no spikes to compare; put "
                              "in snn.Leaky, Synaptic, RLeaky or RSynaptic")
     outputs = [[(path, tensor, recorder.value(tensor)) for path, tensor in tensors(result)] for result in results]
-    return Run(usage, recorder, results, outputs, handed)
+    return Run(usage, recorder, results, outputs, given, handed)
 
 
 def _require_wide(usage: Usage) -> None:

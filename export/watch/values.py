@@ -19,6 +19,7 @@ class Value:
         args, kwargs: what that got, with Values in the place of tensors.
         index: which of several results it is; the role (`spk`, `mem`, ...) of what a neuron gives.
         shape: with the batch.
+        dtype: of the tensor.
         neuron: depends on what a neuron gave.
         outside: depends on what the user handed over.
         random: drawn anew in every run.
@@ -34,6 +35,7 @@ class Value:
     outside: bool = False
     random: bool = False
     tensor: Tensor | None = None
+    dtype: torch.dtype = torch.float64
 
     def constant(self) -> bool:
         """Whether it is the same whatever goes in."""

@@ -1,9 +1,8 @@
 """Any integer graph as Lava processes: Dense, Conv and LIF joined by ports, ways of different length evened out.
 
-A `.net` file holds a chain. Lava itself holds branches and loops, but each of its connections is one step late, so that
-a layer answers as many steps late as its longest way has connections. A shorter way gets a wire of the steps that it
-lacks; a connection that the graph itself wants late gives some of its delay to its own step. What remains impossible
-is a loop whose delays are fewer than its connections.
+A `.net` file holds a chain. Lava itself holds branches and loops, but each of its connections is one step late
+(`targets.loihi.latency`): a shorter way gets a wire of the steps that it lacks. What remains impossible is a loop whose
+delays are fewer than its connections.
 """
 
 import json
@@ -16,29 +15,11 @@ import numpy as np
 from hardspike import HardspikeError, atomic_path
 from targets.graph.shapes import array
 from targets.lava.netx import conv_datasets, dense_datasets
+from targets.loihi.latency import latencies, waiting
 from targets.loihi.layers import Connection, Layer, Network
 
 Shape = tuple[int, int, int]
 _INPUT_BITS = 1 << 23
-
-
-def latencies(network: Network) -> dict[str, int]:
-    """Steps by which the Input (0) and every layer answer late in Lava.
-
-    Raises:
-        HardspikeError: a loop has more connections than steps of delay, by name.
-    """
-    late = {network.plan.input: 0} | dict.fromkeys(network.layers, 0)
-    for _ in range(len(late) + 1):
-        before = dict(late)
-        for name, layer in network.layers.items():
-            for c in layer.connections:
-                late[name] = max(late[name], late[c.source] + 1 - c.delay)
-        if late == before:
-            return late
-    looping = next(name for name in network.layers if late[name] != before[name])
-    raise HardspikeError(f"layer '{looping}': lies in a loop with fewer steps of delay than connections, and each "
-                         "connection of Lava takes a step; put a nir.Delay into the loop, or run it on loihi2")
 
 
 def describe(network: Network, interval: int, path: Path) -> dict[str, Layer]:
@@ -65,7 +46,7 @@ def describe(network: Network, interval: int, path: Path) -> dict[str, Layer]:
         for c in layer.connections:
             arrays[f"weight/{len(connections)}"], geometry = _synapses(network, c, shapes[c.source], shapes[name])
             connections.append({**geometry, "source": list(late).index(c.source) - 1, "target": len(layers) - 1,
-                                "delay": c.delay, "late": c.delay + late[name] - late[c.source] - 1})
+                                "delay": c.delay, "late": waiting(late, name, c)})
     text = json.dumps({"input": _lava(shapes[plan.input]), "interval": interval, "layers": layers,
                        "connections": connections})
     with atomic_path(path) as temporary, open(temporary, "wb") as file:

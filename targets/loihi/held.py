@@ -55,7 +55,7 @@ class Held:
     Args:
         network: its layers; they have passed the rules of `limits`.
         size: bytes of its arrays.
-        largest: of the inputs that it ran on last, where they were bytes; None: not known yet.
+        largest: of the inputs that it, or the graph before, ran on last, where they were bytes; None: not known.
     """
 
     graph: nir.NIRGraph
@@ -119,6 +119,7 @@ def held(graph: nir.NIRGraph, limits: Limits, dt: float | None) -> Held:
     found = Held(graph, limits, dt, network, size)
     if size <= LARGEST:
         with _lock:
+            found.largest = _held[0].largest if _held else None  # a guess, which a run finds out
             _held.insert(0, found)
             while len(_held) > MOST or sum(one.size for one in _held) > LARGEST:
                 _held.pop()

@@ -222,7 +222,8 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
         delay += int(steps.flat[0])
     elif not isinstance(node, nir.Flatten):
         advice = ("fold it into the next linear layer: `python -m export` does"
-                  if isinstance(node, nir.Scale | nir.SumPool2d | nir.AvgPool2d) else "put a Threshold behind it")
+                  if isinstance(node, nir.Scale | nir.SumPool2d | nir.AvgPool2d) else
+                  "neurons of a chip hand on spikes, not their membranes: let it fire, and read its spikes")
         _problem(network, at, f"lies before layer '{name}'", advice)
         return bias
     for edge in plan.sources(at):

@@ -13,6 +13,7 @@ from targets.graph import LINEAR, plan
 from targets.graph.shapes import array
 from targets.limits import NOT_PUBLIC, Limit, Limits
 from targets.loihi import mapping
+from targets.loihi.latency import latencies, waiting
 from targets.loihi.layers import DECAY_UNIT, Network, split
 from targets.violation import Violation
 
@@ -124,6 +125,27 @@ def delays(network: Network, limits: Limits) -> Iterator[Violation]:
                                 f"at most {limits.delay.value} ({limits.delay.source})", "shorten it")
 
 
+def latency(network: Network, limits: Limits) -> Iterator[Violation]:
+    """Ways of different length are evened out by delays of the shorter ones, as far as the chip has such."""
+    try:
+        late = latencies(network)
+    except HardspikeError as error:
+        yield Violation("graph", "latency", str(error).split(", and each")[0], "a connection takes a step on the chip",
+                        "put a nir.Delay into the loop; the simulation runs it as the graph says", "warning")
+        return
+    waits = {c.linear: waiting(late, name, c) - c.delay for name, layer in network.layers.items()
+             for c in layer.connections}
+    longest = max(waits, key=waits.__getitem__, default="")
+    if waits and waits[longest] > 0:
+        beyond = waits[longest] > limits.delay.known
+        yield Violation(longest, "latency", f"waits {waits[longest]} steps for longer ways to the same layer; the last "
+                        f"layer answers {max(late.values())} steps late",
+                        f"delayed by at most {limits.delay.value} ({limits.delay.source})",
+                        "make the ways alike in length" if beyond else
+                        "the target lava does so; so has a compiler for the chip",
+                        "error" if beyond else "note")
+
+
 def readout(network: Network, limits: Limits) -> Iterator[Violation]:
     """What the host has to compute after the last spikes."""
     for name in network.readout:
@@ -147,7 +169,7 @@ def unpublished(network: Network, limits: Limits) -> Iterator[Violation]:
 
 ARITHMETIC = (structure, integer_parameters, weight_range, dense_weights, bias_range, threshold_range, decay_grid,
               uniform_neurons, reset, delays)
-RULES = (*ARITHMETIC, readout, capacity, unpublished)
+RULES = (*ARITHMETIC, latency, readout, capacity, unpublished)
 
 
 def check(graph: nir.NIRGraph, limits: Limits, dt: float | None = None) -> list[Violation]:

@@ -157,7 +157,7 @@ def _look(mutant: Mutant, tree: Path, folder: Path, graphs: int) -> str:
     if tests:
         import pytest
         if status := pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]):
-            return f"caught: {tests[0]}" if status == 1 else f"caught: pytest ends with {int(status)}"
+            return "caught: the tests" if status == 1 else f"caught: pytest ends with {int(status)}"
     return "survives"
 
 

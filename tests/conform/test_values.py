@@ -10,6 +10,7 @@ import torch
 from export.passes.fold_gain import fold_gain
 from export.passes.merge_linear import merge_linear
 from targets import reference
+from targets.graph import plan
 from tests.conform import naive
 
 
@@ -81,3 +82,12 @@ def assert_merged(graph: nir.NIRGraph, x: np.ndarray) -> None:
     one, other = (reference.run(part, torch.from_numpy(x), membrane=True).membrane for part in (graph, merged))
     name, = one
     assert one[name].abs().max() > 10 and torch.equal(one[name], other[name])
+
+
+def test_a_delay_of_what_lies_channels_last():
+    """As spikes come from a chip's compiled code, to the host that reads them out."""
+    graph = chain((2, 3, 4), nir.Delay(np.full((2, 3, 4), 2e-4)))
+    x = torch.from_numpy(frames(2, 3, 4))
+    values = {name: x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) for name in ("input",)}
+    reference.run_node(plan(graph), "n0", values)
+    assert torch.equal(values["n0"][2:], x[:-2]) and not values["n0"][:2].any()

@@ -88,11 +88,12 @@ def test_samples_mean_one_thing_in_every_command():
     for where, _ in (*COMMANDS.values(), *EXPORTS.values(), *TARGETS.values(), *TRAINERS.values()):
         module, name = where.split(":")
         for one in arguments._arguments(getattr(importlib.import_module(module), name)):
-            if "samples" in one.key and "." not in one.key:  # a run's configuration is about its training part alone
-                assert one.key in ("samples", "train_samples") and "0 for all" in one.help, (where, one.key, one.help)
+            if "samples" in one.key:
+                key = one.key.rpartition(".")[2]
+                assert key in ("samples", "train_samples") and "0 for all" in one.help, (where, one.key, one.help)
                 assert ("training recordings to choose" in one.help or "training recordings for" in one.help) == \
-                    (one.key == "train_samples"), (where, one.help)
-                seen.append(one.key)
+                    (key == "train_samples"), (where, one.help)
+                seen.append(key)
     assert seen.count("samples") >= 14 and seen.count("train_samples") >= 5
 
 

@@ -71,7 +71,7 @@ def runs(tmp_path_factory):
                        data=DataConfig(steps=3, size=17), network=NetworkConfig(layers="4c5s2-ap3-16"))
     fit(floats)
     fit(replace(floats, out=folder / "ternary", epochs=1, from_=folder / "floats",
-                quantise=QuantiseConfig(bits=2, samples=32)))
+                quantise=QuantiseConfig(bits=2, train_samples=32)))
     return folder
 
 

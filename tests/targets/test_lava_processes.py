@@ -8,8 +8,9 @@ import torch
 from hardspike import HardspikeError
 from targets import loihi2
 from targets.graph import plan
-from targets.lava import processes, runner
+from targets.lava import runner
 from targets.lava.setup import setup
+from targets.loihi.latency import latencies
 from targets.loihi.layers import split
 from targets.table import TARGETS
 from tests import lava_naive, random_graphs
@@ -33,11 +34,23 @@ SKIP, BACK = [("input", "skip"), ("skip", "b.v")], [("b", "late"), ("late", "bac
 
 def test_ways_of_different_length_are_evened_out(tmp_path):
     network = split(plan(two_layers(*SKIP)))
-    assert processes.latencies(network) == {"input": 0, "a": 1, "b": 2}
+    assert latencies(network) == {"input": 0, "a": 1, "b": 2}
     network = split(plan(two_layers(*BACK, late=2)))
-    assert processes.latencies(network) == {"input": 0, "a": 1, "b": 2}
+    assert latencies(network) == {"input": 0, "a": 1, "b": 2}
     with pytest.raises(HardspikeError, match=r"layer '\w': lies in a loop with fewer steps of delay than connections"):
-        processes.latencies(split(plan(two_layers(*BACK, late=1))))
+        latencies(split(plan(two_layers(*BACK, late=1))))
+
+
+def test_loihi2_says_how_long_ways_wait():
+    """By the connection that waits longest, and by the loop in which nothing can."""
+    def latency(graph):
+        return [v for v in loihi2.check(graph) if v.rule == "latency"]
+
+    found, = latency(two_layers(*SKIP))
+    assert (found.layer, found.severity) == ("skip", "note") and "waits 1 steps" in found.value
+    assert "answers 2 steps late" in found.value and not latency(two_layers()) + latency(two_layers(*BACK, late=2))
+    found, = latency(two_layers(*BACK, late=1))
+    assert found.severity == "warning" and "fewer steps of delay than connections" in found.value
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -262,3 +262,21 @@ def test_many_steps_and_few(monkeypatch):
     for steps in (1, 2, 70):
         x = torch.from_numpy(random_graphs.frames(3, steps, 3, shape))
         assert_equal(*both(graph, x, monkeypatch))
+
+
+# --------------------------------------------------------------------------------------------- what comes out
+
+
+@pytest.mark.parametrize("kernel", ["native", "torch"])
+def test_an_output_that_hears_a_layer_twice_is_twice_its_spikes(kernel, monkeypatch):
+    monkeypatch.setenv("HARDSPIKE_KERNEL", kernel)
+    graph, x = picture()
+    once = loihi2.run(graph, x)
+    assert torch.equal(once.output, once.spikes["n3"].double())
+    through = nir.NIRGraph({"in": nir.Input(np.array([40])), "out": nir.Output(np.array([40]))}, [("in", "out")],
+                           type_check=False)
+    twice = nir.NIRGraph({**graph.nodes, "sub": through}, [*graph.edges, ("n3", "sub"), ("sub", "output")],
+                         metadata=graph.metadata, type_check=False)
+    assert torch.equal(loihi2.run(twice, x).output, 2 * once.output)
+    once.output.zero_()
+    assert once.spikes["n3"].any()

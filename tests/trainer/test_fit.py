@@ -99,8 +99,8 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--epoch", "3"], "did you mean 'epochs'"),
-    (["--network.betta", "0.3"], "did you mean 'network.beta'"),
+    (["--epoch", "3"], "did you mean '--epochs'"),
+    (["--network.betta", "0.3"], "did you mean '--network.beta'"),
     (["--network.beta", "1.5"], "a leak lies in [0, 1]"),
     (["--method", "sasst"], "did you mean 'sast'"),
     (["--epochs", "0"], "must be 1 or more"),

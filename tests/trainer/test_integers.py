@@ -160,14 +160,14 @@ def small(tmp_path) -> FitConfig:
     return FitConfig(out=tmp_path / "run", method="hard", epochs=4, batch_size=64, threads=1,
                      data=DataConfig(steps=3, size=17), network=NetworkConfig(
                          layers="4c5s2-ap3-16", surrogate=Surrogate("arctan")),
-                     quantise=QuantiseConfig(bits=3, epochs=2, samples=32))
+                     quantise=QuantiseConfig(bits=3, epochs=2, train_samples=32))
 
 
 @pytest.mark.parametrize("options", [
     dict(method="sast", average=0.9), dict(method="sast", sast=SastConfig(ascent="momentum")),
     dict(method="a2sg", a2sg=A2sgConfig(window="tri")),
     dict(method="surrogate", network=NetworkConfig(layers="4c5s4-4r-16", reset="zero", learn_beta=True),
-         quantise=QuantiseConfig(bits=2, epochs=2, samples=32, target="loihi1"))])
+         quantise=QuantiseConfig(bits=2, epochs=2, train_samples=32, target="loihi1"))])
 def test_a_resumed_run_reaches_the_same_integers(small, tmp_path, options):
     """It dies before its first epoch in integers, goes on, dies among them, and goes on once more."""
     config = replace(small, **options)
@@ -203,7 +203,7 @@ def test_is_best_compares_integers_with_integers():
 def test_a_run_begins_from_a_checkpoint_with_its_network_and_recordings(small, tmp_path):
     floats = fit(replace(small, epochs=2, quantise=QuantiseConfig()))
     tuned = replace(FitConfig(out=tmp_path / "tuned", method="hard", epochs=1, threads=1, batch_size=64),
-                    from_=floats.folder, quantise=QuantiseConfig(bits=4, samples=32))
+                    from_=floats.folder, quantise=QuantiseConfig(bits=4, train_samples=32))
     assert first_epoch(tuned) == 1
     stored = checkpoint.load(fit(tuned).best)
     assert stored.config.network == small.network and stored.config.data == small.data
@@ -220,7 +220,7 @@ def test_a_run_begins_from_a_checkpoint_with_its_network_and_recordings(small, t
 def test_what_is_pruned_stays_zero_through_every_step_and_the_integers(small, tmp_path):
     floats = fit(replace(small, epochs=1, quantise=QuantiseConfig()))
     pruned = FitConfig(out=tmp_path / "pruned", from_=floats.folder, prune=0.75, method="sast", epochs=2, threads=1,
-                       batch_size=64, quantise=QuantiseConfig(bits=8, epochs=1, samples=32))
+                       batch_size=64, quantise=QuantiseConfig(bits=8, epochs=1, train_samples=32))
     stored = checkpoint.load(fit(pruned).best).network
     before = checkpoint.load(floats.best).network
     for name in ("conv1", "dense3"):

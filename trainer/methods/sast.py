@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from hardspike import UsageError, choice
 from trainer.methods import plain
-from trainer.methods.method import Method, State
+from trainer.methods.method import Method, State, of_form
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.networks import Network
 
 _CHOICES = {"second_batch": ("independent", "reused", "previous"), "ascent": ("gradient", "momentum"),
             "adaptive": ("none", "kwon", "authors")}
@@ -102,6 +104,14 @@ class SastState(State):
     step: int = -1
     direction: list["Tensor"] | None = None
     previous: "tuple[Tensor, Tensor] | None" = None
+
+    def fits(self, network: "Network", steps: int) -> bool:
+        """As `State.fits`; of a minibatch nothing is kept beyond its epoch."""
+        weights = [p for p in network.parameters() if p.requires_grad]
+        directed = self.direction is None or (
+            isinstance(self.direction, list | tuple) and len(self.direction) == len(weights)
+            and all(of_form(m, tuple(w.shape)) for m, w in zip(self.direction, weights, strict=True)))
+        return super().fits(network, steps) and type(self.step) is int and directed and self.previous is None
 
     def forget_weights(self) -> None:
         """See `State.forget_weights`."""

@@ -196,6 +196,30 @@ def changed_in_place():
 
 
 @own()
+def changed_through_views():
+    """Columns, halves and rows of a tensor are changed, and the tensor is used: currents, spikes, what goes in."""
+    class Net(Two):
+        def forward(self, x):
+            mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+            kept = torch.zeros(len(x), x.size(1), 6)
+            for t, step in enumerate(x):
+                step[:, 0].zero_()
+                current = self.fc1(step)
+                current[:, 2] += 0.3
+                current[:, 4:].mul_(1.2)
+                left, right = current.chunk(2, 1)
+                right -= 0.1 * left
+                spk1, mem1 = self.lif1(current, mem1)
+                swapped = torch.empty_like(spk1)
+                swapped[:, ::2], swapped[:, 1::2] = spk1[:, 1::2], spk1[:, ::2]
+                swapped.view(-1, 4, 6)[:, 1] = 0
+                spk2, mem2 = self.lif2(self.fc2(swapped), mem2)
+                kept[t].copy_(spk2)
+            return kept
+    return Net(), spikes(20)
+
+
+@own()
 def masks_and_pruned_weights():
     class Net(Two):
         def __init__(self):

@@ -30,7 +30,8 @@ from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
 from trainer.data.events import check_events
 from trainer.data.readers.aedat import read_aedat2
-from trainer.data.readers.tonic_files import download, read_aedat4
+from trainer.data.readers.aedat4 import read_aedat4
+from trainer.data.readers.tonic_files import download
 from trainer.data.samples import Sample, Source
 
 __all__ = ["CLASSES", "DURATION", "SENSOR", "source"]

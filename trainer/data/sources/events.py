@@ -13,10 +13,10 @@ from hardspike import HardspikeError, UsageError, few
 from trainer.data.config import DataConfig
 from trainer.data.events import Sensor
 from trainer.data.readers.aedat import read_aedat
+from trainer.data.readers.aedat4 import read_aedat4
 from trainer.data.readers.five_bytes import read_five_bytes
 from trainer.data.readers.numpy_files import read_npy, read_npz_events
 from trainer.data.readers.prophesee import read_dat, read_raw
-from trainer.data.readers.tonic_files import read_aedat4
 from trainer.data.samples import Sample, Source, stratified_split
 
 __all__ = ["READERS", "source"]
