@@ -88,7 +88,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m targets setup lava
 	for part in kernels scaling memory lava; do $(BIN)/python -m benchmarks.simulator $$part || exit 1; done
-	$(BIN)/python -m benchmarks.simulator nmnist $(if $(wildcard $(NMNIST)/Test),--path $(NMNIST))
+	$(BIN)/python -m benchmarks.simulator nmnist $(if $(NMNIST),--path $(NMNIST))
 
 # What the other rules make again. Trained networks (runs/) and downloads (.cache/) took time: they stay.
 clean:

@@ -7,7 +7,7 @@ import pytest
 
 from hardspike import OutFile, OutFolder, OutText, run
 
-WRITTEN = ("out", "json", "csv", "plot", "picture", "hub", "folder")
+WRITTEN = ("out", "json", "csv", "plot", "picture", "hub", "folder", "reduce")
 PACKAGES = ("trainer", "export", "targets", "eval")
 CALLS = []
 
@@ -122,4 +122,4 @@ def test_every_output_of_every_command_says_so():
                 assert (one.output is not None) == (key in WRITTEN), (where, one.key)
                 seen |= {(key, one.output.kind)} if one.output else set()
     assert seen == {("out", "file"), ("out", "folder"), ("json", "text"), ("csv", "text"), ("csv", "folder"),
-                    ("plot", "file"), ("picture", "file"), ("hub", "folder"), ("folder", "folder")}
+                    ("plot", "file"), ("picture", "file"), ("hub", "folder"), ("folder", "folder"), ("reduce", "file")}

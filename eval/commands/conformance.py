@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.commands import say
-from hardspike import OutFolder, OutText, UsageError, print_table, words
+from hardspike import OutFolder, OutText, UsageError, about, print_table, words
 from targets.options import RandomEvents
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def conformance(*graphs: Path, readers: str = "all", input: Path | None = None, 
         readers: names joined by commas, or all: snntorch, spikingjelly, norse, sinabs
         input: .npz file with spikes (T, B, ...), for all graphs
         dt: seconds a step, where a graph does not say
-        events: where there is no file
+        events: how many, and what is drawn where there is no file
         json: file for the table
     """
     from eval import rows
@@ -61,10 +61,10 @@ def golden(folder: OutFolder) -> None:
 
 def _task(path: Path, given: Path | None, dt: float | None, events: RandomEvents) -> Task:
     from eval.conformance.measure import Task
-    from targets.bench import random_input
+    from targets.bench import given_input, random_input
     from targets.graph import read
-    from targets.inputs import load_spikes
     graph = read(path)
     beside = path.with_suffix(".npz")
     file = given or (beside if beside.is_file() else None)
-    return Task(path, graph, load_spikes(file)[0] if file else random_input(graph, dt, events))
+    with about(path):
+        return Task(path, graph, given_input(graph, file, dt, events) if file else random_input(graph, dt, events))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from eval.commands import say
 from eval.options import Sample
 from export.recordings import Recordings
-from hardspike import OutText, UsageError, print_table, words
+from hardspike import OutFile, OutText, UsageError, print_table, words
 
 if TYPE_CHECKING:
     from eval.explain.measure import Explanation, Ran
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def explain(a: Path, b: Path, targets: str = "", samples: int = 64, recordings: Recordings = Recordings(),  # noqa: B008
-            other: Path | None = None, reduce: Path | None = None, json: OutText | None = None) -> Explanation:
+            other: Path | None = None, reduce: OutFile | None = None, json: OutText | None = None) -> Explanation:
     """Say where two runs part first, spike for spike, and why: one model on two targets, or two models.
 
     The first spike that one run has and the other has not: sample, step, layer, neuron, membranes and thresholds; then

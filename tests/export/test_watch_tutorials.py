@@ -111,7 +111,7 @@ def assert_on_chips(path, frames, targets) -> None:
     assert quantise(path, Output(), Quantisation(bits=8, scale="max_abs"), BATCH, recordings)
     integer = path.with_suffix(".loihi2-int8.nir")
     for write in targets:
-        checked = write(integer, Output(), check_samples=BATCH, recordings=recordings)
+        checked = write(integer, Output(), samples=BATCH, recordings=recordings)
         assert checked.mismatches == 0 and all(layer.spikes for layer in checked.layers)
 
 
