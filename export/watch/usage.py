@@ -61,13 +61,13 @@ class Given:
 
 @dataclass
 class Run:
-    """One recorded run: the recorder, what forward got and gave (one result, or one a step)."""
+    """One recorded run: the recorder, and for each call of forward what it gave and, as values, what it got."""
 
     usage: Usage
     recorder: Recorder
     results: list[Any]
     outputs: list[list[tuple[tuple, Tensor, Value]]]
-    given: list[tuple[tuple, dict]]
+    given: list[Any]
 
 
 def unwrapped(network: Any) -> nn.Module:
@@ -124,7 +124,7 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
         for args, kwargs in _calls(usage, results):
             with recorder.aside():
                 recorder.outside((args, kwargs))
-            given.append((args, kwargs))
+                given.append(transform((args, kwargs), Tensor, recorder.value))
             results.append(call(usage, args, kwargs))
     if not recorder.calls:
         for name, module in modules.items():
