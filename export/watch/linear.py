@@ -35,13 +35,14 @@ def linear(builder: "Builder", name: str, expr: Apply) -> Signal:
     found = as_taps(builder, expr, sources, signals)
     if found is not None:
         return _convolutions(builder, name, *found, signals)
-    if id(expr) not in builder.found:
+    key = (id(expr), *map(id, sources))
+    if key not in builder.found:
         try:
-            builder.found[id(expr)] = affine(expr, sources)
+            builder.found[key] = affine(expr, sources)
         except HardspikeError as error:
             odd = expr if str(error) else _culprit(builder, expr)
             raise HardspikeError(why(builder, odd, str(error))) from error
-    return _matrices(builder, name, builder.found[id(expr)], signals, expr)
+    return _matrices(builder, name, builder.found[key], signals, expr)
 
 
 def as_taps(builder: "Builder", expr: Apply, sources: list[Expr],
@@ -49,13 +50,14 @@ def as_taps(builder: "Builder", expr: Apply, sources: list[Expr],
     """An operation on pictures as convolutions of one tap each; None where it is something else."""
     if any(signal.flat() for signal in signals):
         return None
-    if id(expr) not in builder.taps:
+    key = (id(expr), *map(id, sources))
+    if key not in builder.taps:
         with torch.no_grad():
             try:
-                builder.taps[id(expr)] = taps(expr, sources, runner(expr, sources))
+                builder.taps[key] = taps(expr, sources, runner(expr, sources))
             except HardspikeError:  # it does not run on other values: as a matrix it says so
-                builder.taps[id(expr)] = None
-    return builder.taps[id(expr)]
+                builder.taps[key] = None
+    return builder.taps[key]
 
 
 def _convolutions(builder: "Builder", name: str, found: list[Tap], offset: np.ndarray,
