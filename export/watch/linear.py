@@ -6,7 +6,7 @@ import nir
 import numpy as np
 import torch
 
-from export.freeze.assembly import Signal, few_values
+from export.freeze.assembly import MOST_VALUES, Signal, few_values
 from export.freeze.layers import Piece
 from export.watch.dense import Affine, affine, runner, source_of
 from export.watch.fold import Apply, Expr
@@ -73,10 +73,16 @@ def _convolutions(builder: "Builder", name: str, found: list[Tap], offset: np.nd
         node = tap.node(signal.shape[1:], bias)
         shape = output_shape(part, node, signal.shape)
         sources += builder.assembly.add(part, Piece({part: node}, shape), signal.sources)
-    known = {signal.values for signal in signals}
-    selects = all(tap.selects() for tap in found) and not offset.any() and (
-        len(found) == 1 or sum(tap.channels() for tap in found).max() <= 1)
-    return Signal(sources, shape, shape, few_values(np.append(known.pop(), 0.0)) if selects and len(known) == 1 else ())
+    return Signal(sources, shape, shape, _values(found, offset, {signal.values for signal in signals}))
+
+
+def _values(found: list[Tap], offset: np.ndarray, given: set[tuple[float, ...]]) -> tuple[float, ...]:
+    """What each value of a picture may be, where it hangs on one that came in, or on none."""
+    weights = np.concatenate([np.diag(tap.weight) if tap.weight.ndim == 1 else tap.weight for tap in found], 1)
+    pairs = np.unique(np.stack([weights.sum(1), offset], 1), axis=0)
+    if len(given) != 1 or ((weights != 0).sum(1) > 1).any() or len(pairs) > MOST_VALUES:
+        return ()
+    return few_values(pairs[:, :1] * np.append(given.pop(), 0.0) + pairs[:, 1:])  # zero where it is padded
 
 
 def _matrices(builder: "Builder", name: str, found: Affine, signals: list[Signal], expr: Apply) -> Signal:

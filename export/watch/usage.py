@@ -46,6 +46,10 @@ class Usage:
     calls: list[tuple[tuple, dict]] = field(default_factory=list)
     result: str = ""
 
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return torch.float64 if any(p.dtype == torch.float64 for p in self.network.parameters()) else torch.float32
+
     def name(self) -> str:
         """The network as its user calls it."""
         return type(self.network).__name__
@@ -270,10 +274,9 @@ def _seen(network: nn.Module, args: tuple, kwargs: dict, steps: str | None) -> U
 def _runs_outside(network: nn.Module, args: tuple, kwargs: dict) -> bool:
     """Whether forward takes one step."""
     try:
-        observe(Usage(network, (args[0][:1], *args[1:]), kwargs, True))
+        return len(observe(Usage(network, (args[0][:1], *args[1:]), kwargs, True)).first) > 1
     except HardspikeError:
         return False
-    return True
 
 
 def _fallback(network: nn.Module, args: tuple, kwargs: dict, error: HardspikeError) -> Usage:
@@ -311,13 +314,13 @@ _AXES = {nn.Linear: 2, nn.Conv1d: 3, nn.Conv2d: 4}
 
 
 def observe(usage: Usage) -> Seen:
-    """Run the network once, as its user does, in float32, and count.
+    """Run the network once, as its user does, in its own precision, and count.
 
     Raises:
         HardspikeError: it fails.
     """
     seen = Seen()
-    with prepared(usage.network, torch.float32) as modules:
+    with prepared(usage.network, usage.dtype()) as modules:
         names = {id(module): name for name, module in modules.items()}
 
         def before(module: nn.Module, args: tuple) -> None:
@@ -332,7 +335,7 @@ def observe(usage: Usage) -> Seen:
         handle = nn.modules.module.register_module_forward_pre_hook(before)
         try:
             results: list[Any] = []
-            for args, kwargs in _calls(on_device(usage, torch.float32), results):
+            for args, kwargs in _calls(on_device(usage, usage.dtype()), results):
                 results.append(call(usage, args, kwargs))
         except HardspikeError as error:
             error.reached = sum(seen.calls.values())
