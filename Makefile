@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Frames, the Lava environment and downloads stay beside the project
 export HARDSPIKE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo report test fuzz faults lava bench clean distclean
+.PHONY: demo report test fuzz faults conform mutants readers dist docs lava bench clean distclean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hardspike needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -37,15 +37,39 @@ fuzz: $(STAMP)
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.faults
 
+# Random networks through everything that runs one, MINUTES long (0: until it is interrupted); finds go to the corpus
+MINUTES ?= 10
+conform: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.conform --seed $(SEED) --minutes $(MINUTES)
+
+# Faults planted in our own code: which of them the tests notice. About an hour on one core.
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.conform.mutants
+
+# What other readers of NIR make of the golden graphs, each reader in an environment of its own
+readers: $(STAMP)
+	$(BIN)/python -m targets setup reader snntorch spikingjelly norse sinabs
+	$(BIN)/python -m eval golden runs/golden
+	$(BIN)/python -m eval conformance runs/golden/*.nir --json runs/golden/readers.json
+
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+# sdist and wheel, tried in a fresh environment beside files that are called as our packages are
+dist: $(STAMP)
+	$(BIN)/python -m tests.dist
+
+# The pages of docs/, into build/site
+docs: $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 # The real Lava simulator: set up, a trained network on 100 recordings, then 50 random networks. About ten minutes.
-# N-MNIST where NMNIST says it is (folder with Train/ and Test/); the embedded digits where it is not.
-NMNIST ?= ../shared/data/nmnist
-LAVA_DATA = $(if $(wildcard $(NMNIST)/Test),--config trainer/recipes/nmnist_hard.yaml --data.path $(NMNIST) --epochs 15,--epochs 10)
+# On N-MNIST with NMNIST=FOLDER (the one of Train/ and Test/), else on the embedded digits.
+NMNIST ?=
+LAVA_DATA = $(if $(NMNIST),--config trainer/recipes/nmnist_hard.yaml --data.path $(NMNIST) --epochs 15,--epochs 10)
 lava: $(STAMP)
 	$(BIN)/python -m targets setup lava
 	test -f runs/lava/best.pt || $(BIN)/python -m trainer fit $(LAVA_DATA) --out runs/lava
@@ -60,13 +84,15 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.neuron sizes
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.sast
+	$(BIN)/python -m benchmarks.integers
 	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m targets setup lava
-	$(BIN)/python -m benchmarks.simulator
+	for part in kernels scaling memory lava; do $(BIN)/python -m benchmarks.simulator $$part || exit 1; done
+	$(BIN)/python -m benchmarks.simulator nmnist $(if $(wildcard $(NMNIST)/Test),--path $(NMNIST))
 
 # What the other rules make again. Trained networks (runs/) and downloads (.cache/) took time: they stay.
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # All that is not in the repository, trained networks and downloads included
 distclean: clean

@@ -5,14 +5,15 @@ import functools
 import hashlib
 import importlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hardspike import HardspikeError, atomic_path, cache_folder, versions
+from hardspike import HardspikeError, atomic_path, cache_folder, logger, versions
 
 __all__ = ["cached", "cached_file", "fingerprint", "own_files"]
+
+_log = logger(__name__)
 
 OWN = ("hardspike", "trainer", "targets", "export", "eval")
 LIBRARIES = ("torch", "numpy", "scipy", "nir", "snntorch", "onnx", "onnxruntime", "scikit-learn", "tonic")
@@ -69,7 +70,7 @@ def _whole(path: Path) -> bool:
             return True
     except (OSError, ValueError, HardspikeError):
         pass
-    print(f"{path}: damaged; made anew", file=sys.stderr)
+    _log.warning(f"{path}: damaged; made anew")
     return False
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from eval.plots import drawable, logarithmic, picture
-from export.model import KINDS, Model
+from export.model import Model
 from export.recordings import Recordings, check_samples
-from hardspike import HardspikeError, UsageError
+from hardspike import HardspikeError, UsageError, shown
 from targets.inputs import check_labels
 from trainer.analysis import diagnostics
 from trainer.analysis.variation import window_variation
@@ -114,18 +114,21 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
         recordings: where they come from.
 
     Raises:
-        UsageError: a graph, which holds no surrogate; `samples` below 0.
+        UsageError: a graph, which holds no surrogate, or a network in integers; `samples` below 0.
         HardspikeError: the checkpoint or the recordings cannot be read, or do not fit each other.
     """
     check_samples(samples)
     model = Model.open(run / "last.pt" if (run / "last.pt").is_file() else run)
     stored = model.checkpoint
     if stored is None:
-        raise UsageError(f"{run}: a graph holds no surrogate, and so no gradients; give {KINDS.split(' or ')[0]}")
+        raise UsageError(f"{run}: a graph holds no surrogate, and so no gradients; give the folder of a run or a "
+                         "checkpoint (.pt)")
+    if model.integers:
+        raise UsageError(f"{run}: was trained in integers; gradients are looked at in floats: give the run that it "
+                         "began from")
+    recordings.announce(model)
     data = recordings.data(model)
-    source = recordings.input.name if recordings.input else recordings.config(model).name
-    if tuple(data.shape) != tuple(stored.shape):
-        raise HardspikeError(f"{run}: takes frames {tuple(stored.shape)}, {source} gives {tuple(data.shape)}")
+    source = str(recordings.input) if recordings.input else recordings.config(model).name
     if not data.train.labelled:
         raise HardspikeError(f"{source}: says no classes, of which gradients follow; add `labels` (B,) to the file")
     check_labels(data.train.labels, stored.classes, f"{source}, {run}")
@@ -135,8 +138,8 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
     logged: dict[str, dict] = next((row["layers"] for row in stored.history
                                     if row["epoch"] == stored.epoch and "layers" in row), {})
     options = stored.config.a2sg
-    windows = {name: Windows(options.window, torch.tensor(values["widths"], dtype=torch.float64), options.height)
-               for name, values in logged.items() if "widths" in values}
+    windows = {name: Windows(options.window, _widths(values["widths"], data.steps, f"{run}: {name}"), options.height)
+               for name, values in logged.items() if "widths" in values and name in stored.network.neurons()}
     layers = diagnostics.diagnose(stored.network, frames, windows, stored.config.seed)
     panels = _at_checkpoint(layers) + _over_epochs(stored, layers)
     if windows:
@@ -146,6 +149,14 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
                      [panel for panel in panels if panel.lines], stored.config.method, source, stored.epoch,
                      len(labels), data.steps, bool(windows),
                      any("fisher" in values for row in stored.history for values in row.get("layers", {}).values()))
+
+
+def _widths(logged: list[float], steps: int, where: str) -> torch.Tensor:
+    """(T,) half-widths of a layer's windows."""
+    if len(logged) != steps or not all(0 < width < math.inf for width in logged):
+        raise HardspikeError(f"{where}: was trained with windows of widths {shown(logged)}, one a step, where these "
+                             f"recordings have {steps} steps; give recordings of as many (--steps)")
+    return torch.tensor(logged, dtype=torch.float64)
 
 
 def _row(stored: Checkpoint, name: str, values: dict) -> LayerGradients:

@@ -1,11 +1,11 @@
 """Options that several eval commands share; without torch, for `--help`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from hardspike import UsageError, choice
+from hardspike import OutText, UsageError, choice
 
 SPLITS = ("train", "validation", "test")
+ALL = "0 (all)"
 ENGINES = ("local", "slurm")
 
 
@@ -28,7 +28,7 @@ class Sample:
             UsageError: there is no such split, or `samples` is below 0.
         """
         choice("split", self.split, SPLITS)
-        whole("samples", self.samples)
+        whole("samples", self.samples, zero=ALL)
         return self
 
 
@@ -41,8 +41,8 @@ class Tables:
         csv: file for the table
     """
 
-    json: Path | None = None
-    csv: Path | None = None
+    json: OutText | None = None
+    csv: OutText | None = None
 
 
 @dataclass(frozen=True)
@@ -141,14 +141,17 @@ class Columns:
     costs: bool = False
 
 
-def whole(key: str, value: int, least: int = 0) -> int:
+def whole(key: str, value: int, least: int = 0, zero: str = "") -> int:
     """`value`, if it is a number of things.
+
+    Args:
+        zero: `least` in words, where it means something.
 
     Raises:
         UsageError: it is below `least`.
     """
     if value < least:
-        raise UsageError(f"{key} {value}: must be {'0 (all)' if least == 0 else least} or more")
+        raise UsageError(f"{key} {value}: must be {zero or least} or more")
     return value
 
 

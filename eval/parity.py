@@ -23,14 +23,23 @@ class ParityRun:
     Args:
         mode: what ran where.
         right: recordings answered rightly, of those in `Parities.samples`; None where no labels are known.
-        spikes: over all layers and recordings.
+        layers: layer -> spikes over all recordings.
         differs: spikes that differ from each run of `Parities.runs`, in their order.
     """
 
     mode: Mode
     right: int | None
-    spikes: int
+    layers: dict[str, int]
     differs: list[int]
+
+    @property
+    def spikes(self) -> int:
+        """Over all layers and recordings."""
+        return sum(self.layers.values())
+
+    def silent(self, other: "ParityRun") -> list[str]:
+        """Layers in which nothing fired in either run: that they are equal says nothing."""
+        return [layer for layer, count in self.layers.items() if not count and not other.layers[layer]]
 
 
 @dataclass(frozen=True)
@@ -77,14 +86,14 @@ def measure(subject: Subject, targets: list[Target], bits: int = 8, scale: str =
 def _integers(subject: Subject, chosen: Quantisation) -> Model:
     """The model in integers; nothing is kept of it."""
     def frames():
-        return subject.data.to_input(subject.data.train.spread(chosen.samples).frames)
+        return subject.data.to_input(subject.data.train.spread(chosen.train_samples).frames)
 
     return replace(subject.model, checkpoint=None, given=to_integers(subject.model.graph, chosen, frames)[0])
 
 
 def _row(subject: Subject, mode: Mode, recording: Recording, others: list[Recording]) -> ParityRun:
     right = int((recording.predictions() == subject.labels).sum()) if subject.part.labelled else None
-    return ParityRun(mode, right, sum(count(recording).values()), [mismatches(recording, other) for other in others])
+    return ParityRun(mode, right, count(recording), [mismatches(recording, other) for other in others])
 
 
 def count(recording: Recording) -> dict[str, int]:

@@ -6,6 +6,7 @@ nor markup nor a pattern. Ids are numbers of ours.
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
@@ -69,7 +70,7 @@ def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, metadata={"Date": None})
+            _save(figure, temporary, {"Date": None})
 
 
 def plot(name: str, title: str, label: str, draw: Callable[[Axes], None], size: tuple[float, float] = (3.6, 2.6),
@@ -92,8 +93,15 @@ def plot(name: str, title: str, label: str, draw: Callable[[Axes], None], size: 
         axes.set_title(drawable(title))
         draw(axes)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        _save(figure, buffer, {"Date": None, "Creator": None, "Format": None, "Type": None})
     return _inline(buffer.getvalue(), name, printable(label))
+
+
+def _save(figure: Figure, place: Path | io.StringIO, metadata: dict) -> None:
+    """As SVG, without what matplotlib has to say of fonts that lack a letter and of names that leave no room."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        figure.savefig(place, format="svg", metadata=metadata)
 
 
 def _inline(svg: str, name: str, label: str) -> str:

@@ -8,10 +8,13 @@ from eval.mode import brief, words
 if TYPE_CHECKING:
     from eval.accuracy import Accuracy
     from eval.calibrate.measure import CalibrationRow
+    from eval.conformance.measure import Reading
     from eval.energy.measure import Energy
+    from eval.explain.measure import Explanation
     from eval.gradients import LayerGradients
     from eval.operations.measure import Operations
     from eval.parity import Parities
+    from eval.pruning import Pruned
     from eval.quantisation import Quantised
     from eval.robustness.measure import Robustness
     from eval.sharpness import Sharpness
@@ -21,7 +24,11 @@ if TYPE_CHECKING:
 NEURON_COLUMNS = ("neurons", "spikes", "silent", "updates")
 SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
 TRAFFIC_COLUMNS = ("messages", "hops")
+STUDY_COLUMNS = ("surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
+COSTS = ("s / epoch", "peak GB", "gradients")
 PER_SAMPLE = "per sample"
+TERMS = {"kept": "kept of the membrane", "reset": "reset", "rest": "resting potential",
+         "weights": "spikes through weights", "bias": "bias", "remainder": "rounding"}
 
 Row = dict[str, str | float | None]
 
@@ -91,6 +98,26 @@ def _sum(values: list[int | None]) -> int | None:
     return sum(known) if known else None
 
 
+def conformance(found: list["Reading"]) -> list[dict]:
+    """One row a graph, and a column a reader."""
+    rows: dict[str, dict] = {}
+    for one in found:
+        rows.setdefault(str(one.graph), {"graph": str(one.graph)})[f"{one.reader} {one.version}"] = one.verdict
+    return list(rows.values())
+
+
+def explanation(found: "Explanation") -> list[dict]:
+    """One row a term of the membranes of the first spike, their sums, and what they are compared with."""
+    first = found.first
+    if first is None:
+        return []
+    rows: list[dict] = [{"term": TERMS[pair.kind], "from": pair.node, "A": pair.one, "B": pair.other,
+                         "difference": pair.difference} for pair in first.terms]
+    rows += [{"term": f"membrane, step {first.step}", "A": first.membranes[0], "B": first.membranes[1]},
+             {"term": "threshold", "A": first.thresholds[0], "B": first.thresholds[1]}]
+    return rows
+
+
 def parity(found: "Parities") -> list[dict]:
     """One row a run, and a column a run for the spikes that differ."""
     names = brief([run.mode for run in found.runs])
@@ -100,11 +127,22 @@ def parity(found: "Parities") -> list[dict]:
             for name, run in zip(names, found.runs, strict=True)]
 
 
+def pruning(found: list["Pruned"], target: str) -> list[dict]:
+    """One row a share."""
+    return [{"pruned %": 100 * one.share, "zero %": 100 * one.zero, f"{target} %": 100 * one.accuracy,
+             "synapses": one.footprint.synapses, "synapse bits": 8 * one.footprint.memory,
+             "cores": one.footprint.cores, "SynOps a sample": one.synops, "spikes a sample": one.spikes}
+            for one in found]
+
+
 def quantisation(found: list["Quantised"], target: str, models: int) -> list[dict]:
     """One row a model, width and kind of scale, and the means over `models`."""
+    priced = any(one.energy is not None for one in found)
     return [{"model": f"mean of {models}" if one.model is None else str(one.model), "bits": one.bits,
-             "scale": one.scale, "float %": 100 * one.floats, f"{target} %": 100 * one.integers,
-             "loss": 100 * one.loss, "spikes changed %": 100 * one.changed, "epoch": one.epoch} for one in found]
+             "scale": one.scale, "float %": percent(one.floats), f"{target} %": 100 * one.integers,
+             "loss": percent(one.loss), "spikes changed %": percent(one.changed), "epoch": one.epoch,
+             "synapse kB": one.memory and one.memory / 1000, "cores": one.cores,
+             **({"energy nJ": one.energy} if priced else {})} for one in found]
 
 
 def robustness(found: "Robustness") -> list[dict]:
@@ -144,19 +182,48 @@ def study_tests(found: list["Variant"]) -> list[dict]:
     return rows
 
 
-def study_columns(found: list["Variant"]) -> list[dict]:
-    """One row a variant: what `eval.options.Columns` asked for; of costs also how many times the first variant's."""
-    known = ("surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
+def study_columns(found: list["Variant"], keys: Iterable[str] | None = None) -> list[dict]:
+    """One row a variant: what `eval.options.Columns` asked for, or `keys` of it, over its seeds: mean and standard
+    deviation; of costs median and quartiles, which a run beside others' work does not move, and how many times the
+    first variant's median."""
+    keys = [key for key in found[0].values if key not in STUDY_COLUMNS] if keys is None else list(keys)
     rows = []
     for one in found:
         row: Row = {"variant": one.variant}
-        for key, values in one.values.items():
-            if key not in known:
+        for key in keys:
+            values = one.values[key]
+            if key in COSTS:
+                row |= {key: values.median, f"{key} q1": values.low, f"{key} q3": values.high,
+                        f"{key} factor": values.median / found[0].values[key].median}
+            else:
                 row |= {key: values.mean, f"{key} sd": values.deviation}
-                if key in ("s / epoch", "peak GB"):
-                    row[f"{key} factor"] = values.mean / found[0].values[key].mean
         rows.append(row)
-    return rows if len(rows[0]) > 1 else []
+    return rows if keys else []
+
+
+def study_further_tests(found: list["Variant"]) -> list[dict]:
+    """One row a variant but the first and a further hard accuracy."""
+    return [{"variant": one.variant, "of": f"{key}, points", "difference": change.mean, "low": change.low,
+             "high": change.high, "p": change.p, "p (Holm)": change.p_holm}
+            for one in found for key, change in one.further.items()]
+
+
+def study_further(found: list["Variant"]) -> dict[str, list[dict]]:
+    """Title -> rows: `study_columns` in tables that a terminal holds: costs, calibrations, one a corruption."""
+    from eval.calibrate.measure import KINDS
+    groups: dict[str, list[str]] = {}
+    for key in found[0].values:
+        if key not in STUDY_COLUMNS:
+            what = key.rsplit(", ", 1)[-1]
+            if what in COSTS:
+                title = "costs of training (SAST table IV): median and quartiles of seeds"
+            elif what in KINDS:
+                title = "hard accuracy, %, after calibration (SAST table III): mean and standard deviation of seeds"
+            else:
+                title = (f"{what}: mean accuracy, %, over severities (SAST fig. 2): mean and standard deviation of "
+                         "seeds")
+            groups.setdefault(title, []).append(key)
+    return {title: study_columns(found, keys) for title, keys in groups.items()}
 
 
 def study_runs(found: list["StudyRun"]) -> list[dict]:

@@ -13,13 +13,13 @@ from eval.cache import cached_file, fingerprint
 from eval.mode import HARD, SURROGATE, Mode
 from eval.options import Sample
 from export.formats.integers import to_integers
-from export.model import Model, say_step
+from export.model import Model
 from export.options import Quantisation
 from export.passes.rewrite import flatten
 from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, progress
+from hardspike import HardspikeError, UsageError, about, progress
 from targets import metadata
-from targets.graph import Graph, plan, write
+from targets.graph import Graph, write
 from targets.graph.shapes import array
 from targets.inputs import check_labels
 from targets.loihi.layers import LINEAR
@@ -35,6 +35,8 @@ NETWORK_BATCH = 128
 
 Run = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 """Frames (T, B, ...) -> logits (B, classes) and the spikes (T, B, ...) of each layer, smooth ones between 0 and 1."""
+Count = Callable[[Tensor], tuple[Tensor, dict[str, float]]]
+"""Frames (T, B, ...) -> logits (B, classes) and how much each layer spiked in all."""
 
 
 # ------------------------------------------------------------------------------------------------ one run
@@ -64,10 +66,40 @@ def run_graph(graph: Graph, target: Target) -> Run:
 
 
 def runs(model: Model, mode: Mode) -> Run:
-    """A model in one of its modes."""
+    """A model in one of its modes; what it cannot do there names its file."""
+    run = run_network(model.trained.network, mode.smooth) if mode.target is None else \
+        run_graph(model.graph, TARGETS[mode.target])
+
+    def named(frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with about(model.path):
+            return run(frames)
+    return named
+
+
+def counts(model: Model, mode: Mode) -> Count:
+    """A model in one of its modes, where nobody looks at single spikes: chips then need not record them."""
     if mode.target is None:
-        return run_network(model.trained.network, mode.smooth)
-    return run_graph(model.graph, TARGETS[mode.target])
+        run = run_network(model.trained.network, mode.smooth)
+
+        def count(frames: Tensor) -> tuple[Tensor, dict[str, float]]:
+            logits, record = run(frames)
+            return logits, {layer: values.sum(dtype=torch.float64).item() for layer, values in record.items()}
+    else:
+        graph, target = model.graph, TARGETS[mode.target]
+
+        def count(frames: Tensor) -> tuple[Tensor, dict[str, float]]:
+            found = target.run(graph, frames, layers=())
+            return found.output.sum(0).flatten(1), {layer: float(of.sum()) for layer, of in found.counts.items()}
+    return count
+
+
+def answers(model: Model, mode: Mode) -> Callable[[Tensor], Tensor]:
+    """A model in one of its modes, where nobody looks at spikes: frames (T, B, ...) -> logits (B, classes)."""
+    if mode.target is None:
+        run = run_network(model.trained.network, mode.smooth)
+        return lambda frames: run(frames)[0]
+    graph, target = model.graph, TARGETS[mode.target]
+    return lambda frames: target.run(graph, frames, layers=()).output.sum(0).flatten(1)
 
 
 def batch(mode: Mode, samples: int) -> int:
@@ -108,9 +140,6 @@ class Subject:
         part: the recordings of one split that are looked at.
         source: name of the data source, or of the file.
         bits: of a weight, where the model was quantised for this.
-
-    Raises:
-        HardspikeError: the model takes frames of another shape.
     """
 
     model: Model
@@ -119,30 +148,13 @@ class Subject:
     source: str = ""
     bits: int | None = None
 
-    def __post_init__(self):
-        shape = self.shape
-        if shape != tuple(self.data.shape):
-            way = (f"give --size {shape[1]}" if len(shape) == len(self.data.shape) == 3 and shape[0] == 2
-                   and shape[1] == shape[2] else "give --input FILE.npz with spikes of that shape")
-            raise HardspikeError(f"{self.model.path}: takes frames {shape}, {self.source or 'the data'} gives "
-                                 f"{tuple(self.data.shape)}; {way}")
-
-    @functools.cached_property
-    def _ends(self) -> tuple[tuple[int, ...], int]:
-        if self.model.checkpoint:
-            return tuple(self.model.checkpoint.shape), self.model.checkpoint.classes
-        layout = plan(self.model.graph)
-        return tuple(layout.output_shape[layout.input]), int(np.prod(layout.output_shape[layout.output]))
-
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the frames that the model takes, without time."""
-        return self._ends[0]
-
-    @property
-    def outputs(self) -> int:
-        """How many classes the model tells apart."""
-        return self._ends[1]
+    def parameters(self) -> int:
+        """How many numbers it has: a network's parameters, a graph's weights and biases."""
+        if stored := self.model.checkpoint:
+            return sum(parameter.numel() for parameter in stored.network.parameters())
+        return sum(value.size for node in self.model.graph.nodes.values()
+                   for value in (getattr(node, "weight", None), getattr(node, "bias", None)) if value is not None)
 
     @property
     def epoch(self) -> int | None:
@@ -164,7 +176,7 @@ class Subject:
         if not self.part.labelled:
             raise HardspikeError(f"{self.source}: says no classes, so there is no accuracy; add `labels` (B,) to the "
                                  "file")
-        check_labels(self.part.labels, self.outputs, f"{self.source}, {self.model.path}")
+        check_labels(self.part.labels, self.model.outputs, f"{self.source}, {self.model.path}")
         return self.part.labels
 
     @functools.cached_property
@@ -205,6 +217,15 @@ class Subject:
                              "graph")
         return found
 
+    def given(self, frames: Tensor, mode: Mode) -> Tensor:
+        """Frames (N, T, ...) uint8 of these data as a mode takes them, (T, N, ...).
+
+        What computes in integers gets the counts where they lie: to turn them into floats takes longer than to run.
+        """
+        if mode.target and TARGETS[mode.target].integers and self.data.scale == 1:
+            return frames.transpose(0, 1)
+        return self.data.to_input(frames)
+
     def evaluate(self, mode: Mode) -> Evaluation:
         """Logits, labels and spikes of the recordings in a mode, some at a time.
 
@@ -212,13 +233,13 @@ class Subject:
             HardspikeError: labels are not known or do not fit; the target refuses the graph or the frames.
         """
         labels, count = self.labels, len(self.part)
-        run, size, logits = runs(self.model, mode), batch(mode, count), []
+        run, size, logits = counts(self.model, mode), batch(mode, count), []
         spikes: dict[str, float] = {}
         for start in progress(range(0, count, size), mode.target or "recordings"):
-            found, record = run(self.data.to_input(self.part.at(slice(start, start + size))))
+            found, fired = run(self.given(self.part.at(slice(start, start + size)), mode))
             logits.append(found.cpu())
-            for layer, values in record.items():
-                spikes[layer] = spikes.get(layer, 0.0) + values.sum(dtype=torch.float64).item()
+            for layer, number in fired.items():
+                spikes[layer] = spikes.get(layer, 0.0) + number
         return Evaluation(torch.cat(logits), labels, {layer: total / count for layer, total in spikes.items()})
 
     def accuracy(self, mode: Mode) -> float:
@@ -234,10 +255,11 @@ class Subject:
         key = {"command": "quantise", "model": self.model_key, "chosen": chosen, "on": self.chosen_on}
 
         def frames() -> Tensor:
-            return self.data.to_input(self.data.train.spread(chosen.samples).frames)
+            return self.data.to_input(self.data.train.spread(chosen.train_samples).frames)
 
-        file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
-        return replace(self, model=Model.open(file), bits=chosen.bits)
+        with about(self.model.path):
+            file = cached_file(key, ".nir", lambda path: write(to_integers(self.model.graph, chosen, frames)[0], path))
+        return replace(self, model=Model.open(file), bits=chosen.width)
 
 
 def _content(part: Split) -> list:
@@ -254,7 +276,7 @@ def _content(part: Split) -> list:
 def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample,
                   strict: bool = False) -> list[Subject]:
     """Open models on the same recordings: those of the first model that says what it was trained on, unless
-    `recordings` says more.
+    `recordings` says more. A network that was trained in a chip's integers is its graph.
 
     Args:
         models: runs' folders, checkpoints (.pt) or graphs (.nir).
@@ -265,13 +287,15 @@ def open_subjects(models: Iterable[Path], recordings: Recordings, sample: Sample
         HardspikeError: a model or the recordings cannot be read, or do not fit each other.
     """
     sample.checked()
-    opened = _dated([Model.open(path) for path in models], recordings.dt)
+    opened = [Model.open(path).deployed() for path in models]
+    recordings.announce(*opened)
+    opened = _dated(opened, recordings.dt)
     if recordings.input is None:
         source = recordings.config(*opened).name
         if strict or recordings.name is None:
             _same_data(opened, recordings)
     else:
-        source = recordings.input.name
+        source = str(recordings.input)
     data = recordings.data(*opened)
     part = getattr(data, sample.split).spread(sample.samples)
     if not len(part):
@@ -290,27 +314,11 @@ def title(subject: Subject, split: str) -> str:
 
 
 def _dated(models: list[Model], dt: float | None) -> list[Model]:
-    """The models, with `dt` in the metadata of graphs that do not say their step.
-
-    Raises:
-        UsageError: there is no graph among them.
-        HardspikeError: a graph says another step.
-    """
+    """The models, with `dt` in the metadata of graphs that do not say their step."""
     if dt is None:
-        for model in models:
-            if model.given is not None:
-                say_step(model, dt)
         return models
-    if all(model.checkpoint for model in models):
-        raise UsageError(f"dt {dt:g}: is for graphs (.nir), whose neurons count seconds; a checkpoint counts steps, so "
-                         "leave it out")
-    found = []
-    for model in models:
-        if model.given is not None:
-            plan(model.given, dt)
-            model = replace(model, given=metadata.with_dt(model.given, dt))
-        found.append(model)
-    return found
+    return [model if model.given is None else replace(model, given=metadata.with_dt(model.given, dt))
+            for model in models]
 
 
 def _same_data(models: list[Model], recordings: Recordings) -> None:

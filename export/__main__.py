@@ -1,5 +1,6 @@
 """Freeze a trained network and write it for other tools, checked spike for spike."""
 
+import os
 import sys
 
 COMMANDS = {
@@ -15,6 +16,9 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
+    # `python -m` looks for modules in the working folder first: what lies beside a model is not to be run
+    if not sys.flags.safe_path and sys.path[0] != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
+        del sys.path[0]
     try:
         from hardspike import run
 

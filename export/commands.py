@@ -19,8 +19,8 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
     """Write a checkpoint, or a snnTorch network of your own, as a NIR graph and check it spike for spike.
 
     The file is read back, run by the target `reference` on real samples and compared, layer by layer, with the hard
-    PyTorch network, both in float64; a single mismatch is an error and leaves no file. MODEL.parity.json says what
-    was compared.
+    PyTorch network, both in float64; a single mismatch is an error and leaves no file. MODEL.nir.parity.json says
+    what was compared.
 
     Args:
         model: a run's folder or a checkpoint (.pt) of `python -m trainer fit`; or FILE.py:NAME, a network of your own
@@ -46,7 +46,7 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
 
 
 def quantise(model: Path, output: Output = Output(), chosen: Quantisation = Quantisation(),  # noqa: B008
-             check_samples: int = 256, recordings: Recordings = Recordings()) -> Parity | None:  # noqa: B008
+             samples: int = 256, recordings: Recordings = Recordings()) -> Parity | None:  # noqa: B008
     """Quantise a checkpoint or NIR graph for a chip: a NIR graph in integer units, and what that changed.
 
     BatchNorm, gains and pooling are folded, weights get `bits` bits, thresholds and biases the same integer units,
@@ -57,7 +57,7 @@ def quantise(model: Path, output: Output = Output(), chosen: Quantisation = Quan
         model: a run's folder, a checkpoint (.pt) or a graph (.nir)
         output: what is written
         chosen: how it is quantised
-        check_samples: test recordings to check on; 0 for all
+        samples: recordings to check on, spread over the test part; 0 for all
         recordings: what to choose scales and to check on
 
     Returns:
@@ -65,11 +65,11 @@ def quantise(model: Path, output: Output = Output(), chosen: Quantisation = Quan
     """
     from export.formats.integers import write_integers
     from export.model import Model
-    return write_integers(Model.open(model), output, chosen, check_samples, recordings)
+    return write_integers(Model.open(model), output, chosen, samples, recordings)
 
 
 def lava(model: Path, output: Output = Output(), chosen: Quantisation = Quantisation(),  # noqa: B008
-         check_samples: int = 8, recordings: Recordings = Recordings()) -> Parity | None:  # noqa: B008
+         samples: int = 8, recordings: Recordings = Recordings()) -> Parity | None:  # noqa: B008
     """Write a checkpoint or NIR graph as a netx `.net` file for Lava, quantised, checked in Lava's simulator.
 
     A float graph is quantised first (`python -m export quantise` says more); the integer graph is kept beside the
@@ -80,7 +80,8 @@ def lava(model: Path, output: Output = Output(), chosen: Quantisation = Quantisa
         model: a run's folder, a checkpoint (.pt) or a graph (.nir), quantised or not
         output: what is written
         chosen: how it is quantised
-        check_samples: test recordings to check on; the simulator takes about a second for each
+        samples: recordings to check on, spread over the test part; 0 for all; the simulator takes about a second for
+            each
         recordings: what to choose scales and to check on
 
     Returns:
@@ -88,7 +89,7 @@ def lava(model: Path, output: Output = Output(), chosen: Quantisation = Quantisa
     """
     from export.formats.lava import write_lava
     from export.model import Model
-    return write_lava(Model.open(model), output, chosen, check_samples, recordings)
+    return write_lava(Model.open(model), output, chosen, samples, recordings)
 
 
 def onnx(model: Path, output: Output = Output(), unroll: int | None = None, samples: int = 64,  # noqa: B008
@@ -117,7 +118,7 @@ def onnx(model: Path, output: Output = Output(), unroll: int | None = None, samp
 
 
 def c(model: Path, output: Output = Output(), chosen: Quantisation = Quantisation(),  # noqa: B008
-      check_samples: int = 32, recordings: Recordings = Recordings()) -> Parity | None:  # noqa: B008
+      samples: int = 32, recordings: Recordings = Recordings()) -> Parity | None:  # noqa: B008
     """Write a checkpoint or NIR graph as C for any machine, compiled and checked against the chip's integers.
 
     A float graph is quantised first (`python -m export quantise` says more). The file is C99 with integers alone, no
@@ -129,7 +130,7 @@ def c(model: Path, output: Output = Output(), chosen: Quantisation = Quantisatio
         model: a run's folder, a checkpoint (.pt) or a graph (.nir), quantised or not
         output: what is written
         chosen: how it is quantised
-        check_samples: test recordings to check on; 0 for all
+        samples: recordings to check on, spread over the test part; 0 for all
         recordings: what to choose scales and to check on
 
     Returns:
@@ -137,4 +138,4 @@ def c(model: Path, output: Output = Output(), chosen: Quantisation = Quantisatio
     """
     from export.formats.c import write_c
     from export.model import Model
-    return write_c(Model.open(model), output, chosen, check_samples, recordings)
+    return write_c(Model.open(model), output, chosen, samples, recordings)

@@ -3,23 +3,27 @@
 import functools
 import hashlib
 import json
-import sys
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nir
 
 from export.freeze import freeze
+from export.freeze.integers import integer_graph
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
-from hardspike import HardspikeError, UsageError, versions
+from hardspike import HardspikeError, UsageError, about, check_suffix, logger, require_writable, versions
 from targets import metadata
 from targets.chips import chip_of
-from targets.graph import assumed_step, read
+from targets.graph import assumed_step, ends, plan, read
 from targets.target import Target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import from_dict, to_dict
 from trainer.data import DataConfig
+from trainer.networks.integers import IntegerNetwork, Integers
+
+_log = logger(__name__)
 
 KINDS = "the folder of a run, a checkpoint (.pt) or a NIR graph (.nir)"
 
@@ -32,11 +36,13 @@ class Model:
         path: its file.
         checkpoint: what a .pt file holds; None for a graph.
         given: what a .nir file holds; None for a checkpoint.
+        begun: the checkpoint that a network's training began from, where it did.
     """
 
     path: Path
     checkpoint: Checkpoint | None = None
     given: nir.NIRGraph | None = None
+    begun: Path | None = None
 
     @staticmethod
     def open(path: Path) -> "Model":
@@ -66,7 +72,10 @@ class Model:
         Raises:
             HardspikeError: NIR cannot hold the network.
         """
-        return self.given if self.given is not None else frozen(self.trained)
+        if self.given is not None:
+            return self.given
+        with about(self.path):
+            return frozen(self.trained)
 
     @functools.cached_property
     def refused(self) -> str:
@@ -79,8 +88,21 @@ class Model:
 
     @functools.cached_property
     def chip(self) -> Target | None:
-        """The chip that a quantised graph is for; None for floats."""
-        return chip_of(self.given) if self.given is not None else None
+        """The chip that a quantised graph is for, or a network was trained for; None for floats."""
+        with about(self.path):
+            return chip_of(self.graph) if self.given is not None or self.integers else None
+
+    @property
+    def integers(self) -> Integers | None:
+        """How a checkpoint's network is in a chip's integers; None for floats, and for a graph."""
+        network = self.checkpoint.network if self.checkpoint else None
+        return network.integers if isinstance(network, IntegerNetwork) and network.exact else None
+
+    def deployed(self) -> "Model":
+        """A network that was trained in integers as its graph, which is all of it; any other model as it is."""
+        if not self.integers:
+            return self
+        return replace(self, checkpoint=None, given=self.graph, begun=self.trained.config.from_)
 
     @functools.cached_property
     def data(self) -> DataConfig | None:
@@ -91,8 +113,27 @@ class Model:
         """
         if self.checkpoint:
             return self.checkpoint.config.data
-        values = metadata.data(self.given)
+        with about(self.path):
+            values = metadata.data(self.given)
         return None if values is None else from_dict({"data": values}, str(self.path)).data
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of the frames that it takes, without time."""
+        return self._ends[0]
+
+    @functools.cached_property
+    def outputs(self) -> int:
+        """How many classes it tells apart."""
+        return self._ends[1]
+
+    @functools.cached_property
+    def _ends(self) -> tuple[tuple[int, ...], int]:
+        if self.checkpoint:
+            return tuple(self.checkpoint.shape), self.checkpoint.classes
+        with about(self.path):
+            taken, given = ends(self.graph)
+        return tuple(taken), math.prod(given)
 
     @functools.cached_property
     def calibration(self) -> str | None:
@@ -133,7 +174,7 @@ def model_file(path: Path) -> Path:
 
 
 def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True) -> nir.NIRGraph:
-    """The hard network of a checkpoint as a NIR graph, BatchNorm folded.
+    """The hard network of a checkpoint as a NIR graph, BatchNorm folded; of one trained in integers, these.
 
     Metadata: `dt`, `hardspike` (version), `data` (the frames it was trained on, as JSON), `readout`, and for a
     calibrated network `calibration` (its kind). A linear readout (SAST eq. 6) acts on time-averaged spikes; since it is
@@ -144,6 +185,11 @@ def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True)
             "data": json.dumps(to_dict(checkpoint.config)["data"])}
     if checkpoint.calibration:
         said["calibration"] = checkpoint.calibration["kind"]
+    if isinstance(checkpoint.network, IntegerNetwork):
+        if lossy_reset:
+            raise UsageError("lossy_reset: the network was trained in integers with its own reset, which a chip holds; "
+                             "leave it out")
+        return integer_graph(checkpoint.network, checkpoint.shape, said)
     graph = freeze(checkpoint.network, checkpoint.shape, said, lossy_reset)
     return fold_batchnorm(graph) if fold else graph
 
@@ -153,16 +199,42 @@ def output_path(model: Model, output: Output, suffix: str, default: str = "") ->
 
     Raises:
         UsageError: it has not the format's suffix, or is the model itself.
+        HardspikeError: it, or the report beside it, cannot be written.
     """
     out = output.out or model.path.with_name(model.path.stem + (default or suffix))
-    if out.suffix != suffix:
-        raise UsageError(f"{out}: is written as {suffix}; name it {out.with_suffix(suffix).name}")
+    check_suffix(out, suffix)
     if out.resolve() == model.path.resolve():
         raise UsageError(f"{out}: is the model itself; give --out another name")
+    require_places(output, out, report_path(out))
     return out
 
 
+def require_places(output: Output, *files: Path) -> None:
+    """Try the places of all `files` that will be written beside the table of `output`.
+
+    Raises:
+        UsageError: the table would lie over one of them.
+        HardspikeError: one cannot be written.
+    """
+    for file in files:
+        require_writable(file)
+        if output.json and output.json.resolve() == file.resolve():
+            raise UsageError(f"--json {output.json}: is written by this command already; give another name")
+
+
+def report_path(model: Path) -> Path:
+    """`MODEL.parity.json`: what the check of a written file saw."""
+    return model.with_name(f"{model.name}.parity.json")
+
+
 def say_step(model: Model, dt: float | None) -> None:
-    """Say on standard error which time step is taken where neither the graph nor `dt` says it."""
-    if said := assumed_step(model.graph, dt):
-        print(f"{model.path}: {said}", file=sys.stderr)
+    """Say on standard error which time step is taken where neither the graph nor `dt` says it.
+
+    Raises:
+        HardspikeError: the graph does not run with that step.
+    """
+    with about(model.path):
+        plan(model.graph, dt)
+        said = assumed_step(model.graph, dt)
+    if said:
+        _log.warning(f"{model.path}: {said}")

@@ -1,7 +1,8 @@
 """Options that several commands share; without torch, for `--help`."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from hardspike import OutFile, OutText, UsageError
 
 
 @dataclass(frozen=True)
@@ -10,16 +11,28 @@ class Quantisation:
 
     Args:
         target: a chip that takes integers; `python -m targets list` names them
-        bits: of a weight, 2 to 8
+        bits: of a weight, 2 to 8; without it 8, or those that the network was trained in
         scale: searched (on training recordings, by the spikes that differ) or max_abs (the largest weight fills the
             range)
-        samples: training recordings to choose scales on; 0 for all
+        train_samples: training recordings to choose scales on, evenly spread; 0 for all
+
+    Raises:
+        UsageError: `train_samples` below 0.
     """
 
     target: str = "loihi2"
-    bits: int = 8
+    bits: int | None = None
     scale: str = "searched"
-    samples: int = 128
+    train_samples: int = 128
+
+    def __post_init__(self):
+        if self.train_samples < 0:
+            raise UsageError(f"train_samples {self.train_samples}: must be 0 (all) or more")
+
+    @property
+    def width(self) -> int:
+        """Bits of a weight, of a network in floats."""
+        return 8 if self.bits is None else self.bits
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,6 @@ class Output:
         json: file for the table of the check
     """
 
-    out: Path | None = None
+    out: OutFile | None = None
     no_check: bool = False
-    json: Path | None = None
+    json: OutText | None = None

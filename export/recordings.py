@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hardspike import HardspikeError, UsageError
+from hardspike import HardspikeError, UsageError, logger, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from export.model import Model
     from trainer.data import Data, DataConfig, Split
+
+_log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,39 @@ class Recordings:
     input: Path | None = None
     dt: float | None = None
 
+    def __post_init__(self):
+        if self.input is not None and (of_a_source := self._said()):
+            raise UsageError(f"--{next(iter(of_a_source))}: is of a data source; leave it out beside --input, whose "
+                             "file has its own")
+
+    def announce(self, *models: Model) -> None:
+        """Say on standard error what is not as the models have it: a step that has to be assumed, and data options
+        that stand for what the first model that says its data has.
+
+        Raises:
+            UsageError: `dt` for checkpoints alone.
+            HardspikeError: a graph does not run with that step.
+        """
+        from export.model import say_step
+        if self.dt is not None and all(model.checkpoint for model in models):
+            raise UsageError(f"dt {self.dt:g}: is for graphs (.nir), whose neurons count seconds; a checkpoint counts "
+                             "steps, so leave it out")
+        for model in models:
+            if model.given is not None:
+                say_step(model, self.dt)
+        model = next((model for model in models if model.data), None)
+        if model is not None and self.input is None:
+            own = vars(model.data)
+            other = [f"{key} {shown(value)} ({shown(own[key])})" for key, value in self._said().items()
+                     if key != "path" and value != own[key]]  # where the recordings lie is no difference
+            if other:
+                _log.warning(f"{model.path}: run on other data than it says (in brackets): {', '.join(other)}")
+
+    def _said(self) -> dict[str, Any]:
+        """The options of a data source that are given."""
+        return {key: value for key in ("name", "path", "size", "steps", "encoding")
+                if (value := getattr(self, key)) is not None}
+
     def config(self, *models: Model) -> DataConfig:
         """The data of the first model that says what it was trained on, with what is said here.
 
@@ -51,26 +86,47 @@ class Recordings:
                              "spikes (T, B, ...)")
         if found is None or (self.name and self.name != found.name):
             # another source: the old one's place and window mean nothing there
-            found = replace(found or DataConfig(), name=self.name, path=None, window_ms=None)
-        said = {key: getattr(self, key) for key in ("path", "size", "steps", "encoding")}
-        return replace(found, **{key: value for key, value in said.items() if value is not None})
+            found = replace(found or DataConfig(), name=self.name, path=None, window_ms=None, sensor=None)
+        return replace(found, **self._said())
 
     def data(self, *models: Model) -> Data:
         """All splits of those recordings; of `input`, each split is the whole file.
 
         Raises:
             UsageError: as `config`.
-            HardspikeError: no recordings are to be had.
+            HardspikeError: no recordings are to be had, or a model takes frames of another shape.
         """
+        data = self._loaded(*models)
+        for model in models:
+            if model.shape != tuple(data.shape):
+                source = str(self.input or self.config(*models).name)
+                raise HardspikeError(self._other_shape(model, tuple(data.shape), source))
+        return data
+
+    def _loaded(self, *models: Model) -> Data:
         from trainer.data import load
+        from trainer.data.sources import downloads
         if self.input:
             return _from_file(self.input)
+        config = self.config(*models)
+        origin = next((model.path for model in models if model.data), None)
+        if self.name is None and self.path is None and downloads(config):
+            raise UsageError(f"{origin}: its recordings, {config.name}, may have to be downloaded, which no file "
+                             f"decides: --name {config.name} downloads them, --path FOLDER says where they are")
+        said = f"; data as {origin} has them" if origin else ""
         try:
-            return load(self.config(*models))
-        except UsageError:
-            raise
+            return load(config)
+        except UsageError as error:
+            raise UsageError(f"{error}{said}") from error
         except HardspikeError as error:
-            raise HardspikeError(f"no recordings to run on ({error}); give --path or --input") from error
+            raise HardspikeError(f"no recordings to run on ({error}{said}); give --path or --input") from error
+
+    def _other_shape(self, model: Model, given: tuple[int, ...], source: str) -> str:
+        """What is wrong, and the way out."""
+        taken = model.shape
+        sized = not self.input and len(taken) == len(given) == 3 and taken[0] == given[0] and taken[1] == taken[2]
+        way = f"give --size {taken[1]}" if sized else "give --input FILE.npz with spikes (T, B, ...) of that shape"
+        return f"{model.path}: takes frames {taken}, {source} gives {given}; {way}"
 
     def part(self, split: str, samples: int, *models: Model) -> tuple[Tensor, Tensor | None]:
         """Frames (T, B, ...) float32 of a split, evenly spread, and labels (B,), where there are any.
@@ -81,7 +137,7 @@ class Recordings:
 
         Raises:
             UsageError: as `config`; `samples` below 0.
-            HardspikeError: no recordings are to be had.
+            HardspikeError: as `data`.
         """
         data = self.data(*models)
         part: Split = getattr(data, split).spread(check_samples(samples))

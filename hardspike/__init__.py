@@ -7,11 +7,23 @@ imported where they are needed: `import hardspike` takes some hundredths of a se
 from hardspike.arrays import read_npz
 from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
-from hardspike.errors import HardspikeError, UsageError, choice, few, nearest, one_line, printable, shown, words
-from hardspike.files import atomic_path, cache_folder, file_size, read_bytes, write_bytes, write_text
+from hardspike.errors import HardspikeError, UsageError, about, choice, few, nearest, one_line, printable, shown, words
+from hardspike.files import (
+    atomic_path,
+    cache_folder,
+    file_size,
+    read_bytes,
+    require_writable,
+    scratch_folder,
+    write_bytes,
+    write_text,
+)
 from hardspike.lock import run_lock
+from hardspike.log import logger
 from hardspike.memory import free_memory, require_memory
+from hardspike.outputs import OutFile, OutFolder, OutText, check_suffix
 from hardspike.plain import parse_json, parse_yaml, read_yaml
+from hardspike.shipped import shipped
 from hardspike.tables import csv_cell, print_table, progress, versions, write_csv
 from hardspike.values import from_values, laid_upon, to_values
 
@@ -20,10 +32,15 @@ __version__ = "0.1.0"
 __all__ = [
     "Command",
     "HardspikeError",
+    "OutFile",
+    "OutFolder",
+    "OutText",
     "UsageError",
     "__version__",
+    "about",
     "atomic_path",
     "cache_folder",
+    "check_suffix",
     "choice",
     "claim",
     "claimed",
@@ -33,6 +50,7 @@ __all__ = [
     "free_memory",
     "from_values",
     "laid_upon",
+    "logger",
     "nearest",
     "one_line",
     "parse_json",
@@ -44,8 +62,11 @@ __all__ = [
     "read_npz",
     "read_yaml",
     "require_memory",
+    "require_writable",
     "run",
     "run_lock",
+    "scratch_folder",
+    "shipped",
     "shown",
     "to_values",
     "versions",

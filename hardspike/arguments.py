@@ -8,20 +8,27 @@ import shutil
 import textwrap
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hardspike.called import as_called
 from hardspike.errors import HardspikeError, UsageError, nearest, one_line
+from hardspike.files import STDOUT
+from hardspike.outputs import Destination, check_outputs, destination_in
 from hardspike.plain import parse_yaml, read_yaml
-from hardspike.values import built, checked, converted, dataclass_in, laid_upon, to_values
+from hardspike.shipped import shipped
+from hardspike.values import bare, built, checked, converted, dataclass_in, laid_upon, to_values
 
-__all__ = ["arguments", "docstring"]
+__all__ = ["Call", "arguments", "docstring"]
 
 _SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Notes?|Examples?):\s*$")
 _NUMBER_BELOW_ZERO = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 GIVEN = "given"
 """The parameter that is told which keys of `config` were set, on the command line or in a file; no argument itself."""
+SHIPPED = "SHIPPED"
+"""Class attribute of a configuration whose files come with the package: their folder. `--config` then takes a name,
+too."""
 _POSITIONAL = "\0"
 """Before a word that stands behind `--`, which argparse loses where positional words and options are mixed. No word
 of a command line holds it."""
@@ -39,10 +46,37 @@ class _Argument:
     default: Any = None
     kind: str = "option"  # or positional, several (positional), flag, section (a nested dataclass)
     group: str = ""
+    output: Destination | None = field(init=False)
+
+    def __post_init__(self):
+        self.output, self.hint = destination_in(self.hint), bare(self.hint)
+
+    @property
+    def option(self) -> str:
+        """As it is written on the command line."""
+        return self.key if self.kind in ("positional", "several") else f"--{self.key}"
 
 
-def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, dict[str, Any]] | str:
+@dataclass(frozen=True)
+class Call:
+    """What a function is called with.
+
+    Args:
+        args, kwargs: of the function.
+        origin: files that the configuration comes from, for errors; empty for none.
+        alone: standard output is for one of its outputs alone.
+    """
+
+    args: list
+    kwargs: dict[str, Any]
+    origin: str = ""
+    alone: bool = False
+
+
+def arguments(function: Callable, prog: str, words: list[str]) -> Call | str:
     """What to call `function` with, or the text to print instead: its help, or the configuration.
+
+    Where a command writes (`hardspike.outputs`) is tried here, before its work begins.
 
     Args:
         prog: begins the usage, as `python -m trainer fit`.
@@ -50,7 +84,7 @@ def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, di
 
     Raises:
         UsageError: the words do not fit; one line.
-        HardspikeError: what a dataclass refuses by itself.
+        HardspikeError: what a dataclass refuses by itself; a file to write that cannot be written.
     """
     known = _arguments(function)
     options = {one.key: one for one in known if one.kind in ("option", "flag", "section")}
@@ -64,19 +98,23 @@ def arguments(function: Callable, prog: str, words: list[str]) -> tuple[list, di
     given = vars(parsed)
     if rest:
         word = rest[0].partition("=")[0].lstrip("-")
-        near = nearest(word, names) if rest[0].startswith("-") else ""
+        near = nearest(f"--{word}", [f"--{name}" for name in names]) if rest[0].startswith("-") else ""
         raise UsageError(f"unrecognized arguments: {' '.join(rest).replace(_POSITIONAL, '')}{near}")
     files, printing = given.pop("config", []), given.pop("print_config", False)
     found, origin = _from_files(files, configs.get("config"), options)
     for key, said in given.items():
         _set(found, next(one for one in known if one.key == key), said)
-    return _values(function, configs, found, origin, printing)
+    call = _values(function, configs, found, origin, printing)
+    if isinstance(call, str):
+        return call
+    outputs, inputs = _places(known, call)
+    return replace(call, alone=check_outputs(outputs, [*map(Path, files), *inputs]))
 
 
 def docstring(thing: Any) -> tuple[str, str, dict[str, str]]:
     """First line, text before the first section, and what `Args:` says of each argument."""
     text, helps, name, section = [], {}, None, None
-    for line in (inspect.getdoc(thing) or "").splitlines():
+    for line in as_called(inspect.getdoc(thing) or "").splitlines():
         if found := _SECTION.match(line):
             section = found[1]
         elif section is None:
@@ -119,12 +157,12 @@ def _arguments(function: Callable) -> list[_Argument]:
 
 def _fields(cls: type, base: Any, path: tuple[str, ...], group: str) -> list[_Argument]:
     """An argument for every field of a dataclass, those of nested ones included."""
-    helps, hints, found, nested = docstring(cls)[2], typing.get_type_hints(cls), [], []
+    helps, hints, found, nested = docstring(cls)[2], typing.get_type_hints(cls, include_extras=True), [], []
     base = cls() if base is None else base
-    for field in dataclasses.fields(cls):
-        own = (*path, field.name)
-        key, hint = ".".join(own[1:]), hints[field.name]
-        text, default = helps.get(field.name, ""), getattr(base, field.name)
+    for name in (one.name for one in dataclasses.fields(cls)):
+        own = (*path, name.removesuffix("_"))  # `from_` is written `from`
+        key, hint = ".".join(own[1:]), hints[name]
+        text, default = helps.get(name, ""), getattr(base, name)
         if inner := dataclass_in(hint):
             nested.append(_Argument(key, own, hint, text, kind="section", group=text))
             nested += _fields(inner, default, own, text)
@@ -179,11 +217,12 @@ def _from_files(files: list[str], cls: type | None, options: dict[str, _Argument
     found: dict[str, Any] = {}
     for file in files:
         try:
-            values = read_yaml(file)
+            assert cls  # only a command with a configuration takes files of one
+            folder = getattr(cls, SHIPPED, None)
+            values = read_yaml(shipped(file, folder) if folder else file)
             own = [key for key in values if key in options and options[key].path[0] != "config"]
             for key in own:  # options of the command beside its configuration, which --print_config writes, too
                 found[key] = converted(options[key].hint, values.pop(key), f"{file}: {key}")
-            assert cls  # only a command with a configuration takes files of one
             found["config"] = laid_upon(found.get("config", {}), checked(cls, values, f"{file}: "))
         except HardspikeError as error:
             raise UsageError(str(error)) from error
@@ -196,7 +235,7 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
     Raises:
         UsageError: it is not what the argument's annotation asks for.
     """
-    where = f"--{argument.key}" if argument.kind in ("option", "flag", "section") else argument.key
+    where = argument.option
     if argument.kind in ("option", "section") and words.startswith(_POSITIONAL):
         raise UsageError(f"argument {where}: expected one argument, and '--' follows")
     try:
@@ -207,6 +246,8 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
                                                                     where)
     except HardspikeError as error:
         raise UsageError(str(error)) from error
+    if argument.output and value == STDOUT and words != str(STDOUT):  # ./-, of which a path keeps the dash alone
+        value = value.absolute()
     nested: Any = value
     for key in reversed(argument.path):
         nested = {key: nested}
@@ -229,8 +270,8 @@ def _converted(hint: Any, word: str, where: str) -> Any:
 
 
 def _values(function: Callable, configs: dict[str, type], found: dict[str, Any], origin: str,
-            printing: bool) -> tuple[list, dict[str, Any]] | str:
-    """Positional and keyword arguments of the call, or the configuration as YAML where that is asked for."""
+            printing: bool) -> Call | str:
+    """What to call the function with, or the configuration as YAML where that is asked for."""
     args, kwargs = [], {}
     for p in _parameters(function):
         if p.name in configs:
@@ -247,12 +288,27 @@ def _values(function: Callable, configs: dict[str, type], found: dict[str, Any],
     if not printing:
         if GIVEN in inspect.signature(function).parameters:
             kwargs[GIVEN] = frozenset(_dotted(found.get("config", {})))
-        return args, kwargs
+        return Call(args, kwargs, origin)
     import yaml
 
     options = {p.name: kwargs.get(p.name, p.default) for p in _parameters(function)
                if p.name not in configs and p.kind is not p.VAR_POSITIONAL}
     return yaml.safe_dump(to_values(kwargs["config"]) | options, sort_keys=False)
+
+
+def _places(known: list[_Argument], call: Call) -> tuple[list[tuple[str, Path, Destination]], list[Path]]:
+    """What a call writes, with its options, and what it reads."""
+    outputs: list[tuple[str, Path, Destination]] = []
+    inputs: list[Path] = []
+    for one in known:
+        value: Any = call.args if one.kind == "several" else call.kwargs.get(one.path[0], one.default)
+        for name in one.path[1:]:
+            value = getattr(value, name, None)
+        if not one.output:
+            inputs += [place for place in (value if one.kind == "several" else [value]) if isinstance(place, Path)]
+        elif value is not None:
+            outputs.append((one.option, value, one.output))
+    return outputs, inputs
 
 
 def _dotted(values: dict[str, Any]) -> list[str]:
@@ -273,7 +329,8 @@ def _help(function: Callable, prog: str, known: list[_Argument], config: bool) -
         groups.setdefault("arguments", []).append((one.key.upper(), one.help))
     groups["options"] = [("--help, -h", "show this and leave")]
     if config:
-        groups["options"] += [("--config FILE", "YAML file with options; those of the command line override it"),
+        groups["options"] += [("--config FILE", "YAML file with options, or the name of a shipped one; those of the "
+                                                "command line override it"),
                               ("--print_config", "print all of it as YAML, with what else is given, and leave")]
     for one in known:
         if one.kind in ("option", "flag"):
@@ -291,9 +348,10 @@ def _option_help(one: _Argument) -> tuple[str, str]:
         return f"--{one.key}", one.help
     words = "true|false" if one.hint is bool else one.key.rpartition(".")[2].upper()
     name = f"--{one.key} {words}" + (" (-o)" if one.key == "out" else "")
+    text = one.help + ("; - for standard output" if one.output and one.output.kind == "text" else "")
     default = "" if one.default is None else str(one.default)
     default = default.lower() if isinstance(one.default, bool) else default
-    return name, f"{one.help} (default: {default})".strip() if default else one.help
+    return name, f"{text} (default: {default})".strip() if default else text
 
 
 def _entry(name: str, text: str, width: int) -> list[str]:

@@ -40,7 +40,9 @@ def read_npz(path: str | Path) -> "dict[str, np.ndarray]":
             return {key: archive[key] for key in archive.files}
     except HardspikeError:
         raise
-    except Exception as error:  # zipfile, zlib, numpy and OS errors alike: the file is not what it should be
+    except zipfile.BadZipFile as error:
+        raise HardspikeError(f"{path}: not a readable .npz file (it is no zip archive, or a damaged one)") from error
+    except Exception as error:  # zlib, numpy and OS errors alike: the file is not what it should be
         raise HardspikeError(f"{path}: not a readable .npz file ({type(error).__name__})") from error
 
 

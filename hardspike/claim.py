@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,9 +31,10 @@ def claim(folder: str | Path, beat: float = BEAT, patience: float = PATIENCE) ->
     unaware: what it does in the folder should end in files that are replaced whole.
 
     Raises:
-        HardspikeError: the folder cannot be written.
+        HardspikeError: the folder cannot be written, or something else than a claim has its name.
     """
     file = Path(folder) / NAME
+    _check(file)
     ours = json.dumps({**ourselves(), "token": os.urandom(8).hex()}).encode()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -56,10 +58,22 @@ def claim(folder: str | Path, beat: float = BEAT, patience: float = PATIENCE) ->
 
 
 def claimed(folder: str | Path, patience: float = PATIENCE) -> bool:
-    """Whether somebody has `folder` now; by the time that the answer is read it may have changed."""
+    """Whether somebody has `folder` now; by the time that the answer is read it may have changed.
+
+    Raises:
+        HardspikeError: something else than a claim has its name.
+    """
     file = Path(folder) / NAME
+    _check(file)
     content = _content(file)
     return content is not None and not _gone(file, content, patience)
+
+
+def _check(file: Path) -> None:
+    """Refuse what nobody could ever claim or give up: who waits for it would wait for ever."""
+    with suppress(OSError):
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise HardspikeError(f"{file}: is a folder, a link or a pipe, where a claim is a file; remove it")
 
 
 def _made(file: Path, content: bytes) -> bool:

@@ -3,15 +3,19 @@
 import importlib
 import os
 import shutil
+import signal
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
+from hardspike import log
 from hardspike.arguments import arguments, docstring
+from hardspike.called import as_called
 from hardspike.errors import HardspikeError, UsageError, nearest, one_line
-from hardspike.streams import Interrupts, say, standard_streams, stdout_trouble
+from hardspike.streams import Interrupts, answer_alone, say, standard_streams, stdout_trouble
 
 __all__ = ["Command", "run"]
 
@@ -19,7 +23,8 @@ Command = Callable | tuple[str, str]
 """A function, or ("module:function", its summary in one line)."""
 
 
-def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = None) -> int:
+def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = None, called: str = "",
+        about: str | None = None, ours: bool = False) -> int:
     """The command line of one package: parse, call one function, return the exit status.
 
     Each function's docstring is its help, its parameters are its arguments (without default: positional;
@@ -39,22 +44,26 @@ def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = Non
         commands: name -> command.
         argv: words of the command line. Without them, those of this process, which then is ours: an interrupt during
             an import ends it at once.
+        called: what begins usage and errors, instead of `python -m PROG`.
+        about: what the package's help begins with, instead of the running module's docstring.
+        ours: the process is ours also with `argv`.
 
     Returns:
         0; 1 for a `HardspikeError` or any other failure; 2 for a usage error; 130 when interrupted. A bool result
-        `False` is 1 (a check that found something). HARDSPIKE_TRACE=1 prints where an error came from, too.
+        `False` is 1 (a check that found something). Where what was printed did not arrive, 141 for a pipe that was
+        closed (`| head`), as a shell says it of its own tools, and else 1; the command's files are whole all the same.
+        HARDSPIKE_TRACE=1 prints where an error came from, too.
 
     Raises:
         SystemExit: 2 for words that do not fit, as argparse does.
     """
-    name = f"python -m {prog}"
-    with standard_streams(), Interrupts(name, ours=argv is None) as interrupts:
+    name = called or f"python -m {prog}"
+    about = sys.modules["__main__"].__doc__ if about is None else about
+    with standard_streams(), Interrupts(name, ours=ours or argv is None) as interrupts:
         try:
-            status = _status(name, commands, sys.argv[1:] if argv is None else list(argv), interrupts)
-            if (trouble := stdout_trouble()) and not isinstance(trouble, BrokenPipeError):
-                say(f"{name}: error: standard output cannot be written ({trouble.strerror})")
-                return 1
-            return status  # a pipe that closed when all was done is no failure of ours: `| head`
+            status = _status(name, about or "", commands, sys.argv[1:] if argv is None else list(argv), interrupts)
+            lost = _arrived(name)
+            return status or lost
         except SystemExit:
             stdout_trouble()
             raise
@@ -62,9 +71,25 @@ def run(prog: str, commands: Mapping[str, Command], argv: list[str] | None = Non
             return _failed(name, error, interrupts)
 
 
-def _status(name: str, commands: Mapping[str, Command], words: list[str], interrupts: Interrupts) -> int:
+def _arrived(name: str) -> int:
+    """0 where all that was printed has arrived."""
+    trouble = stdout_trouble()
+    if trouble is None:
+        return 0
+    if isinstance(trouble, BrokenPipeError):  # who closed it knows
+        return 128 + signal.SIGPIPE
+    say(f"{name}: error: standard output cannot be written ({trouble.strerror})")
+    return 1
+
+
+def _status(name: str, about: str, commands: Mapping[str, Command], words: list[str], interrupts: Interrupts) -> int:
+    try:
+        words, level = log.taken_out(words)
+        log.show(level)
+    except UsageError as error:
+        return _refused(name, str(error))
     if not words or words[0].startswith("-"):
-        return _without_command(name, commands, words)
+        return _without_command(name, about, commands, words)
     command = words[0]
     if command not in commands:
         return _refused(name, f"command '{command}' is unknown{nearest(command, commands)}; known: "
@@ -79,15 +104,20 @@ def _status(name: str, commands: Mapping[str, Command], words: list[str], interr
     if isinstance(call, str):
         print(call, end="")
         return 0
-    args, kwargs = call
-    return 1 if function(*args, **kwargs) is False else 0
+    try:
+        with answer_alone() if call.alone else nullcontext():
+            return 1 if function(*call.args, **call.kwargs) is False else 0
+    except UsageError as error:  # of what may stand in such a file
+        if not call.origin or call.origin in str(error):
+            raise
+        raise UsageError(f"{error} (with --config {call.origin})") from error
 
 
-def _without_command(name: str, commands: Mapping[str, Command], words: list[str]) -> int:
+def _without_command(name: str, about: str, commands: Mapping[str, Command], words: list[str]) -> int:
     if not words:
         return _refused(name, f"a command is missing; known: {', '.join(commands)}; --help tells more")
     if words[0] in ("-h", "--help"):
-        print(_help(name, commands), end="")
+        print(_help(name, as_called(about), commands), end="")
     elif words[0] == "--version":
         from hardspike import __version__
 
@@ -110,15 +140,16 @@ def _function(command: Command) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
-def _help(name: str, commands: Mapping[str, Command]) -> str:
+def _help(name: str, about: str, commands: Mapping[str, Command]) -> str:
     width = min(shutil.get_terminal_size().columns, 120)
     longest = max(map(len, commands))
-    lines = [f"usage: {name} COMMAND [options]", "", (sys.modules["__main__"].__doc__ or "").strip(), "", "commands:"]
+    lines = [f"usage: {name} COMMAND [options]", "", about.strip(), "", "commands:"]
     for command, what in commands.items():
-        summary = docstring(what)[0] if callable(what) else what[1]
+        summary = docstring(what)[0] if callable(what) else as_called(what[1])
         first, *others = textwrap.wrap(summary, width - longest - 4) or [""]
         lines += [f"  {command:{longest}}  {first}".rstrip(), *(f"{'':{longest + 4}}{line}" for line in others)]
-    lines += ["", f"{name} COMMAND --help tells a command's options; {name} --version, the version."]
+    lines += ["", f"{name} COMMAND --help tells a command's options; {name} --version, the version.",
+              "With any command: --quiet (warnings and results in tables alone), --log-level debug|info|warning|error."]
     return "\n".join(lines) + "\n"
 
 
@@ -133,13 +164,11 @@ def _failed(name: str, error: BaseException, interrupts: Interrupts) -> int:
         return 130
     if os.environ.get("HARDSPIKE_TRACE") == "1":
         traceback.print_exception(error)
-    trouble = stdout_trouble()
+    stdout_trouble()
     if isinstance(error, HardspikeError):
         say(f"{name}: error: {error}")
         return 2 if isinstance(error, UsageError) else 1
-    if isinstance(error, OSError) and trouble:
-        say(f"{name}: error: standard output cannot be written ({trouble.strerror}); the command ended there")
-    elif said := _explained(error):
+    if said := _explained(error):
         say(f"{name}: error: {said}")
     else:
         from hardspike import __version__

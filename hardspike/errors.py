@@ -3,10 +3,11 @@
 import difflib
 import reprlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-__all__ = ["HardspikeError", "UsageError", "choice", "few", "nearest", "one_line", "printable", "shortened", "shown",
-           "words"]
+__all__ = ["HardspikeError", "UsageError", "about", "choice", "few", "nearest", "one_line", "printable", "shortened",
+           "shown", "words"]
 
 
 LONGEST_LINE = 480
@@ -25,6 +26,18 @@ class HardspikeError(Exception):
 
 class UsageError(HardspikeError):
     """The call itself is off (unknown key, impossible value, missing argument). Exit status 2."""
+
+
+@contextmanager
+def about(source: object) -> Iterator[None]:
+    """Errors of the block are about the file `source`: where they do not name it, they begin with it. A `UsageError`
+    is about the call."""
+    try:
+        yield
+    except HardspikeError as error:
+        if isinstance(error, UsageError) or printable(str(source)) in str(error):
+            raise
+        raise HardspikeError(f"{source}: {error}") from error
 
 
 def one_line(error: BaseException) -> str:

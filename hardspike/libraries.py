@@ -18,6 +18,9 @@ from typing import NoReturn
 
 from hardspike.errors import HardspikeError
 from hardspike.files import atomic_path, cache_folder
+from hardspike.log import logger
+
+_log = logger(__name__)
 
 LARGEST = 1 << 28
 """Bytes of a library."""
@@ -145,7 +148,7 @@ def _refuse(what: str) -> NoReturn:
 @cache
 def _warn(line: str) -> None:
     """Once a process."""
-    print(line, file=sys.stderr)
+    _log.warning(line)
 
 
 def _checksum(path: Path) -> Path:

@@ -83,8 +83,11 @@ def parse_json(text: str | bytes, origin: str) -> Any:
     if len(text) > LARGEST_FILE:
         raise HardspikeError(f"{origin}: longer than {LARGEST_FILE // 1024} kB")
     try:
-        values = json.loads(text, parse_constant=lambda name: math.nan, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:  # no UTF-8 is a ValueError, too
+        values = json.loads(text, parse_constant=lambda name: math.nan, object_pairs_hook=_unique,
+                            parse_int=lambda digits: _integer(digits, origin))
+    except RecursionError as error:
+        raise HardspikeError(f"{origin}: deeper than {DEEPEST} levels") from error
+    except ValueError as error:  # no UTF-8 is one, too
         raise HardspikeError(f"{origin}: cannot be read as JSON ({one_line(error)})") from error
     _check(values, origin)
     return values
@@ -114,6 +117,12 @@ def _checked_number(value: int | float, where: str) -> int | float:
     if not math.isfinite(value):
         raise HardspikeError(f"{where}: {shown(value)}: must be a finite number")
     return value
+
+
+def _integer(digits: str, where: str) -> int:
+    if len(digits) > 40:  # more than Python reads, at some length
+        raise HardspikeError(f"{where}: {shown(digits)}: must be at most {LARGEST_INTEGER:.6g} (64 bits)")
+    return int(_checked_number(int(digits, 0 if digits[:2] in ("0x", "0o") else 10), where))
 
 
 def _kind(value: Any) -> str:
@@ -201,9 +210,7 @@ class _Composer:
             return text[0] in "tT"
         where = f"{self.origin}, line {event.start_mark.line + 1}"
         if _INTEGER.fullmatch(text):
-            if len(text) > 40:  # more digits than Python reads, at some length
-                raise self.refusal(event, f"{shown(text)}: must be at most {LARGEST_INTEGER:.6g} (64 bits)")
-            return _checked_number(int(text, 0 if text[:2] in ("0x", "0o") else 10), where)
+            return _integer(text, where)
         if _FLOAT.fullmatch(text):
             number = float(text.replace(".i", "i").replace(".I", "I").replace(".n", "n").replace(".N", "N"))
             if not math.isfinite(number):

@@ -1,19 +1,71 @@
 """A process's streams and signals: nothing that happens to them ends in a traceback."""
 
+import errno
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, TextIO
 
+from hardspike.called import as_called
 from hardspike.errors import printable, shortened
 
-__all__ = ["Interrupts", "say", "standard_streams", "stdout_trouble"]
+__all__ = ["Interrupts", "answer", "answer_alone", "say", "standard_streams", "stdout_trouble"]
+
+_ANSWERS: list[TextIO | None] = []
+"""Standard output as it was, while what is printed goes to standard error."""
+
+
+class _Output:
+    """A stream that may break: what cannot be written is dropped, and `trouble` says why.
+
+    What a command makes is its files, which may have taken hours: it goes on to its end, and its status says that
+    output was lost.
+    """
+
+    def __init__(self, stream: TextIO | None):
+        self.stream = stream or open(os.devnull, "w")  # noqa: SIM115  # as long as the process
+        self.closed_before = stream is None
+        self.trouble: OSError | None = None
+
+    def write(self, text: str) -> int:
+        if self.closed_before:
+            self.trouble = self.trouble or OSError(errno.EBADF, os.strerror(errno.EBADF))
+        try:
+            self.stream.write(text)
+        except OSError as error:
+            self._drop(error)
+        except ValueError:  # closed by the command
+            pass
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self._drop(error)
+        except ValueError:  # closed by the command
+            pass
+
+    def _drop(self, error: OSError) -> None:
+        """What is still to come goes to the null device, and so does what was kept to be written."""
+        self.trouble = self.trouble or error
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.stream.fileno())
+            os.close(null)
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Standard output and error take every character, escaped where their encoding lacks it.
+    """Standard output and error take every character, escaped where their encoding lacks it. What breaks is dropped;
+    of standard output `stdout_trouble` says so.
 
     Where one of the three streams is closed, its number is given to the null device: it would go to the next file that
     is opened, into which libraries would then print.
@@ -30,7 +82,8 @@ def standard_streams() -> Iterator[None]:
             changed.append((stream, stream.errors))
             stream.reconfigure(errors="backslashreplace")
     try:
-        yield
+        with redirect_stdout(_Output(sys.stdout)), redirect_stderr(_Output(sys.stderr)):
+            yield
     finally:
         for stream, errors in changed:
             with suppress(OSError, ValueError):  # closed, or full
@@ -39,27 +92,37 @@ def standard_streams() -> Iterator[None]:
 
 def say(line: str) -> None:
     """One printable line on standard error, which may be closed or full."""
-    line = shortened(printable(line))
+    line = shortened(printable(as_called(line)))
     with suppress(OSError, ValueError, AttributeError):  # closed is None
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
 
 def stdout_trouble() -> OSError | None:
-    """What hinders standard output, if something does; what was to be printed is then dropped, now and at exit."""
+    """Why something that was printed has not arrived; None where all has. Flushes what is to be printed."""
+    output = _ANSWERS[0] if _ANSWERS else sys.stdout
+    if not isinstance(output, _Output):
+        return None
+    output.flush()
+    return output.trouble
+
+
+@contextmanager
+def answer_alone() -> Iterator[None]:
+    """Keep standard output for one `answer`; what is printed goes to standard error."""
+    _ANSWERS.append(sys.stdout)
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        with suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
-            sys.stdout.flush()
-        return error
-    except ValueError:  # closed by the command
-        pass
-    return None
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _ANSWERS.pop()
+
+
+def answer(text: str) -> None:
+    """Write on standard output, also within `answer_alone`."""
+    output = _ANSWERS[-1] if _ANSWERS else sys.stdout
+    if output is not None:
+        output.write(text)
 
 
 class Interrupts:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hardspike.errors import printable
-from hardspike.files import write_bytes, write_text
+from hardspike.files import write_text
+from hardspike.log import quiet
 
 __all__ = ["csv_cell", "print_table", "progress", "versions", "write_csv"]
 
@@ -22,8 +23,8 @@ def print_table(rows: list[dict], title: str = "", json_file: str | Path | None 
     """Print `rows` as a table; the same values, unrounded, go to `json_file`/`csv_file`.
 
     Columns are the keys of all rows, in the order in which they first appear; a row that lacks one has no value there.
-    The JSON is `{"title", "rows", **extra}`. Floats print with four significant digits. Text is shown as it is: no
-    markup is obeyed in it, and what would steer a terminal is escaped.
+    The JSON is `{"title", "rows", **extra}`; a file `-` is standard output. Floats print with four significant digits.
+    Text is shown as it is: no markup is obeyed in it, and what would steer a terminal is escaped.
 
     Raises:
         HardspikeError: a file cannot be written.
@@ -48,7 +49,7 @@ def write_csv(file: str | Path, rows: list[dict]) -> None:
     columns = _columns(rows)
     writer.writerow([csv_cell(name) for name in columns])
     writer.writerows([csv_cell(row.get(name)) for name in columns] for row in rows)
-    write_bytes(file, text.getvalue().encode("utf-8", "backslashreplace"))
+    write_text(file, text.getvalue())
 
 
 def csv_cell(value: Any) -> Any:
@@ -101,7 +102,7 @@ def progress(items: Iterable, description: str, **options):
     """
     from tqdm import tqdm
 
-    return tqdm(items, desc=printable(description), leave=False, disable=None, dynamic_ncols=True, **options)
+    return tqdm(items, desc=printable(description), leave=False, disable=quiet() or None, dynamic_ncols=True, **options)
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from hardspike.errors import HardspikeError, nearest, shown
 from hardspike.plain import LARGEST_INTEGER
 
-__all__ = ["built", "checked", "converted", "dataclass_in", "from_values", "keys", "laid_upon", "to_values"]
+__all__ = ["bare", "built", "checked", "converted", "dataclass_in", "from_values", "keys", "laid_upon", "to_values"]
 
 T = typing.TypeVar("T")
 
@@ -49,7 +49,7 @@ def from_values(cls: type[T], values: Any, origin: str, base: T | None = None) -
 def to_values(config: Any) -> Any:
     """The mapping that `from_values` takes: nested dataclasses as mappings, paths as text, tuples as lists."""
     if dataclasses.is_dataclass(config):
-        return {field.name: to_values(getattr(config, field.name)) for field in dataclasses.fields(config)
+        return {_key(field): to_values(getattr(config, field.name)) for field in dataclasses.fields(config)
                 if field.init}
     if isinstance(config, dict):
         return {key: to_values(inner) for key, inner in config.items()}
@@ -77,7 +77,7 @@ def checked(cls: type, values: Any, where: str, path: str = "", known: list[str]
         known: all keys of the whole, among which the nearest is looked for.
     """
     if isinstance(values, cls):
-        return {name: getattr(values, name) for name in _hints(cls)}
+        return {_key(field): getattr(values, field.name) for field in dataclasses.fields(cls) if field.init}
     known = keys(cls) if known is None else known
     if not isinstance(values, dict):
         raise HardspikeError(f"{where}{path.rstrip('.')}{' ' * bool(path)}{shown(values)}: must hold keys and values: "
@@ -86,7 +86,9 @@ def checked(cls: type, values: Any, where: str, path: str = "", known: list[str]
     for name, value in values.items():
         if name not in hints:
             name = f"{path}{name if isinstance(name, str) else shown(name)}"
-            raise HardspikeError(f"{where}key {shown(name)} is unknown{nearest(name, known)}")
+            way = "; keys within a key are written 'a: {b: value}', not 'a.b: value'" if name in known else \
+                nearest(name, known)
+            raise HardspikeError(f"{where}key {shown(name)} is unknown{way}")
         inner = dataclass_in(hints[name])
         if inner and not (value is None and _allows_none(hints[name])):
             found[name] = checked(inner, value, where, f"{path}{name}.", known)
@@ -112,9 +114,9 @@ def built(cls: type[T], found: dict[str, Any], base: T | None = None) -> T:
             default = field.default
         elif field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        inner, value = dataclass_in(hints[field.name]), found.get(field.name, default)
+        inner, value = dataclass_in(hints[_key(field)]), found.get(_key(field), default)
         if value is dataclasses.MISSING:
-            raise HardspikeError(f"key '{field.name}' is missing; {cls.__name__} has no default for it")
+            raise HardspikeError(f"key '{_key(field)}' is missing; {cls.__name__} has no default for it")
         if inner and isinstance(value, dict):
             value = built(inner, value, default if isinstance(default, inner) else None)
         arguments[field.name] = value
@@ -151,6 +153,15 @@ def converted(hint: Any, value: Any, where: str, text: bool = False) -> Any:
         raise refusal
     raise HardspikeError(f"{where} {shown(value)}: must be {' or '.join(_named(member) for member in members)}"
                          f"{_advice(value, members)}")
+
+
+def bare(hint: Any) -> Any:
+    """An annotation without what `Annotated` says besides, alone or beside None."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return typing.get_args(hint)[0]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.Union[tuple(map(bare, typing.get_args(hint)))]  # noqa: UP007  # made of values
+    return hint
 
 
 def dataclass_in(hint: Any) -> type | None:
@@ -264,9 +275,14 @@ def _allows_none(hint: Any) -> bool:
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    """Field -> annotation, those alone that a caller may set."""
+    """Key -> annotation, those alone that a caller may set."""
     hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+    return {_key(field): hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def _key(field: dataclasses.Field) -> str:
+    """A field's name as files and command lines write it: `from` for `from_`, which Python keeps to itself."""
+    return field.name.removesuffix("_")
 
 
 def laid_upon(base: dict, over: dict) -> dict:

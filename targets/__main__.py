@@ -1,5 +1,6 @@
 """Run a NIR graph on a target, and see what a target can hold."""
 
+import os
 import sys
 
 COMMANDS = {
@@ -11,10 +12,13 @@ COMMANDS = {
     "bench": ("targets.commands:bench",
               "Time a NIR graph on a target: latency of one sample, throughput of many in one run, memory."),
     "setup": ("targets.commands:setup_target",
-              "Install what a target needs: `lava`, Intel's simulator, in a Python 3.10 environment of its own."),
+              "Install what a target or a reader needs, in an environment of its own: lava, reader NAME."),
 }
 
 if __name__ == "__main__":
+    # `python -m` looks for modules in the working folder first: what lies beside a model is not to be run
+    if not sys.flags.safe_path and sys.path[0] != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
+        del sys.path[0]
     try:
         from hardspike import run
 

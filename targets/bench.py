@@ -1,20 +1,26 @@
-"""How fast a target runs a graph: `python -m targets bench`."""
+"""How fast a target runs a graph to its output, no layer recorded: `python -m targets bench`."""
 
+import math
 import resource
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import nir
 import numpy as np
 import torch
 from torch import Tensor
 
-from hardspike import UsageError
+from hardspike import UsageError, about, require_memory
 from targets.graph import plan
+from targets.inputs import check_spikes, load_spikes, spread
 from targets.options import RandomEvents
 from targets.target import Target
+
+RANDOM_SAMPLES = 64
+"""Where nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,34 @@ def random_input(graph: nir.NIRGraph, dt: float | None, events: RandomEvents) ->
     Raises:
         UsageError: a number out of range.
     """
-    steps, samples, density = events.steps, events.samples, events.density
-    if steps < 1 or samples < 1 or not 0 <= density <= 1:
-        raise UsageError(f"steps {steps}, samples {samples}, density {density:g}: must be 1 or more, 1 or more, and "
-                         "from 0 to 1")
+    steps, density = events.steps, events.density
+    if steps < 1 or not 0 <= density <= 1:
+        raise UsageError(f"steps {steps}, density {density:g}: must be 1 or more, and from 0 to 1")
     layout = plan(graph, dt)
-    generator = torch.Generator().manual_seed(0)
-    return (torch.rand(steps, samples, *layout.output_shape[layout.input], generator=generator) < density).byte()
+    shape = (steps, _samples(events) or RANDOM_SAMPLES, *layout.output_shape[layout.input])
+    require_memory(6 * math.prod(shape), f"{shape[1]} samples of {steps} steps", "take fewer samples or steps")
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(0)) < density).byte()
+
+
+def given_input(graph: nir.NIRGraph, path: Path, dt: float | None, events: RandomEvents) -> Tensor:
+    """Spikes (T, B, *Input) of a file, `events.samples` of them, evenly spread.
+
+    Raises:
+        UsageError: steps or density are asked for, which a file has by itself; fewer than 0 samples.
+        HardspikeError: the file is unusable, or does not fit the graph.
+    """
+    if replace(events, samples=0) != RandomEvents():
+        raise UsageError("--steps and --density are of random events; leave them out beside --input")
+    spikes, count = load_spikes(path)[0], _samples(events)
+    with about(path):
+        spikes = check_spikes(plan(graph, dt), spikes)
+    return spread(spikes, count)
+
+
+def _samples(events: RandomEvents) -> int:
+    if events.samples < 0:
+        raise UsageError(f"samples {events.samples}: must be 0 (all of --input, {RANDOM_SAMPLES} random ones) or more")
+    return events.samples
 
 
 def bench(target: Target, graph: nir.NIRGraph, spikes: Tensor, runs: int, dt: float | None = None,
@@ -71,9 +98,9 @@ def bench(target: Target, graph: nir.NIRGraph, spikes: Tensor, runs: int, dt: fl
     if runs < 1:
         raise UsageError(f"runs {runs}: must be 1 or more")
     steps, samples = spikes.shape[:2]
-    target.run(graph, spikes[:, :1], dt)
+    target.run(graph, spikes[:, :1], dt, layers=())
     single = [1000 * _seconds(target, graph, spikes[:, n % samples:n % samples + 1], dt) for n in range(runs)]
-    target.run(graph, spikes, dt)
+    target.run(graph, spikes, dt, layers=())
     whole = [_seconds(target, graph, spikes, dt) for _ in range(rounds)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     return Bench(samples, steps, runs, statistics.fmean(single), statistics.median(single),
@@ -83,5 +110,5 @@ def bench(target: Target, graph: nir.NIRGraph, spikes: Tensor, runs: int, dt: fl
 
 def _seconds(target: Target, graph: nir.NIRGraph, spikes: Tensor, dt: float | None) -> float:
     began = time.perf_counter()
-    target.run(graph, spikes, dt)
+    target.run(graph, spikes, dt, layers=())
     return time.perf_counter() - began

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardspike import UsageError, atomic_path, print_table
+from hardspike import OutFile, OutText, UsageError, about, check_suffix, logger, print_table, printable, write_text
 from targets.options import RandomEvents
 
 if TYPE_CHECKING:
@@ -20,28 +19,47 @@ if TYPE_CHECKING:
     from targets.recording import Recording
     from targets.target import Target
 
+_log = logger(__name__)
 
-def setup_target(name: str, python: Path | None = None) -> None:
-    """Install what a target needs: `lava`, Intel's simulator, in a Python 3.10 environment of its own.
+
+def setup_target(*names: str, python: Path | None = None) -> None:
+    """Install what a target or a reader of NIR needs, in an environment of its own.
 
     Found environments are kept, interrupted set-ups are made again. $HARDSPIKE_CACHE says where.
 
     Args:
-        name: lava
-        python: interpreter to make it from; default: the first Python 3.10 that runs, else uv's, else this one, patched
+        names: lava (Intel's simulator, in Python 3.10), or `reader` and one of snntorch, spikingjelly, norse, sinabs
+        python: interpreter to make lava's from; default: the first Python 3.10 that runs, else uv's, else this one,
+            patched
 
     Raises:
         UsageError: another target; the others need nothing.
     """
     from targets.table import TARGETS, load_target
-    target = load_target(name)
+    if names[0] == "reader":
+        _setup_readers(names[1:], python)
+        return
+    if len(names) > 1:
+        raise UsageError(f"targets setup {' '.join(names)}: one target at a time, or `reader` and its name")
+    target = load_target(names[0])
     if target.setup is None:
         apart = [known.name for known in TARGETS.values() if known.setup]
-        raise UsageError(f"target '{name}' needs no set-up; {', '.join(apart)} does")
+        raise UsageError(f"target '{target.name}' needs no set-up; {', '.join(apart)} does")
     target.setup(python)
 
 
-def list_targets(json: Path | None = None) -> list[str]:
+def _setup_readers(names: tuple[str, ...], python: Path | None) -> None:
+    from targets.readers.setup import setup
+    from targets.readers.table import READERS, reader
+    if not names:
+        raise UsageError(f"targets setup reader: name at least one of {', '.join(READERS)}")
+    if python is not None:
+        raise UsageError(f"python {python}: is for lava; a reader runs on the Python that runs this")
+    for found in [reader(name) for name in names]:
+        _log.info(f"reader {found.name}: {setup(found)} is ready")
+
+
+def list_targets(json: OutText | None = None) -> list[str]:
     """List the targets and what each computes.
 
     Args:
@@ -53,7 +71,7 @@ def list_targets(json: Path | None = None) -> list[str]:
     return list(TARGETS)
 
 
-def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Path | None = None) -> bool:
+def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: OutText | None = None) -> bool:
     """Say all that keeps a NIR graph from running on a target, one line each; exit status 1 where an error is among it.
 
     Args:
@@ -71,17 +89,16 @@ def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Pa
     found = load_target(target).check(_read(graph, dt), dt)
     errors = sum(violation.severity == "error" for violation in found)
     for violation in found:
-        print(violation)
-    print(f"{graph} on {target}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to know")
+        print(printable(str(violation)))
+    print(printable(f"{graph} on {target}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to know"))
     if json:
-        with atomic_path(json) as temporary:
-            temporary.write_text(dumps({"target": target, "graph": str(graph), "errors": errors,
-                                        "violations": [asdict(violation) for violation in found]}, indent=2))
+        write_text(json, dumps({"target": target, "graph": str(graph), "errors": errors,
+                                "violations": [asdict(violation) for violation in found]}, indent=2))
     return not errors
 
 
-def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, picture: Path | None = None,
-             json: Path | None = None) -> Mapping:
+def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, picture: OutFile | None = None,
+             json: OutText | None = None) -> Mapping:
     """Estimate how the layers of a NIR graph fill the cores of a chip.
 
     Args:
@@ -96,13 +113,18 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
     """
     from targets.loihi.mapping import map_graph
     from targets.loihi.picture import letter, svg, text, usage
-    mapping = map_graph(_read(graph, dt), _limits(target), dt)
+    if picture:
+        check_suffix(picture, ".svg")
+    limits = _limits(target)
+    with about(graph):
+        mapping = map_graph(_read(graph, dt), limits, dt)
     rows = []
     for index, (name, cores) in enumerate(mapping.cores.items()):
         fullest = {key: max(usage(core, mapping.limits).get(key, -1) for core in cores)
                    for key in ("neurons", "input axons", "output axons", "synapse bits")}
         rows.append({"": letter(index), "layer": name, "neurons": sum(core.neurons for core in cores),
-                     "synapses": sum(core.synapse_count for core in cores), "cores": len(cores)}
+                     "synapses": sum(core.synapse_count for core in cores),
+                     "synapse kB": sum(core.synapse_bits for core in cores) / 8000, "cores": len(cores)}
                     | {f"{key} %": None if share < 0 else 100 * share for key, share in fullest.items()})
     total = sum(map(len, mapping.cores.values()))
     title = (f"{graph} on {mapping.limits.chip}: about {total} of {mapping.limits.cores.value} cores; "
@@ -111,15 +133,14 @@ def map_file(graph: Path, target: str = "loihi2", dt: float | None = None, pictu
                                                     "violations": list(map(str, mapping.violations))})
     print(text(mapping))
     for violation in mapping.violations:
-        print(violation)
+        print(printable(str(violation)))
     if picture:
-        with atomic_path(picture) as temporary:
-            temporary.write_text(svg(mapping))
+        write_text(picture, svg(mapping))
     return mapping
 
 
-def run(graph: Path, target: str = "reference", input: Path | None = None, out: Path | None = None,
-        dt: float | None = None, json: Path | None = None, stream: Path | None = None) -> Recording | int:
+def run(graph: Path, target: str = "reference", input: Path | None = None, out: OutFile | None = None,
+        dt: float | None = None, json: OutText | None = None, stream: Path | None = None) -> Recording | int:
     """Run a NIR graph on a target and count its spikes.
 
     With --stream, frames are taken as they come, one line of JSON each: all numbers of a frame, or
@@ -150,8 +171,11 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
         return streams.stream(runs_on, _read(graph, dt), stream, dt)
     if input is None:
         raise UsageError("--input FILE.npz is missing: the spikes (T, B, ...) to run on")
+    if out:
+        check_suffix(out, ".npz")
     spikes, labels = load_spikes(input)
-    recording = _run(runs_on, graph, spikes, dt)
+    with about(graph):
+        recording = _run(runs_on, graph, spikes, input, dt)
     if out:
         recording.save(out)
     samples = spikes.shape[1]
@@ -169,14 +193,14 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
 
 def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
           events: RandomEvents = RandomEvents(), runs: int = 100, dt: float | None = None,  # noqa: B008
-          json: Path | None = None) -> Bench:
+          json: OutText | None = None) -> Bench:
     """Time a NIR graph on a target: latency of one sample, throughput of many in one run, memory.
 
     Args:
         graph: the .nir file
         target: where it runs; `python -m targets list` names them
         input: .npz file with `spikes` (T, B, ...); default: random events
-        events: what is drawn without --input
+        events: how many, and what is drawn without --input
         runs: of one sample, for the latency
         dt: seconds a step, where the graph does not say
         json: file for the table
@@ -187,28 +211,34 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
     from dataclasses import asdict
 
     from targets import bench as benches
-    from targets.inputs import load_spikes
     from targets.table import load_target
     runs_on, network = load_target(target), _read(graph, dt)
-    spikes = load_spikes(input)[0] if input else benches.random_input(network, dt, events)
-    found = benches.bench(runs_on, network, spikes, runs, dt)
-    given = f"{input}" if input else f"random events, {events.density:.1%} of places"
+    with about(graph):
+        spikes = benches.given_input(network, input, dt, events) if input else benches.random_input(network, dt, events)
+        found = benches.bench(runs_on, network, spikes, runs, dt)
+    given = printable(f"{input}") if input else f"random events, {events.density:.1%} of places"
     print_table([{"mean, ms": found.mean, "median, ms": found.median, "p99, ms": found.p99,
                   "fastest, ms": found.fastest, "slowest, ms": found.slowest, "samples/s": found.throughput,
                   "at most, MiB": found.memory}],
                 f"{graph} on {target}", json_file=json, extra={"target": target, "graph": str(graph), **asdict(found)})
     print(f"latency: one sample of {found.steps} steps, {found.runs} runs; throughput: {found.samples} samples in a "
-          f"run, {found.threads} threads; {given}. What it costs in energy, `python -m eval energy` says by table")
+          f"run, {found.threads} threads; the output alone is recorded; {given}. What it costs in energy, `python -m "
+          "eval energy` says by table")
     return found
 
 
-def _run(target: Target, graph: Path, spikes: Tensor, dt: float | None) -> Recording:
-    """A graph, or a file of the target's own kind, on all samples."""
+def _run(target: Target, graph: Path, spikes: Tensor, input: Path, dt: float | None) -> Recording:
+    """A graph, or a file of the target's own kind, on all samples of a file."""
+    from targets.graph import plan
+    from targets.inputs import check_spikes
     if target.files and graph.suffix == target.files.suffix:
         if dt is not None:
             raise UsageError(f"--dt {dt:g}: a {graph.suffix} file was written for its step; leave it out")
         return target.files.run(graph, spikes)
-    return target.run(_read(graph, dt), spikes, dt=dt)
+    found = _read(graph, dt)
+    with about(input):
+        spikes = check_spikes(plan(found, dt), spikes)
+    return target.run(found, spikes, dt=dt)
 
 
 def _limits(target: str) -> Limits:
@@ -229,14 +259,22 @@ def _read(graph: Path, dt: float | None) -> nir.NIRGraph:
     """The graph of a file; where the step has to be assumed, standard error says so.
 
     Raises:
-        UsageError: a checkpoint or a run's folder, of which there is no graph yet.
+        UsageError: a checkpoint or a run's folder, of which there is no graph yet; a file of one target.
         HardspikeError: the file is missing or unusable.
     """
     from targets.graph import assumed_step, read
-    if graph.is_dir() or graph.suffix == ".pt":
-        model = graph / "best.pt" if graph.is_dir() else graph
+    from targets.table import TARGETS
+    model = graph / "best.pt" if graph.is_dir() else graph
+    if model.suffix == ".pt" and model.is_file():
         raise UsageError(f"{graph}: targets take graphs; `python -m export nir {model}` makes one of a checkpoint")
+    if graph.is_dir():
+        raise UsageError(f"{graph}: is a folder; give a graph (.nir)")
+    for target in TARGETS.values():
+        if target.files and graph.suffix == target.files.suffix:
+            raise UsageError(f"{graph}: is no graph; `python -m targets run --target {target.name}` takes such a file")
     found = read(graph)
-    if said := assumed_step(found, dt):
-        print(f"{graph}: {said}", file=sys.stderr)
+    with about(graph):
+        said = assumed_step(found, dt)
+    if said:
+        _log.warning(f"{graph}: {said}")
     return found

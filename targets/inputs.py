@@ -10,12 +10,16 @@ from torch import Tensor
 from hardspike import HardspikeError, few, read_npz, require_memory
 from targets.graph import Plan
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Networks run in float32, too."""
+
 
 def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
     """`spikes` (T, B, *shape) and, where the file has them, `labels` (B,) of an `.npz` file.
 
     Raises:
-        HardspikeError: the file is missing or corrupt, lacks `spikes`, or its labels do not fit.
+        HardspikeError: the file is missing or corrupt, lacks `spikes`, which hold what cannot be computed with, or its
+            labels do not fit.
     """
     arrays = read_npz(path)
     if "spikes" not in arrays:
@@ -34,9 +38,20 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
         raise HardspikeError(f"{path}: label {labels.min()}; classes count from 0")
     if labels is not None and labels.size and labels.max() > np.iinfo(np.int64).max:
         raise HardspikeError(f"{path}: label {labels.max()}; no network has so many outputs")
+    ends = [float(spikes.min()), float(spikes.max())] if spikes.dtype.kind == "f" and spikes.size else []
+    if not all(abs(end) <= LARGEST for end in ends):
+        what = "NaN or infinity" if not np.isfinite(ends).all() else f"{max(map(abs, ends)):g}, beyond float32"
+        raise HardspikeError(f"{path}: 'spikes' hold {what}; clean the data first")
     # torch knows neither foreign byte orders nor extended precision
     spikes = spikes.astype(np.float64 if spikes.dtype.itemsize > 8 else spikes.dtype.newbyteorder("="))
     return computable(torch.from_numpy(spikes)), None if labels is None else torch.from_numpy(labels.astype(np.int64))
+
+
+def spread(spikes: Tensor, count: int) -> Tensor:
+    """`count` samples of `spikes` (T, B, ...), evenly spread; all for 0, or where there are not so many."""
+    if not count or count >= spikes.shape[1]:
+        return spikes
+    return spikes[:, torch.linspace(0, spikes.shape[1] - 1, count).round().long()]
 
 
 def check_labels(labels: Tensor, outputs: int, source: object) -> None:

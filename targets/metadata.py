@@ -4,6 +4,7 @@ Values of a file are data: they are taken as numbers, text or JSON, checked, and
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -47,15 +48,18 @@ def dt(graph: nir.NIRGraph) -> float | None:
     """`dt`, seconds a step; None where the graph does not say.
 
     Raises:
-        HardspikeError: it is no single number.
+        HardspikeError: it is no single positive number.
     """
     stored = graph.metadata.get("dt")
     if stored is None:
         return None
     try:
-        return float(np.asarray(stored).item())
+        step = float(np.asarray(stored).item())
     except (TypeError, ValueError) as error:
         raise HardspikeError(f"metadata dt: {one_line(error)}; it has to be one number of seconds") from error
+    if not (math.isfinite(step) and step > 0):
+        raise HardspikeError(f"metadata dt: {step:g} s; a step has to be a positive number of seconds")
+    return step
 
 
 def with_dt(graph: nir.NIRGraph, dt: float) -> nir.NIRGraph:

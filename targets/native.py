@@ -11,13 +11,12 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
 
-from hardspike import HardspikeError, cache_folder, libraries, one_line
+from hardspike import HardspikeError, cache_folder, libraries, one_line, scratch_folder
 
 FLAGS = ("-std=gnu99", "-O3", "-fPIC", "-shared", "-frounding-math", "-fno-math-errno", "-fno-trapping-math", "-w")
 TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
@@ -28,8 +27,14 @@ TIMEOUT = 300
 
 def compilers() -> list[list[str]]:
     """C compilers of this machine: what $CC names, else cc, gcc, clang."""
-    named = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
-    return [shlex.split(name) for name in named if shlex.split(name) and shutil.which(shlex.split(name)[0])]
+    return [list(command) for command in _found(os.environ.get("CC", ""), os.environ.get("PATH", ""))]
+
+
+@cache
+def _found(named: str, path: str) -> list[tuple[str, ...]]:
+    """Of $CC, or of the usual names, those on $PATH; as it was when somebody first asked."""
+    names = [tuple(shlex.split(name)) for name in ([named] if named else ["cc", "gcc", "clang"])]
+    return [name for name in names if name and shutil.which(name[0], path=path or None)]
 
 
 def is_compiled(source: str) -> bool:
@@ -102,8 +107,8 @@ def _path(source: str, command: list[str], flags: tuple[str, ...]) -> Path:
 
 def _compiled(source: str, path: Path, command: list[str]) -> tuple[ctypes.CDLL, str]:
     def compile_to(out: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="hardspike-") as folder:
-            text = Path(folder, "kernel.c")
+        with scratch_folder() as folder:
+            text = folder / "kernel.c"
             text.write_text(source)
             libraries.run([*command, str(text), "-o", str(out), "-lm"], out, TIMEOUT)
 

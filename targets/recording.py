@@ -24,12 +24,14 @@ class Recording:
     """Spikes of every spiking node in graph order, (T, B, *shape) uint8; `output` at the graph's Output.
 
     `output` is (T, B, *shape), float64. `membrane`, where asked for, is the value that each spiking node
-    compared with its threshold, before the reset, in the target's own units.
+    compared with its threshold, before the reset, in the target's own units. `counts`, where a run was told whose
+    spikes to record: how many every spiking node had, (B,) int64.
     """
 
     spikes: dict[str, Tensor]
     output: Tensor
     membrane: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, Tensor] = field(default_factory=dict)
 
     def predictions(self) -> Tensor:
         """The class of each sample (B,): argmax of the output summed over time; of a tie, the lowest."""
@@ -44,6 +46,13 @@ class Recording:
         # numpy's stubs take any name for `allow_pickle`
         np.savez_compressed(made, **arrays)  # type: ignore[arg-type]
         write_bytes(path, made.getbuffer())
+
+
+def spikes_of_samples(spikes: dict[str, Tensor]) -> dict[str, Tensor]:
+    """How many spikes (T, B, *shape) each sample has, (B,) int64, layer by layer."""
+    # step by step: torch makes a copy in the type of the sum
+    return {name: sum((step.flatten(1).sum(1, dtype=torch.int64) for step in fired), torch.zeros(1, dtype=torch.int64))
+            for name, fired in spikes.items()}
 
 
 def load(path: str | Path) -> Recording:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from hardspike import HardspikeError, UsageError, parse_json
+from hardspike.streams import stdout_trouble
 from targets import native
 from targets.graph import plan
 from targets.loihi import rules
@@ -175,20 +176,28 @@ def answers(running: Stepper, given: Iterable[np.ndarray | None]) -> Iterator[di
 def stream(target: Target, graph: nir.NIRGraph, source: Path, dt: float | None = None) -> int:
     """Print a line of JSON for every frame of `source` (- for standard input), as they come; how many there were.
 
+    It ends where nobody reads the lines any more.
+
     Raises:
         HardspikeError: the file is missing, a line is no frame, or the target cannot run the graph.
     """
     layout = plan(graph, dt)
     running = stepper(target, graph, dt)
     shape, count = layout.output_shape[layout.input], 0
+    label = "standard input" if str(source) == "-" else str(source)
+    for answer in answers(running, frames(_lines(source, label), shape, label)):
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+        if stdout_trouble():
+            break
+        count += 1
+    return count
+
+
+def _lines(source: Path, label: str) -> Iterator[str]:
     try:
         with open(0 if str(source) == "-" else source, closefd=str(source) != "-", encoding="utf8",
                   errors="replace") as lines:
-            for answer in answers(running, frames(lines, shape, "standard input" if str(source) == "-" else
-                                                  str(source))):
-                sys.stdout.write(json.dumps(answer) + "\n")
-                sys.stdout.flush()
-                count += 1
+            yield from lines
     except OSError as error:
-        raise HardspikeError(f"{source}: cannot be read ({error.strerror})") from error
-    return count
+        raise HardspikeError(f"{label}: cannot be read ({error.strerror})") from error

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hardspike import UsageError
 from targets.limits import Limits
-from targets.recording import Recording, Transmit
+from targets.recording import Recording, Transmit, spikes_of_samples
 from targets.violation import Violation
 
 CHUNK = 64
@@ -63,7 +63,7 @@ class Target:
         loses_spikes: whether `transmit` is taken.
         files: its own kind of file, where it has one.
         setup: installs what it needs, for one that is set up apart (the interpreter to make it from -> anything).
-        records: (graph, spikes, dt, layers) -> the same, recording some layers alone, where that is faster.
+        records: (graph, spikes, dt, layers) -> the same, recording some layers and counting all, where that is faster.
         chunk: samples that it runs at once; None: all, where starting it costs more.
     """
 
@@ -97,8 +97,8 @@ class Target:
             dt: seconds a step; see `targets.graph.plan`.
             membrane: also record what every spiking node compares with its threshold.
             transmit: what reaches the next layers of every spiking node's spikes, and is recorded.
-            layers: whose spikes are recorded; none of them where only the output counts, which chips then give sooner.
-                None: all.
+            layers: whose spikes are recorded; none of them where only the output and `Recording.counts` are wanted,
+                which chips then give sooner. None: all, and nothing is counted.
 
         Raises:
             UsageError: `transmit` for a target that cannot lose spikes between layers.
@@ -110,6 +110,7 @@ class Target:
             return self.records(graph, spikes, dt, layers)
         found = self.runs(graph, spikes, dt=dt, membrane=membrane, transmit=transmit)
         if layers is not None:
+            found.counts = spikes_of_samples(found.spikes)
             found.spikes = {name: fired for name, fired in found.spikes.items() if name in layers}
         return found
 
@@ -120,4 +121,5 @@ class Target:
         run = self.run if layers is None else partial(self.run, layers=layers)
         parts = [run(graph, part, dt) for part in spikes.split(chunk, 1)]
         return Recording({layer: torch.cat([part.spikes[layer] for part in parts], 1) for layer in parts[0].spikes},
-                         torch.cat([part.output for part in parts], 1))
+                         torch.cat([part.output for part in parts], 1),
+                         counts={layer: torch.cat([part.counts[layer] for part in parts]) for layer in parts[0].counts})

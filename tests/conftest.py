@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hardspike import log
 from trainer import native
 
 
@@ -18,6 +19,12 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _shown():
+    """What is logged goes to the streams, as on a command line."""
+    log.show()
 
 
 def compiled(library: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import hardspike
 from hardspike import HardspikeError, UsageError, run
-from hardspike.arguments import arguments, docstring
+from hardspike.arguments import Call, arguments, docstring
 
 
 @dataclass
@@ -54,11 +54,11 @@ class Shared:
 
     Args:
         name: of the data
-        quiet: print nothing
+        silent: print nothing
     """
 
     name: str | None = None
-    quiet: bool = False
+    silent: bool = False
 
 
 CALLS = []
@@ -119,8 +119,8 @@ def test_signatures_are_arguments():
     assert call("one", "a.pt", "-o", "b.nir", "--seed=-3", "--no-check") == (0, (Path("a.pt"), Path("b.nir"), -3, True))
     assert call("one", "--seed", "-3", "a.pt", "--no_check")[1] == (Path("a.pt"), None, -3, True)
     assert call("one", "--", "-a.pt")[1] == (Path("-a.pt"), None, 0, False)
-    status, (models, shared, split, dt) = call("compare", "a", "--split", "train", "b", "--quiet", "--dt", "1e-3")
-    assert (status, models, shared, split, dt) == (0, (Path("a"), Path("b")), Shared(quiet=True), "train", 1e-3)
+    status, (models, shared, split, dt) = call("compare", "a", "--split", "train", "b", "--silent", "--dt", "1e-3")
+    assert (status, models, shared, split, dt) == (0, (Path("a"), Path("b")), Shared(silent=True), "train", 1e-3)
     assert call("compare", "a", "--name", "null", "--dt", "null")[1][1:] == (Shared(), "test", None)
 
 
@@ -141,8 +141,8 @@ def test_the_printed_configuration_can_be_read_again(tmp_path, capfd):
 
 
 @pytest.mark.parametrize(("words", "parts"), [
-    (["train", "--rat", "1"], ["--rat", "did you mean 'rate'"]),
-    (["train", "--layer-widht=1"], ["did you mean 'layer.width'"]),
+    (["train", "--rat", "1"], ["--rat", "did you mean '--rate'"]),
+    (["train", "--layer-widht=1"], ["did you mean '--layer.width'"]),
     (["train", "--rate", "x"], ["--rate 'x'", "must be a number"]),
     (["train", "--rate", "nan"], ["--rate 'nan'", "finite"]),
     (["train", "--rate=1e999"], ["--rate '1e999'", "finite"]),
@@ -177,6 +177,7 @@ def test_usage_errors_are_one_line_that_names_what_is_off(words, parts, capfd):
     ("layer: []\n", ["layer []", "width, beta"]),
     ("layer:\n", ["layer null", "width, beta"]),
     ("lyaer:\n", ["'lyaer' is unknown", "did you mean 'layer'"]),
+    ("layer.width: 1\n", ["'layer.width' is unknown; keys within a key are written 'a: {b: value}'"]),
     ("layer: {widht: 1}\n", ["'layer.widht' is unknown", "did you mean 'layer.width'"]),
     ("out: 5\n", ["out 5", "must be a path"]),
     ("seed: " + "9" * 30, ["line 1", "9.22337e+18"]),
@@ -206,7 +207,7 @@ def test_help_shows_docstrings_types_and_defaults(capfd, monkeypatch):
     assert call("compare", "-h")[0] == 0
     said = capfd.readouterr().out
     assert "usage: python -m tests compare MODELS ... [options]" in said
-    assert "run folders or files, one or more" in said and "--quiet  " in said and "--config" not in said
+    assert "run folders or files, one or more" in said and "--silent  " in said and "--config" not in said
     assert run("tests", COMMANDS, ["--help"]) == 0 and "compare  Compare models." in capfd.readouterr().out
     assert run("tests", COMMANDS, ["--version"]) == 0
     assert capfd.readouterr().out == f"hardspike {hardspike.__version__}\n"
@@ -234,7 +235,7 @@ def test_docstrings_are_taken_apart():
 def test_annotations_may_be_text_and_the_result_of_a_type_that_is_not_imported():
     space = {"Path": Path}
     exec("def late(model: 'Path', bits: 'int | None' = None) -> 'Nowhere': ...", space)
-    assert arguments(space["late"], "x", ["a", "--bits", "4"]) == ([], {"model": Path("a"), "bits": 4})
+    assert arguments(space["late"], "x", ["a", "--bits", "4"]) == Call([], {"model": Path("a"), "bits": 4})
 
 
 # ------------------------------------------------------------------------------------------- exit statuses

@@ -5,10 +5,11 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from hardspike import HardspikeError, claim
+from hardspike import HardspikeError, claim, claimed
 from hardspike.claim import NAME
 from hardspike.lock import ourselves
 
@@ -101,3 +102,12 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(HardspikeError, match="cannot be claimed"), claim(tmp_path / "file" / "run"):
         pass
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda file: file.symlink_to("nowhere"), os.mkfifo])
+def test_what_is_no_file_is_refused_not_waited_for(tmp_path, make):
+    make(tmp_path / NAME)
+    with pytest.raises(HardspikeError, match=r"\.claim: is a folder, a link or a pipe.*remove it"), claim(tmp_path):
+        pass
+    with pytest.raises(HardspikeError, match="remove it"):
+        claimed(tmp_path)

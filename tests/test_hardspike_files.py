@@ -6,11 +6,22 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from hardspike import HardspikeError, atomic_path, cache_folder, files, lock, run_lock, write_bytes, write_text
+from hardspike import (
+    HardspikeError,
+    atomic_path,
+    cache_folder,
+    files,
+    lock,
+    require_writable,
+    run_lock,
+    write_bytes,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -241,3 +252,74 @@ def test_a_lock_is_no_link_to_somewhere_else(tmp_path):
     with pytest.raises(HardspikeError, match="cannot be locked"), run_lock(tmp_path):
         pass
     assert (tmp_path / "precious").read_text() == "x"
+
+
+# ------------------------------------------------------------------------------- before the work whose result it is
+
+
+@pytest.mark.parametrize(("name", "folder", "reason"), [
+    ("pipe", False, "is a pipe"), ("to_pipe", False, "is a pipe"), ("folder", False, "is a folder"),
+    ("/dev/full", False, "is a device"), ("/proc/x", False, "cannot be written"),
+    ("file/below", False, "Not a directory|File exists"), ("x" * 300, False, "File name too long"),
+    ("new/" + "x" * 300 + "/y", False, "File name too long"), ("a/" * 3000 + "b", False, "File name too long"),
+    ("a\0b", False, "null byte"), ("loop", False, "symbolic links"), ("nowhere", False, "there is no .*missing; make"),
+    ("file", True, "is a file; give the name of a folder"), ("pipe", True, "is a pipe"),
+    ("file/below", True, "Not a directory"), ("x" * 300, True, "File name too long"),
+    ("nowhere", True, "there is no .*missing/a; make"), ("loop", True, "symbolic links"),
+    ("/proc/x/y", True, "cannot be written"),
+])
+def test_what_cannot_be_written_is_known_before_and_leaves_nothing(name, folder, reason, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for link, target in (("to_pipe", "pipe"), ("loop", "loop"), ("nowhere", "missing/a")):
+        (tmp_path / link).symlink_to(target)
+    before = names(tmp_path)
+    with pytest.raises(HardspikeError, match=reason):
+        require_writable(tmp_path / name, folder)
+    if not folder:
+        with pytest.raises(HardspikeError, match=reason):
+            write_text(tmp_path / name, "x")
+    assert names(tmp_path) == before and names(tmp_path / "folder") == []
+
+
+def test_what_can_be_written_is_left_as_it_is(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("new")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "to_folder").symlink_to("folder")
+    before = names(tmp_path)
+    for name in ("file", "link", "a/b/c", "x" * 255, "folder/a", "to_folder/a"):
+        require_writable(tmp_path / name)
+    for name in ("folder", "to_folder", "a/b/c"):
+        require_writable(tmp_path / name, folder=True)
+    assert names(tmp_path) == before and (tmp_path / "file").read_text() == "old" and names(tmp_path / "folder") == []
+
+
+def test_a_folder_without_permissions_is_known_before(unprivileged):
+    for place in ("/root/x.json", "/usr/x.json", "/usr/new/x.json"):
+        with pytest.raises(HardspikeError, match="Permission denied"):
+            require_writable(place)
+
+
+def test_scratch_folders_of_killed_processes_go_before_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = ("import os; from hardspike import scratch_folder\n"
+              "with scratch_folder() as folder: (folder / 'x').write_text('x'); os.kill(os.getpid(), 9)")
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", script], env=environment).returncode == -9
+    (left,) = tmp_path.iterdir()
+    ours, link = tmp_path / "hardspike-mine", tmp_path / left.name.replace("hardspike-", "hardspike-4194304")
+    ours.mkdir()
+    link.symlink_to(ours)
+    files._sweep_scratch.cache_clear()
+    with files.scratch_folder() as folder:
+        assert folder.parent == tmp_path and stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert sorted(tmp_path.iterdir()) == sorted([folder, ours, link])
+    assert not folder.exists()
+
+
+def test_a_scratch_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(HardspikeError, match="set TMPDIR to another place"), files.scratch_folder():
+        pass

@@ -100,7 +100,7 @@ def test_a_chip_is_listed_checked_quantised_for_run_and_mapped(toy, files, capsy
     assert "toy" in commands.list_targets() and "a dummy of one line" in capsys.readouterr().out
     assert not commands.check(files / "m.nir", "toy")
     assert "integers only" in capsys.readouterr().out
-    export_commands.quantise(files / "m.nir", Output(), Quantisation("toy", bits=4, samples=0),
+    export_commands.quantise(files / "m.nir", Output(), Quantisation("toy", bits=4, train_samples=0),
                              recordings=Recordings(input=files / "x.npz"))
     integer = read(files / "m.toy-int4.nir")
     assert json.loads(integer.metadata["quantised"])["target"] == "Toy One" and chips.chip_of(integer) is toy

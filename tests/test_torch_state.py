@@ -37,8 +37,9 @@ ROOT = Path(__file__).parents[1]
 SETTERS = {"set_num_threads", "set_num_interop_threads", "set_float32_matmul_precision", "set_default_dtype",
            "set_default_device", "set_grad_enabled", "set_flush_denormal", "use_deterministic_algorithms",
            "set_deterministic_debug_mode"}
-ALLOWED = {("targets/loihi/fixed_point.py", "_exact_float32"), ("export/watch/snapshot.py", "_globals")}
-"""The functions that set anything; they are context managers, tested here and in test_watch.py."""
+ALLOWED = {("targets/loihi/fixed_point.py", "_exact_float32"), ("export/watch/snapshot.py", "_globals"),
+           ("targets/readers/worker.py", "main")}
+"""The functions that set anything: context managers, tested here and in test_watch.py, and a process of its own."""
 
 
 def state() -> dict:

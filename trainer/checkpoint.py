@@ -9,15 +9,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError, file_size, one_line, printable, require_memory, shown, write_bytes
+from hardspike import (
+    HardspikeError,
+    file_size,
+    from_values,
+    one_line,
+    printable,
+    require_memory,
+    shown,
+    to_values,
+    write_bytes,
+)
 from trainer.config import FitConfig, from_dict, to_dict
 from trainer.networks import Network, build
+from trainer.networks.integers import IntegerNetwork, Integers, folded, wiring
+from trainer.quantise import TARGETS, THRESHOLD
 
 FORMAT = 1
 KEYS = ("config", "network", "slope", "hard", "shape", "classes", "epoch", "history", "diagnostics", "training")
 ROW = ("epoch", "train_loss", "surrogate_accuracy", "hard_accuracy", "gap", "hard_loss", "spikes_per_sample", "slope",
        "gradient_evaluations", "train_seconds")
 """Numbers of every epoch in the history."""
+LISTS = ("widths", "tgc", "spikes", "weight_counts", "weight_range")
+"""What the history holds several numbers of for a layer, one a time step or bin; of all else it is one."""
 TRAINING = ("network", "optimizer", "schedule", "method", "average")
 LARGEST = 1 << 34
 """Bytes of a file."""
@@ -66,6 +80,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         "format": FORMAT,
         "config": to_dict(checkpoint.config),
         "network": checkpoint.network.state_dict(),
+        "integers": to_values(getattr(checkpoint.network, "integers", None)),
         "slope": neuron.surrogate.slope,
         "hard": neuron.hard,
         **{key: getattr(checkpoint, key) for key in
@@ -110,7 +125,7 @@ def _content(path: Path) -> dict:
                              "checkpoints of plain tensors and values are read")
     if not isinstance(content, dict) or "config" not in content or "network" not in content:
         raise HardspikeError(f"{path}: a PyTorch file, but not a checkpoint of `python -m trainer fit`")
-    if content.get("format") != FORMAT:
+    if type(content.get("format")) is not int or content["format"] != FORMAT:
         raise HardspikeError(f"{path}: checkpoint format {shown(content.get('format'))}; this version reads {FORMAT}")
     _check_plain(content, str(path), [0])
     return content
@@ -192,6 +207,10 @@ def _network(config: FitConfig, content: dict, shape: tuple[int, int, int], wher
     held = sum(value.numel() for value in weights.values())
     with torch.random.fork_rng(devices=[]):  # its initial weights are drawn, and replaced
         network = build(config.network, shape, content["classes"], most=held)
+        integers = None
+        if content.get("integers") is not None:  # older files have none
+            network = folded(network)
+            integers = _integers(content, network, where)
     for name, value in network.state_dict().items():
         if name not in weights or weights[name].shape != value.shape:
             found = tuple(weights[name].shape) if name in weights else "not there"
@@ -202,7 +221,26 @@ def _network(config: FitConfig, content: dict, shape: tuple[int, int, int], wher
             raise _damaged(where, f"{name} is {shown(weights[name].tolist())}, where reset '{config.network.reset}' "
                                   f"has {value.item()}")
     network.load_state_dict(weights)
-    return network
+    return network if integers is None else IntegerNetwork(network, integers)
+
+
+def _integers(content: dict, network: Network, where: str) -> Integers:
+    """How a folded network is in integers."""
+    found = from_values(Integers, content["integers"], f"{where}: damaged checkpoint: integers")
+    if found.target not in TARGETS or not 2 <= found.bits <= 8:
+        raise _damaged(where, f"integers of {found.bits} bits for {shown(found.target)}; 2 to 8 and "
+                              f"{', '.join(TARGETS)} are known")
+    neurons, shortcuts = network.neurons(), wiring(network)
+    step, levels = found.grid
+    for name, units in found.layers.items():
+        weights = range(step, step * levels + 1, step) if name in neurons and shortcuts.shortcuts(name) else (0,)
+        if not (units.scale > 0 and 1 <= units.threshold <= THRESHOLD and units.shortcut in weights):
+            raise _damaged(where, f"layer {shown(name)} has scale {units.scale}, threshold {units.threshold}, shortcut "
+                                  f"{units.shortcut}, which no chip holds")
+    if list(found.layers) != list(neurons) or (found.readout > 0) != (network.readout == "linear"):
+        raise _damaged(where, f"integers of layers {shown(list(found.layers))}, where the network has "
+                              f"{', '.join(neurons)} and readout {network.readout}")
+    return found
 
 
 def _check_rest(rest: dict, where: str) -> None:
@@ -213,8 +251,11 @@ def _check_rest(rest: dict, where: str) -> None:
         raise _damaged(where, f"history {shown(rest['history'])}; a list of epochs is needed")
     for number, row in enumerate(rest["history"], 1):
         wrong = [key for key in ROW if not isinstance(row, dict) or not _number(row.get(key))]
-        if wrong or not isinstance(row.get("layers", {}), dict):
-            raise _damaged(where, f"history, epoch {number}: no number for '{(wrong or ['layers'])[0]}'")
+        if wrong:
+            raise _damaged(where, f"history, epoch {number}: no number for '{wrong[0]}'")
+        layers = row.get("layers", {})
+        if not isinstance(layers, dict) or not all(map(_measured, layers.values())):
+            raise _damaged(where, f"history, epoch {number}: layers {shown(layers)}; numbers of each layer are needed")
     for key in ("diagnostics", "training", "calibration"):
         if not isinstance(rest[key], dict) and not (rest[key] is None and key != "diagnostics"):
             raise _damaged(where, f"{key} {shown(rest[key])}; keys and values are needed")
@@ -223,6 +264,20 @@ def _check_rest(rest: dict, where: str) -> None:
     kind = None if rest["calibration"] is None else rest["calibration"].get("kind")
     if rest["calibration"] is not None and not (isinstance(kind, str) and kind and kind.isprintable()):
         raise _damaged(where, f"calibration of kind {shown(kind)}; a name is needed")
+
+
+def _measured(layer) -> bool:
+    """Whether a layer's values are numbers, or lists of them where these are asked for; NaN where there was nothing to
+    measure."""
+    if not isinstance(layer, dict):
+        return False
+    for name, value in layer.items():
+        listed = isinstance(value, list | tuple)
+        if listed is not (name in LISTS) or (listed and not value and name != "tgc"):
+            return False
+        if not all(type(number) in (int, float) for number in (value if listed else [value])):
+            return False
+    return True
 
 
 def _damaged(where: str, what: str) -> HardspikeError:

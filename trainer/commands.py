@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from hardspike import UsageError
+from hardspike import OutFile, UsageError
 from trainer.config import FitConfig
 from trainer.data.config import DataConfig
 from trainer.data.sources import check_source
@@ -34,7 +34,7 @@ def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None =
     train(config, resume, given)
 
 
-def data(source: str, config: DataConfig, split: str = "test", out: Path = Path("spikes.npz"),
+def data(source: str, config: DataConfig, split: str = "test", out: OutFile = Path("spikes.npz"),
          samples: int = 0) -> None:
     """Write the frames of one split to a `.npz` file, from which `python -m targets run` takes its input.
 

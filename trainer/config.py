@@ -3,13 +3,15 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-from hardspike import UsageError, choice, from_values, to_values
+from hardspike import OutFolder, UsageError, choice, from_values, to_values
 from trainer.data.config import AugmentConfig, DataConfig, check_augment
 from trainer.methods import METHODS
 from trainer.methods.a2sg import A2sgConfig
 from trainer.methods.sast import SastConfig
 from trainer.networks.config import NetworkConfig
+from trainer.quantise import QuantiseConfig, check
 
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("float32", "bf16")
@@ -26,6 +28,8 @@ class FitConfig:
 
     Args:
         out: folder of the run: config.yaml, best.pt, last.pt, metrics.csv, TensorBoard events
+        from_: a run's folder or a checkpoint whose weights to begin with; network and recordings are then its own
+        prune: share of every layer's weights, the smallest, that is zero from the first step on; 0 prunes nothing
         method: surrogate (smooth forward), hard (hard forward, surrogate backward), sast or a2sg
         epochs: passes over the training part
         batch_size: recordings a step, of all processes together
@@ -53,11 +57,16 @@ class FitConfig:
         data: events and frames
         augment: augmentation of the training part
         network: layers and neurons
+        quantise: training in a chip's integers
         sast: options of the method sast
         a2sg: options of the method a2sg
     """
 
-    out: Path = Path("runs/latest")
+    SHIPPED: ClassVar[Path] = Path(__file__).parent / "recipes"
+
+    out: OutFolder = Path("runs/latest")
+    from_: Path | None = None
+    prune: float = 0.0
     method: str = "sast"
     epochs: int = 18
     batch_size: int = 32
@@ -78,6 +87,7 @@ class FitConfig:
     # Each section has its own class's defaults: what a file leaves out is what a Python caller leaves out.
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    quantise: QuantiseConfig = field(default_factory=QuantiseConfig)
     # One field for each of METHODS' options. They stand here by name, and are not made from the table, so that editors
     # and type checkers know them; a method without options needs none.
     sast: SastConfig = field(default_factory=SastConfig)
@@ -106,11 +116,12 @@ class FitConfig:
             largest = {float: LARGEST, int: LARGEST_SEED if key == "seed" else 2**63 - 1}.get(type(value))
             if largest is not None and abs(value) > largest:
                 raise UsageError(f"{key} {value}: must be at most {largest:.6g}; torch computes with no larger ones")
-        for key in ("average", "label_smoothing"):
+        for key in ("average", "label_smoothing", "prune"):
             if not 0 <= getattr(self, key) < 1:
                 raise UsageError(f"{key} {getattr(self, key)}: must lie in [0, 1)")
         if self.slope_end is not None and not 0 < self.slope_end < float("inf"):
             raise UsageError(f"slope_end {self.slope_end}: must be positive and finite")
+        check(self)
 
 
 def to_dict(config: FitConfig) -> dict:

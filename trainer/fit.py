@@ -9,13 +9,17 @@ import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from hardspike import HardspikeError, UsageError, atomic_path, run_lock
+from hardspike import HardspikeError, UsageError, atomic_path, logger, run_lock
 from trainer import checkpoint as checkpoints
 from trainer import distributed, hardware
 from trainer.config import FitConfig, changes, to_dict
 from trainer.data import load
 from trainer.networks import build
+from trainer.networks.integers import IntegerNetwork, require_pooling
+from trainer.prune import prune
 from trainer.run import Run, scalars
+
+_log = logger(__name__)
 
 
 @dataclass
@@ -60,9 +64,13 @@ def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None =
         config = _resumed(config, given)
     else:
         _check_new(config)
+        config = begun_from(config, given)
     device = distributed.join(hardware.choose_device(config.device))
+    if device.type != "cpu" and config.quantise.bits:
+        raise UsageError(f"quantise.bits {config.quantise.bits}: integers are exact on the CPU alone; take --device "
+                         "cpu")
     with hardware.cpu_threads(config.threads):
-        run = _begun(config, device)
+        run = _begun(config, device, resume)
         # only now is there anything to write
         alone = run_lock(config.out) if distributed.rank() == 0 else nullcontext()
         with alone:
@@ -76,7 +84,40 @@ def _check_new(config: FitConfig) -> None:
         raise UsageError(f"{config.out} holds a run already; --resume goes on with it, or choose another --out")
 
 
-def _begun(config: FitConfig, device: torch.device) -> Run:
+def begun_from(config: FitConfig, given: Collection[str] | None = None) -> FitConfig:
+    """`config` with the network and the recordings of the checkpoint that it begins `from_`, where it does.
+
+    Recordings are its own so that none that it was trained on is tested on.
+
+    Raises:
+        UsageError: the caller asks for others (`given` as in `fit`), or the checkpoint is in integers already.
+        HardspikeError: there is no such checkpoint.
+    """
+    if config.from_ is None:
+        return config
+    stored = _first(config.from_)
+    asked = set(changes(FitConfig(), config) if given is None else given)
+    other = {key: pair for key, pair in changes(stored.config, config).items()
+             if key in asked and key.split(".")[0] in ("network", "data")}
+    if other:
+        found = "; ".join(f"{key}: {a} -> {b}" for key, (a, b) in other.items())
+        raise UsageError(f"from {config.from_}: has another network or other recordings ({found}), which stay as they "
+                         "are; leave these options out")
+    return replace(config, network=stored.config.network,
+                   data=replace(stored.config.data, path=config.data.path or stored.config.data.path))
+
+
+def _first(path: Path) -> checkpoints.Checkpoint:
+    """The checkpoint that a run begins from."""
+    stored = checkpoints.load(path / "best.pt" if path.is_dir() else path)
+    if isinstance(stored.network, IntegerNetwork):
+        raise UsageError(f"from {path}: is trained in integers already; begin from the network in floats")
+    if stored.calibration:
+        raise UsageError(f"from {path}: was calibrated after training; begin from the network as it was trained")
+    return stored
+
+
+def _begun(config: FitConfig, device: torch.device, resume: bool = False) -> Run:
     """The run before its first step."""
     with distributed.first_process_first():
         data = load(config.data)
@@ -85,6 +126,12 @@ def _begun(config: FitConfig, device: torch.device) -> Run:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = build(config.network, data.shape, data.classes)
+    if config.quantise.bits and config.quantise.target != "none":
+        require_pooling(network, data.shape)
+    if config.from_ and not resume:  # a resumed run has its own weights
+        network.load_state_dict(_first(config.from_).network.state_dict())
+        if config.prune:
+            prune(network, config.prune)
     return Run(config, data, network, device)
 
 
@@ -105,7 +152,7 @@ def _finished(run: Run, resume: bool) -> Fit:
         if leads:
             # best.pt tells of the whole run, not only of the epochs up to it
             checkpoints.save(replace(checkpoints.load(best), history=run.history), best)
-            print(hardware.peak_memory(run.device))
+            _log.info(hardware.peak_memory(run.device))
     return Fit(config.out, best, run.history)
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError, atomic_path, progress
+from hardspike import HardspikeError, atomic_path, logger, progress
 from trainer import checkpoint as checkpoints
 from trainer import distributed, hardware, losses
 from trainer.analysis import diagnostics, sharpness, theory
@@ -23,6 +23,13 @@ from trainer.evaluate import evaluate, one_standard_error_below
 from trainer.layers.norm import frozen_statistics
 from trainer.methods import METHODS, Measured
 from trainer.networks import Network
+from trainer.networks.integers import IntegerNetwork
+from trainer.prune import keep_zeros
+from trainer.quantise import first_epoch
+from trainer.search import to_integers
+from trainer.training_state import check_training
+
+_log = logger(__name__)
 
 Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,)
 DIAGNOSED = 32
@@ -50,6 +57,8 @@ def _warm_cosine(step: int, total: int) -> float:
 def is_best(history: list[dict], samples: int, keep: str = "hard") -> bool:
     """Whether the last epoch is the one to keep: within one standard error of the best validation accuracy.
 
+    Of a run that ends in integers, only epochs in integers count once there are any.
+
     Among epochs that a validation part of `samples` recordings cannot tell apart, the latest has trained longest.
 
     Args:
@@ -57,7 +66,7 @@ def is_best(history: list[dict], samples: int, keep: str = "hard") -> bool:
     """
     if keep == "last":
         return True
-    best = max(row[f"{keep}_accuracy"] for row in history)
+    best = max(row[f"{keep}_accuracy"] for row in history if row.get("bits") == history[-1].get("bits"))
     return history[-1][f"{keep}_accuracy"] >= one_standard_error_below(best, samples)
 
 
@@ -81,18 +90,42 @@ class Run:
         self.theory = theory.report(network, self.method.hard)
         network.set_mode(self.method.hard, config.network.surrogate)
         network.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
+        self.batches = max(1, len(data.train.labels) // config.batch_size)
+        self.integer_epoch = first_epoch(config)
+        self._prepare(network, config.lr, (self.integer_epoch or config.epochs + 1) - 1)
+
+    def _prepare(self, network: Network, lr: float, epochs: int) -> None:
+        """Optimizer, schedule and averaged weights for `network`, which is trained from now on, for `epochs` epochs."""
+        config, self.network = self.config, network
+        if config.prune:
+            keep_zeros(network)
         self.leaks = [neuron.beta for neuron in network.neurons().values() if neuron.beta.requires_grad]
         weights = [p for p in network.parameters() if not any(p is leak for leak in self.leaks)]
         # decay would pull a learned leak towards forgetting
         groups = [{"params": weights}] + [{"params": self.leaks, "weight_decay": 0.0}] * bool(self.leaks)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-        self.batches = max(1, len(data.train.labels) // config.batch_size)
+        self.optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, functools.partial(_warm_cosine, total=config.epochs * self.batches))
+            self.optimizer, functools.partial(_warm_cosine, total=epochs * self.batches))
         self.average = None
         if config.average:
             self.average = torch.optim.swa_utils.AveragedModel(
                 network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True)
+
+    def _to_integers(self) -> None:
+        """Go on in integers: the weights that would be kept, BatchNorm folded, scales chosen on the training part."""
+        chosen = self.config.quantise
+        frames = self.data.to_input(self.data.train.spread(chosen.train_samples).frames)
+        self._adopt(to_integers(self.kept, frames, chosen.target, chosen.bits))
+        if distributed.rank() == 0:
+            _log.info(f"in integers of {chosen.bits} bits from here on, for target {chosen.target}; BatchNorm is "
+                      "folded; units for 1: " + ", ".join(f"{name} {units.scale:.4g}" for name, units in
+                                                  self.network.integers.layers.items()))
+
+    def _adopt(self, network: IntegerNetwork) -> None:
+        """Train `network` for the epochs that are in integers, with hard spikes."""
+        network.set_mode(True)
+        self.state.forget_weights()
+        self._prepare(network, self.config.quantise.lr, self.config.epochs - self.integer_epoch + 1)
 
     @property
     def kept(self) -> Network:
@@ -104,12 +137,12 @@ class Run:
         c, t = self.config, self.theory
         aligned = "yes" if t["theory_aligned"] else f"no ({t['why_not']})"
         where = self.device.type + (f", {distributed.size()} processes" if distributed.size() > 1 else "")
-        print(f"{c.method} on {c.data.name}: {len(self.data.train.labels)} recordings to train, "
-              f"{len(self.data.validation.labels)} to validate, T={self.data.steps}; "
-              f"{sum(p.numel() for p in self.network.parameters())} parameters; on {where}")
-        print(f"at the steepest slope: phi(-theta) {t['phi(-theta)']:.3g}, contraction q {t['q_loose']:.3g} loose, "
-              f"{t['q_tight']:.3g} tight; "
-              f"theory-aligned: {aligned}")
+        _log.info(f"{c.method} on {c.data.name}: {len(self.data.train.labels)} recordings to train, "
+                  f"{len(self.data.validation.labels)} to validate, T={self.data.steps}; "
+                  f"{sum(p.numel() for p in self.network.parameters())} parameters; on {where}")
+        _log.info(f"at the steepest slope: phi(-theta) {t['phi(-theta)']:.3g}, contraction q {t['q_loose']:.3g} loose, "
+                  f"{t['q_tight']:.3g} tight; "
+                  f"theory-aligned: {aligned}")
 
     def _stream(self, epoch: int, stream: int) -> Iterator[Batch]:
         """This process's shards of minibatches of the training part in an order of their own, augmented; endless.
@@ -135,6 +168,8 @@ class Run:
     def epoch(self, epoch: int) -> dict:
         """One pass over the training part; returns its row of the history."""
         config = self.config
+        if epoch == self.integer_epoch:
+            self._to_integers()
         self._anneal(epoch)
         self.method.begin(self.state, epoch)
         self.network.train()
@@ -165,6 +200,8 @@ class Run:
             "peak_memory": hardware.peak_bytes(self.device),
             **measured.row,
         }
+        if isinstance(self.network, IntegerNetwork):
+            row["bits"] = config.quantise.bits
         layers = measured.layers
         if config.diagnose and (epoch % config.diagnose == 0 or epoch == config.epochs):
             found, sharp = self._diagnose()
@@ -219,7 +256,7 @@ class Run:
         with frozen_statistics(self.network):
             found = hardware.check_precision(weights, lambda precision: self.loss(batch, precision))
         if distributed.rank() == 0:
-            print(found)
+            _log.info(found)
 
     def _diagnose(self) -> tuple[dict[str, dict], dict[str, float]]:
         """Diagnostics of layers and sharpness of the network that is kept, on the same recordings of the training part
@@ -243,10 +280,10 @@ class Run:
     def save(self, row: dict) -> None:
         """Say how the epoch went; write metrics.csv, best.pt where this epoch is the best so far, and last.pt, which
         ends the epoch."""
-        print(f"epoch {row['epoch']:3d}/{self.config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
-              f"{100 * row['surrogate_accuracy']:.1f} %  hard {100 * row['hard_accuracy']:.1f} %  "
-              f"gap {100 * row['gap']:+.1f}  spikes {row['spikes_per_sample']:.0f}  {row['train_seconds']:.1f} s",
-              flush=True)
+        run_as = self.config.quantise.target if "bits" in row and self.config.quantise.target != "none" else "hard"
+        _log.info(f"epoch {row['epoch']:3d}/{self.config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
+                  f"{100 * row['surrogate_accuracy']:.1f} %  {run_as} {100 * row['hard_accuracy']:.1f} %  "
+                  f"gap {100 * row['gap']:+.1f}  spikes {row['spikes_per_sample']:.0f}  {row['train_seconds']:.1f} s")
         best = is_best(self.history, len(self.data.validation.labels), self.config.keep)
         out = self.config.out
         current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,
@@ -258,18 +295,34 @@ class Run:
             writer.writerows(map(scalars, self.history))
         if best:
             checkpoints.save(current, out / "best.pt")
-        training = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-                    "schedule": self.schedule.state_dict(), "method": self.state.to_dict(),
-                    "average": self.average.state_dict() if self.average else None}
-        checkpoints.save(replace(current, training=training), out / "last.pt")
+        checkpoints.save(replace(current, training=self._training()), out / "last.pt")
+
+    def _training(self) -> dict:
+        """All that `restore` needs."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(), "method": self.state.to_dict(),
+                "average": self.average.state_dict() if self.average else None}
 
     def restore(self, stored: Checkpoint) -> None:
-        """Continue where `save` left off."""
-        training = stored.training
+        """Continue where `save` left off.
+
+        Raises:
+            HardspikeError: what was stored is not this run's.
+        """
+        training, where = stored.training, str(self.config.out / "last.pt")
+        assert training is not None, where
+        self.theory = stored.diagnostics
+        if isinstance(stored.network, IntegerNetwork):
+            self._adopt(stored.network.train())
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        check_training(training, self._training(), weights, where)
+        self.state = self.method.state.from_dict(training["method"], where)
+        if not self.state.fits(self.network, self.data.steps):
+            raise HardspikeError(f"{where}: the state of its method is not one of this network; the run cannot go on "
+                                 "from it: begin it anew into another --out")
         self.network.load_state_dict(training["network"])
         self.optimizer.load_state_dict(training["optimizer"])
         self.schedule.load_state_dict(training["schedule"])
-        self.state = self.method.state.from_dict(training["method"], str(self.config.out / "last.pt"))
         if self.average:
             self.average.load_state_dict(training["average"])
         self.history = stored.history

@@ -150,12 +150,25 @@ def kinds_of(model: Model, kind: str | None = None) -> tuple[str, ...]:
     return (kind,) if kind else ("global", "layers")
 
 
+def refuse_integers(model: Model) -> None:
+    """Thresholds of a network that was trained in integers are not to be moved in floats.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if model.integers:
+        raise UsageError(f"{model.path}: was trained in integers, hard spikes and all; calibrate the graph that "
+                         "`python -m export nir` makes of it, or the network in floats")
+
+
 def choose(subject: Subject, kind: str, samples: int = 512) -> Calibration:
     """One calibration, from the training and validation parts of the data; its test part is not looked at.
 
     Raises:
+        UsageError: the network was trained in integers.
         HardspikeError: a layer that this kind cannot calibrate, by its name.
     """
+    refuse_integers(subject.model)
     if subject.model.checkpoint:
         return _choose_network(subject, kind, samples)
     model = subject.model

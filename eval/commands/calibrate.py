@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.commands import say
-from eval.options import Sample, whole
+from eval.options import ALL, Sample, whole
 from export.options import Output
 from export.recordings import Recordings
-from hardspike import print_table
+from hardspike import OutFile, OutText, print_table
 
 if TYPE_CHECKING:
     from eval.calibrate.measure import CalibrationRow
     from eval.subject import Subject
 
 
-def calibrate(model: Path, kind: str | None = None, out: Path | None = None, samples: int = 512,
-              recordings: Recordings = Recordings(), json: Path | None = None) -> list[CalibrationRow]:  # noqa: B008
+def calibrate(model: Path, kind: str | None = None, out: OutFile | None = None, train_samples: int = 512,
+              recordings: Recordings = Recordings(), json: OutText | None = None) -> list[CalibrationRow]:  # noqa: B008
     """Set thresholds or biases of a trained network for hard spikes: what is cheaper than training for them.
 
     global: one multiplier on all thresholds; layers: one a layer; both by search on hard validation accuracy. bias: a
@@ -34,21 +34,22 @@ def calibrate(model: Path, kind: str | None = None, out: Path | None = None, sam
         out: file for the calibrated model, of the same kind as MODEL: of those that the validation part cannot tell
             from the best (one standard error), the one with fewest searched, then fewest values; not written where
             that one leaves the network as it is
-        samples: training recordings for the closed form; 0 for all
+        train_samples: training recordings for the closed form, evenly spread; 0 for all
         recordings: of what data; of an --input, each part is the whole file
         json: file for the table and the values chosen
     """
     from eval import rows
-    from eval.calibrate.measure import kinds_of, measure
+    from eval.calibrate.measure import kinds_of, measure, refuse_integers
     from eval.subject import open_subject
     from export.model import Model, output_path
-    whole("samples", samples)
+    whole("train_samples", train_samples, zero=ALL)
     opened = Model.open(model)
+    refuse_integers(opened)
     if out:
         output_path(opened, Output(out), opened.path.suffix)
     kinds = kinds_of(opened, kind)
     subject = open_subject(model, recordings, Sample())
-    found = measure(subject, kinds, samples)
+    found = measure(subject, kinds, train_samples)
     validation, test = len(subject.data.validation), len(subject.data.test)
     print_table(rows.calibration(found), f"{subject.model.path}: calibrated on {validation} validation recordings of "
                 f"{subject.source}, tested once on {test}", json,

@@ -48,7 +48,7 @@ def energy(*models: Path, prices: str = "horowitz45nm", ann: str = "horowitz45nm
     from eval.energy.price_tables import load_tables
     from eval.subject import open_subjects, title
     priced, ann_tables = load_tables(prices), load_tables(ann)
-    whole("sanafe", sanafe)
+    whole("sanafe", sanafe, zero="0 (none)")
     subjects = open_subjects(models, recordings, sample)
     found = measure(subjects, priced, ann_tables, sanafe)
     print_table(rows.energy(found.rows), f"{title(subjects[0], sample.split)}: energy a sample", tables.json,

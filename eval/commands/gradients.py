@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.commands import say
-from eval.options import whole
+from eval.options import ALL, whole
 from export.recordings import Recordings
-from hardspike import UsageError, print_table
+from hardspike import OutFile, OutText, check_suffix, print_table, require_writable
 
 if TYPE_CHECKING:
     from eval.gradients import Gradients
 
 
-def gradients(run: Path, out: Path | None = None, samples: int = 32,
-              recordings: Recordings = Recordings(), json: Path | None = None) -> Gradients:  # noqa: B008
+def gradients(run: Path, out: OutFile | None = None, samples: int = 32,
+              recordings: Recordings = Recordings(), json: OutText | None = None) -> Gradients:  # noqa: B008
     """Gradients, membranes, spikes and weights of each layer of a run: drawn, and the last values as a table.
 
     SGV, TGC and widths over epochs are there where the method has windows (a2sg), other quantities over epochs where
@@ -35,10 +35,10 @@ def gradients(run: Path, out: Path | None = None, samples: int = 32,
     """
     from eval import rows
     from eval.gradients import draw, measure
-    whole("samples", samples)
+    whole("samples", samples, zero=ALL)
     out = out or (run if run.is_dir() else run.parent) / "gradients.svg"
-    if out.suffix != ".svg":
-        raise UsageError(f"--out {out}: the figure is written as .svg; name it so")
+    check_suffix(out, ".svg")
+    require_writable(out)
     found = measure(run, samples, recordings)
     title = f"{run}: {found.method} on {found.source}, epoch {found.epoch}; {found.samples} recordings"
     print_table(rows.gradients(found.layers), title, json, {"figure": str(out)})

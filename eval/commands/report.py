@@ -11,14 +11,14 @@ from pathlib import Path
 from eval.commands import say
 from eval.options import Effort, Sample
 from export.recordings import Recordings
-from hardspike import UsageError, versions, write_text
+from hardspike import OutFile, OutFolder, UsageError, check_suffix, require_writable, versions, write_text
 
 LIBRARIES = ("hardspike", "torch", "numpy", "scipy", "nir", "snntorch", "onnx", "onnxruntime", "scikit-learn",
              "matplotlib", "jinja2")
 
 
-def report(*models: Path, out: Path | None = None, compare: Path | None = None, effort: Effort = Effort(),  # noqa: B008
-           recordings: Recordings = Recordings(), csv: Path | None = None) -> dict:  # noqa: B008
+def report(*models: Path, out: OutFile | None = None, compare: Path | None = None, effort: Effort = Effort(),  # noqa: B008
+           recordings: Recordings = Recordings(), csv: OutFolder | None = None) -> dict:  # noqa: B008
     """One self-contained page about a model: verdict, accuracy, transfer gap, robustness, operations, energy, cores.
 
     The same numbers go to a .json file of the same name. What was measured before is read from the cache.
@@ -47,8 +47,9 @@ def report(*models: Path, out: Path | None = None, compare: Path | None = None, 
                          "takes any number)")
     check(effort)
     out = out or _default(models[0], len(models) > 1)
-    if out.suffix != ".html":
-        raise UsageError(f"{out}: is written as .html; name it {out.with_suffix('.html').name}")
+    check_suffix(out, ".html")
+    for file in (out, out.with_suffix(".json")):
+        require_writable(file)
     subjects = open_subjects(models, recordings, Sample(samples=effort.samples), strict=True)
     found = measure(subjects, labels(models), effort)
     words = " ".join(["python -m eval report", *map(str, models), *_options(effort), *_options(recordings)])

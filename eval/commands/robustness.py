@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from eval.commands import say
 from eval.options import Sample, Stress, Tables
 from export.recordings import Recordings
-from hardspike import UsageError, print_table
+from hardspike import OutFile, check_suffix, print_table
 
 if TYPE_CHECKING:
     from eval.robustness.measure import Robustness
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def robustness(*models: Path, stress: Stress = Stress(), sample: Sample = Sample(),  # noqa: B008
                recordings: Recordings = Recordings(), tables: Tables = Tables(),  # noqa: B008
-               plot: Path | None = None) -> Robustness:
+               plot: OutFile | None = None) -> Robustness:
     """Accuracy over the severity of corruptions and faults, with its mean and the area under the curve.
 
     All models and modes get the same corrupted recordings, whose SHA-256 is printed, and the same faults. Corruptions
@@ -35,8 +35,8 @@ def robustness(*models: Path, stress: Stress = Stress(), sample: Sample = Sample
     from eval import rows
     from eval.robustness.measure import check, draw, measure, refusal, severity_key
     from eval.subject import open_subjects
-    if plot and plot.suffix != ".svg":
-        raise UsageError(f"{plot}: is written as .svg; name it {plot.with_suffix('.svg').name}")
+    if plot:
+        check_suffix(plot, ".svg")
     check(stress)
     subjects = open_subjects(models, recordings, sample)
     found, first = measure(subjects, stress), subjects[0]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.commands import say
 from eval.options import Sample
 from export.recordings import Recordings
-from hardspike import print_table
+from hardspike import OutText, print_table
 
 if TYPE_CHECKING:
     from eval.sharpness import Sharpness
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def sharpness(model: Path, radii: str = "0.05,0.1,0.15,0.2,0.3,0.4,0.5", lengths: str = "0.001,0.01,0.1",
               sample: Sample = Sample(samples=64), recordings: Recordings = Recordings(),  # noqa: B008
-              json: Path | None = None) -> Sharpness:
+              json: OutText | None = None) -> Sharpness:
     """How sharp the loss is around a network, and SAST's bounds beside what is measured (its sec. V-D and app. A-B).
 
     SAM gaps L(w+eps)-L(w) along the gradient and along random vectors; secants ||grad(w+d)-grad(w)||/||d|| (eq. 37)
@@ -40,7 +41,7 @@ def sharpness(model: Path, radii: str = "0.05,0.1,0.15,0.2,0.3,0.4,0.5", lengths
     found = measure(subject, *grids)
     theory, bounds = found.theory, rows.sharpness_bounds(found)
     aligned = "yes" if theory["theory_aligned"] else f"no ({theory['why_not']})"
-    print(f"{found.model}; {title(subject, sample.split)}; phi(-theta) {theory['phi(-theta)']:.3g}, q "
+    say(f"{found.model}; {title(subject, sample.split)}; phi(-theta) {theory['phi(-theta)']:.3g}, q "
           f"{theory['q_loose']:.3g} loose, {theory['q_tight']:.3g} tight; theory-aligned: {aligned}")
     print_table(rows.sam_gaps(found), "SAM gap, nats (sec. V-D, i)", json,
                 {"secants": rows.secants(found), "recordings": rows.sharpness_spreads(found), "bounds": bounds,
@@ -53,7 +54,7 @@ def sharpness(model: Path, radii: str = "0.05,0.1,0.15,0.2,0.3,0.4,0.5", lengths
               f"{found.slack[mode]:.3g} times its left (median)")
     if bounds:
         print_table(bounds, "bounds beside what is measured")
-        print("norms of blocks: " + ", ".join(f"{name} {norm:.3g}" for name, norm in found.norms.items()))
+        say("norms of blocks: " + ", ".join(f"{name} {norm:.3g}" for name, norm in found.norms.items()))
     if found.no_bounds:
-        print(f"left out: {found.no_bounds}")
+        say(f"left out: {found.no_bounds}")
     return found

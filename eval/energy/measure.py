@@ -92,7 +92,7 @@ def measure(subjects: list[Subject], tables: list[PriceTable], ann: list[PriceTa
     """
     if not tables:
         raise UsageError("prices: name a table, such as horowitz45nm")
-    whole("sanafe", sanafe)
+    whole("sanafe", sanafe, zero="0 (none)")
     found = Energies(tables=list({table.name: table for table in (*tables, *ann)}.values()),
                      samples=len(subjects[0].part))
     for subject in subjects:
@@ -122,6 +122,15 @@ def _price(subject: Subject, table: PriceTable, found: Energies) -> None:
     found.rows += _priced(Energy(subject.model.path, run.mode, None, table.name, ""),
                           {term: None if number is None else number / run.counts.samples
                            for term, number in counted.items()}, table, found.refused)
+
+
+def total(run: Operations, table: PriceTable) -> float | None:
+    """nJ a sample by one table; None where a counted term has no price there."""
+    counted = chip_terms(run) if table.chip else terms(run)
+    rows = _priced(Energy(run.model, run.mode, None, table.name, ""),
+                   {term: None if number is None else number / run.counts.samples for term, number in counted.items()},
+                   table, [])
+    return rows[-1].nanojoules
 
 
 def run_words(row: Energy) -> str:

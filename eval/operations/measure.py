@@ -29,7 +29,7 @@ from eval.operations.traffic import Traffic, count_traffic
 from eval.subject import Subject
 from export.freeze.freeze import convert
 from export.freeze.layers import Layer
-from hardspike import progress
+from hardspike import about, progress
 from targets.chips import limits_of
 from targets.graph import Graph, plan
 from targets.loihi.layers import split
@@ -80,7 +80,8 @@ def _kept(subject: Subject, mode: Mode, chip: Target | None) -> Operations:
            "chip": chip and chip.name}
 
     def compute() -> dict:
-        counts, traffic = _count(subject, mode, chip)
+        with about(subject.model.path):
+            counts, traffic = _count(subject, mode, chip)
         return {"counts": asdict(counts), "traffic": [asdict(entry) for entry in traffic]}
 
     stored = cached(key, compute)

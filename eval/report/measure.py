@@ -9,7 +9,7 @@ from eval.energy.measure import measure as energy
 from eval.energy.price_tables import load_table
 from eval.operations.measure import Operations
 from eval.operations.measure import measure as operations
-from eval.options import Effort, Stress, bit_widths, whole
+from eval.options import ALL, Effort, Stress, bit_widths, whole
 from eval.report.example import example
 from eval.report.finding import Cores, Finding, LayerCores, Training
 from eval.report.membranes import membranes
@@ -59,8 +59,8 @@ def check(effort: Effort) -> None:
     load_targets(effort.targets)
     bit_widths(effort.bits)
     severities_of(effort.severities)
-    whole("samples", effort.samples)
-    whole("corrupted", effort.corrupted)
+    whole("samples", effort.samples, zero=ALL)
+    whole("corrupted", effort.corrupted, zero=ALL)
 
 
 def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
@@ -69,7 +69,7 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
     if not runs:
         raise HardspikeError(f"{model.path}: runs nowhere: {'; '.join(map(str, missing))}")
     deployed = next((run for run in runs if run.mode.target is None and not run.mode.smooth), runs[0])
-    found = Finding(label, str(model.path), _kind(subject), model.key, _parameters(subject), len(subject.part),
+    found = Finding(label, str(model.path), _kind(subject), model.key, subject.parameters, len(subject.part),
                     subject.data.steps, subject.data.classes, subject.labels.tolist(), subject.source, runs,
                     accuracies(subject, runs), deployed.mode, confusion(subject, deployed), missing,
                     _training(subject), counted=min(COUNTED, len(subject.data.test)))
@@ -96,13 +96,6 @@ def _kind(subject: Subject) -> str:
     if subject.model.checkpoint:
         return "checkpoint"
     return f"graph quantised for {subject.model.chip.name}" if subject.model.chip else "float graph"
-
-
-def _parameters(subject: Subject) -> int:
-    if stored := subject.model.checkpoint:
-        return sum(parameter.numel() for parameter in stored.network.parameters())
-    return sum(value.size for node in subject.model.graph.nodes.values()
-               for value in (getattr(node, "weight", None), getattr(node, "bias", None)) if value is not None)
 
 
 def _training(subject: Subject) -> Training | None:

@@ -14,6 +14,7 @@ from eval.report.runs import Accuracy, Run
 from eval.robustness.curves import unit
 from eval.robustness.measure import severity_key
 from eval.statistics import McNemar, interval, mcnemar
+from hardspike import few
 from targets.chips import CHIPS, limits_of
 from targets.reference import REFERENCE
 
@@ -182,6 +183,10 @@ def _same(runs: list[Run]) -> Points:
     same = [" = ".join(words(runs[index].mode) for index in group) for group in groups if len(group) > 1]
     if same:
         yield "good", f"Spike for spike the same on every recording: {'; '.join(same)}."
+    compared = [run.spikes for run in runs if run.comparable]
+    silent = [layer for layer in (compared[0] if same else {}) if not any(spikes.get(layer) for spikes in compared)]
+    if silent:
+        yield "note", f"Silent in every run, so that nothing is known of them: {few(silent)}."
 
 
 # ---------------------------------------------------------------------------------------- what else is known

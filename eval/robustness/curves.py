@@ -10,7 +10,7 @@ from eval.cache import cached, fingerprint
 from eval.mode import Mode
 from eval.robustness.corruptions import CORRUPTIONS, check_frames, corrupt
 from eval.robustness.faults import FAULTS, inject
-from eval.subject import Subject, batch, runs
+from eval.subject import Subject, answers, batch
 from hardspike import HardspikeError, progress
 
 
@@ -114,12 +114,12 @@ def count_right(curve: Curve, fault: list | None, inputs: Callable[[], Tensor]) 
     """Right answers on `inputs()` (N, T, ...), with a fault [seed, name, severity] or none."""
     subject, mode, frames = curve.subject, curve.mode, inputs()
     faulty = inject(subject.model, mode, fault[1], fault[2], fault[0]) if fault else None
-    run, part, right = runs(subject.model, mode), subject.part, 0
+    answer, part, right = answers(subject.model, mode), subject.part, 0
     size = batch(mode, len(part))
     for start in range(0, len(part), size):
         some = slice(start, start + size)
-        x = subject.data.to_input(frames[some])
-        logits = faulty(x, part.ids[some]) if faulty else run(x)[0]
+        x = subject.given(frames[some], mode)
+        logits = faulty(x, part.ids[some]) if faulty else answer(x)
         right += int((logits.argmax(1) == subject.labels[some]).sum())
     return right
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from eval.mode import Mode
 from eval.robustness.corruptions import check_severity, choose, draws
-from eval.subject import integer_grid, runs
+from eval.subject import answers, integer_grid
 from export.model import Model
 from export.passes.rewrite import Edit, flatten
 from hardspike import HardspikeError
@@ -84,8 +84,8 @@ def inject(model: Model, mode: Mode, name: str, severity: float, seed: int = 0) 
         def reweigh(weight: Tensor, layer: str) -> Tensor:
             return fault(weight, layer, severity, seed)
 
-        run = runs(_reweighted(model, reweigh), mode)
-        return lambda frames, ids: run(frames)[0]
+        answer = answers(_reweighted(model, reweigh), mode)
+        return lambda frames, ids: answer(frames)
 
     def change(spikes: Tensor, layer: str, ids: list[str]) -> Tensor:
         return fault(spikes, layer, ids, severity, seed)
@@ -103,14 +103,14 @@ def _hooked(model: Model, mode: Mode, change: Callable) -> Classify:
     hidden = network.neurons()
     if network.readout == "spikes":  # the last ones are the output
         hidden.popitem()
-    run = runs(model, mode)
+    answer = answers(model, mode)
 
     def faulty(frames: Tensor, ids: list[str]) -> Tensor:
         hooks = [neuron.register_forward_hook(lambda _module, _input, given, name=name:
                                               (change(given[0], name, ids), given[1]))
                  for name, neuron in hidden.items()]
         try:
-            return run(frames)[0]
+            return answer(frames)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -1,7 +1,7 @@
 """Variants over their seeds: how they lie, and how they differ from the first one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from eval.study.runs import StudyRun
 
 TESTED = ("hard", "gap", "spikes")
 """What is tested against the first variant; every test counts in Holm's correction."""
+FURTHER = "hard, "
+"""How hard accuracies of further columns begin, which are tested with a correction of their own: what is asked for
+beside the table changes nothing in it."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,14 @@ class Variant:
         values: what was measured -> its spread.
         changes: of TESTED -> against the first variant; empty for the first.
         pooled: None for the first.
+        further: hard accuracy after calibration or under a corruption -> against the first variant's.
     """
 
     variant: str
     values: dict[str, Spread]
     changes: dict[str, Change]
     pooled: Pooled | None
+    further: dict[str, Change] = field(default_factory=dict)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -93,26 +98,44 @@ def compare(runs: list[StudyRun]) -> list[Variant]:
     """Every variant, the tests against the first one included; runs of a variant are in the order of seeds."""
     names = list(dict.fromkeys(run.variant for run in runs))
     own = {name: [run for run in runs if run.variant == name] for name in names}
+    keys = list(own[names[0]][0].values)
     raw: list[float | None] = []
     differences, votes = {}, {}
     for name in names[1:]:
         for key in TESTED:
-            pair = [np.array([run.values[key] for run in own[one]], dtype=float) for one in (name, names[0])]
-            # a share of the first one's spikes, so that seeds that fire more do not weigh more
-            difference = 100 * (pair[0] / pair[1] - 1) if key == "spikes" else pair[0] - pair[1]
-            differences[name, key] = difference
-            raw.append(paired_t(difference, np.zeros(len(difference))))
+            differences[name, key] = _differences(own[name], own[names[0]], key)
+            raw.append(_p(differences[name, key]))
         counts = [np.sum([run.right for run in own[one]], axis=0) for one in (name, names[0])]
         votes[name] = int((counts[0] < counts[1]).sum()), int((counts[0] > counts[1]).sum())
         raw.append(sign_test(*votes[name]))
     corrected = iter(zip(raw, holm(raw), strict=True))
+    besides = {(name, key): _differences(own[name], own[names[0]], key)
+               for name in names[1:] for key in keys if key.startswith(FURTHER)}
+    tested = [_p(difference) for difference in besides.values()]
+    further = {place: _change(difference, *pair) for (place, difference), pair in
+               zip(besides.items(), zip(tested, holm(tested), strict=True), strict=True)}
     found = []
     for name in names:
-        values = {key: spread([run.values[key] for run in own[name]]) for key in own[name][0].values}
+        values = {key: spread([run.values[key] for run in own[name]]) for key in keys}
         if name == names[0]:
             found.append(Variant(name, values, {}, None))
             continue
-        changes = {key: Change(float(differences[name, key].mean()), *difference_interval(differences[name, key]),
-                               *next(corrected)) for key in TESTED}
-        found.append(Variant(name, values, changes, Pooled(*votes[name], *next(corrected))))
+        changes = {key: _change(differences[name, key], *next(corrected)) for key in TESTED}
+        found.append(Variant(name, values, changes, Pooled(*votes[name], *next(corrected)),
+                             {key: change for (one, key), change in further.items() if one == name}))
     return found
+
+
+def _differences(own: list[StudyRun], first: list[StudyRun], key: str) -> np.ndarray:
+    """(seeds,) of a variant against the first one: points, or of spikes % of the first one's, so that seeds that fire
+    more do not weigh more."""
+    one, other = (np.array([run.values[key] for run in runs], dtype=float) for runs in (own, first))
+    return 100 * (one / other - 1) if key == "spikes" else one - other
+
+
+def _p(difference: np.ndarray) -> float | None:
+    return paired_t(difference, np.zeros(len(difference)))
+
+
+def _change(difference: np.ndarray, p: float | None, corrected: float | None) -> Change:
+    return Change(float(difference.mean()), *difference_interval(difference), p, corrected)

@@ -1,14 +1,15 @@
 """A study's figures: every seed a point; accuracy over the severity of corruptions, with bands."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from eval.plots import picture, printable
+from eval.plots import DASHES, picture, printable
 from eval.study.runs import StudyRun
 
 PANELS = {"surrogate": "surrogate accuracy, %", "hard": "hard accuracy, %", "gap": "surrogate - hard, points"}
-DASHES = {"hard": "-", "surrogate": "--"}
+MODES = ("surrogate", "hard")
 
 
 def draw_runs(runs: list[StudyRun], path: Path, title: str) -> None:
@@ -33,29 +34,28 @@ def draw_runs(runs: list[StudyRun], path: Path, title: str) -> None:
 
 
 def draw_curves(runs: list[StudyRun], severities: list[float], path: Path, title: str) -> None:
-    """Accuracy over severity, a panel a corruption: mean over seeds, and a standard deviation either way (SAST fig. 2).
+    """Accuracy over severity, a row a corruption and a column a mode: mean over seeds, and a standard deviation either
+    way (SAST fig. 2).
 
     Raises:
         HardspikeError: the file cannot be written.
     """
     names = list(dict.fromkeys(run.variant for run in runs))
     corruptions = list(dict.fromkeys(corruption for corruption, _ in runs[0].curves))
-    columns = min(3, len(corruptions))
-    rows = -(-len(corruptions) // columns)
-    with picture(path, (4.2 * columns, 0.8 + 3.2 * rows)) as figure:
-        places = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, corruption in zip(places, corruptions, strict=False):
+    with picture(path, (4.2 * len(MODES), 0.8 + 0.1 * len(names) + 2.8 * len(corruptions))) as figure:
+        panels = figure.subplots(len(corruptions), len(MODES), sharey="row", squeeze=False)
+        for (row, corruption), (column, mode) in product(enumerate(corruptions), enumerate(MODES)):
+            axes = panels[row, column]
             for index, name in enumerate(names):
-                for mode, dashes in DASHES.items():
-                    curves = np.array([run.curves[corruption, mode] for run in runs if run.variant == name])
-                    mean = curves.mean(0)
-                    axes.plot(severities, mean, dashes, color=f"C{index % 10}", label=printable(f"{name}, {mode}"))
-                    if len(curves) > 1:
-                        half = curves.std(0, ddof=1)
-                        axes.fill_between(severities, mean - half, mean + half, color=f"C{index % 10}", alpha=0.12)
-            axes.set(title=printable(corruption), xlabel="severity", ylabel="accuracy, %")
+                curves = np.array([run.curves[corruption, mode] for run in runs if run.variant == name])
+                mean = curves.mean(0)
+                axes.plot(severities, mean, color=f"C{index % 10}", linestyle=DASHES[index // 10 % len(DASHES)],
+                          label=printable(name))
+                if len(curves) > 1:
+                    half = curves.std(0, ddof=1)
+                    axes.fill_between(severities, mean - half, mean + half, color=f"C{index % 10}", alpha=0.12)
+            axes.set(title=printable(f"{corruption}, {mode}"), xlabel="severity",
+                     ylabel="" if column else "accuracy, %")
             axes.grid(alpha=0.4)
-        for axes in places[len(corruptions):]:
-            axes.remove()
-        figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         figure.suptitle(printable(title))

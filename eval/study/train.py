@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from hardspike import HardspikeError, UsageError, claim, claimed, progress
+from hardspike.log import show
 from trainer import checkpoint
 from trainer.config import FitConfig, differences
 from trainer.fit import fit
@@ -145,6 +146,7 @@ def train(config: FitConfig) -> None:
         with open(config.out / "log.txt", "a") as log:
             for descriptor in (1, 2):
                 os.dup2(log.fileno(), descriptor)
+        show()  # whatever the study itself is to say
         try:
             fit(config, resume=(config.out / "last.pt").exists())
         finally:

@@ -9,24 +9,23 @@ import math
 from collections.abc import Callable
 
 import nir
-import numpy as np
 import snntorch as snn
 import torch
 from torch import Tensor
 
 from export.check.parity import HostPart, Parity, compare, merge
 from export.check.rounding import FirstDifferences, first_differences
-from export.freeze.neurons import KICK
-from export.watch.dense import again
+from export.freeze.neurons import KICK, delayed, factor
+from export.watch.again import again
 from export.watch.graph import Watched, build
 from export.watch.parts import Part, few, parts
+from export.watch.same import require_same_graph
 from export.watch.steps import Population
 from export.watch.usage import Run, Usage, on_device, recorded
 from export.watch.usage import call as run_once
 from export.watch.values import NeuronCall, Value, leaves, tensors, transform
 from hardspike import HardspikeError
 from targets import reference
-from targets.graph import parameters
 from targets.recording import Recording
 
 Also = Callable[[Run, Watched, nir.NIRGraph, Tensor, Recording], list[HostPart]]
@@ -65,17 +64,19 @@ def _check_part(part: Part, watched: Watched, written: nir.NIRGraph, lossy_reset
         now = build(run, dict(watched.graph.metadata), lossy_reset)
         require_same_graph(watched.graph, now.graph, "other samples give another graph, so what forward does depends "
                                                      "on them")
-        frames = input_frames(now)
-        recording = reference.run(written, frames, membrane=True)
-        parity = _spikes(run, now, recording)
-        if not lossy_reset and not parity.mismatches:
+        frames = [input_frames(one) for one in now.sequences()]
+        recordings = [reference.run(written, one, membrane=True) for one in frames]
+        parities = [_spikes(run, *pair) for pair in zip(now.sequences(), recordings, strict=True)]
+        if not lossy_reset and not any(parity.mismatches for parity in parities):
             with run.recorder.aside(), torch.no_grad():
-                _membranes(now, recording)
-                _outputs(run, now, recording)
-                parity.host = also(run, now, written, frames, recording) if also else []
-    if not lossy_reset and not parity.mismatches:
-        parity.float32 = _float32(part, now, frames, recording)
-    return parity
+                for parity, *one in zip(parities, now.sequences(), frames, recordings, strict=True):
+                    _membranes(one[0], one[2])
+                    parity.host = also(run, one[0], written, *one[1:]) if also else []
+                _outputs(run, now, recordings)
+    if not lossy_reset and not any(parity.mismatches for parity in parities):
+        for parity, *one in zip(parities, now.sequences(), frames, recordings, strict=True):
+            parity.float32 = _float32(part, *one)
+    return merge(parities)
 
 
 def _kept_between_calls(usage: Usage) -> str:
@@ -102,24 +103,6 @@ def input_frames(watched: Watched) -> Tensor:
     return streams[0] if len(streams) == 1 else torch.cat([stream.flatten(2) for stream in streams], 2)
 
 
-def require_same_graph(one: nir.NIRGraph, other: nir.NIRGraph, text: str) -> None:
-    """Two graphs that have to be one, value by value.
-
-    Raises:
-        HardspikeError: the first node that differs.
-    """
-    if set(one.nodes) != set(other.nodes) or {*map(tuple, one.edges)} != {*map(tuple, other.edges)}:
-        odd = sorted(set(one.nodes) ^ set(other.nodes)) or ["their edges"]
-        raise HardspikeError(f"{text} ({odd[0]}); a graph does the same for every sample: take branches on values out "
-                             "of forward")
-    for name, node in one.nodes.items():
-        mine, theirs = dict(parameters(node)), dict(parameters(other.nodes[name]))
-        for key, value in mine.items():
-            if key not in theirs or not np.array_equal(value, theirs[key]):
-                raise HardspikeError(f"{text} ('{name}', {key}); a graph does the same for every sample: take what is "
-                                     "computed from the samples out of the weights and factors")
-
-
 def _spikes(run: Run, watched: Watched, recording: Recording) -> Parity:
     mine = {name: torch.stack([call.spikes for call in p.calls]).cpu() for name, p in watched.neurons.items()}
     return compare(f"{run.usage.name()}'s own run (float64)", "reference", mine, recording.spikes)
@@ -144,27 +127,35 @@ def _require_close(mine: Tensor, theirs: Tensor, what: str) -> None:
                              "network")
 
 
-def _outputs(run: Run, watched: Watched, recording: Recording) -> None:
+def _outputs(run: Run, watched: Watched, recordings: list[Recording]) -> None:
     """All that forward returned, recomputed from what the file gave."""
     given: dict[int, Tensor] = {}
-    for name, population in watched.neurons.items():
-        spikes = recording.spikes[name].double()
-        node = watched.compared.get(name)
-        membranes = None if node is None else _returned(population, spikes, recording.membrane[node])
-        for t, call in enumerate(population.calls):
-            grade = call.module.graded_spikes_factor.detach().double().cpu()
-            if "spk" in call.outputs:
-                shape = call.outputs["spk"].shape
-                given[id(call.outputs["spk"])] = spikes[t].reshape(shape) * grade
-            if "mem" in call.outputs and membranes is not None:
-                given[id(call.outputs["mem"])] = membranes[t].reshape(call.outputs["mem"].shape)
-    given |= output_values(watched, recording.output)
+    for one, recording in zip(watched.sequences(), recordings, strict=True):
+        given |= _given(one, recording)
     for number, outputs in enumerate(run.outputs):
         for path, tensor, value in outputs:
             again_ = _recomputed(value, given) if value.neuron else None
             if again_ is not None:
                 where = "".join(f"[{step!r}]" for step in path) + (f" of step {number}" if len(run.outputs) > 1 else "")
                 _require_close(tensor, again_, f"{run.usage.name()}: what forward returns{where}: the output")
+
+
+def _given(watched: Watched, recording: Recording) -> dict[int, Tensor]:
+    """What the file gave, by the id of the value in the run that it stands for."""
+    given: dict[int, Tensor] = {}
+    for name, population in watched.neurons.items():
+        spikes = recording.spikes[name].double()
+        node = watched.compared.get(name)
+        membranes = None if node is None else _returned(population, spikes, recording.membrane[node])
+        for t, call in enumerate(population.calls):
+            grade = factor(call.module).detach().double().cpu()
+            if "spk" in call.outputs:
+                shape = call.outputs["spk"].shape
+                given[id(call.outputs["spk"])] = spikes[t].reshape(shape) * grade
+            if "mem" in call.outputs and membranes is not None:
+                given[id(call.outputs["mem"])] = membranes[t].reshape(call.outputs["mem"].shape)
+    given |= output_values(watched, recording.output)
+    return given
 
 
 def output_values(watched: Watched, output: Tensor) -> dict[int, Tensor]:
@@ -183,7 +174,7 @@ def _returned(population: Population, spikes: Tensor, membrane: Tensor) -> Tenso
     module = population.module
     membrane = torch.where(membrane.abs() > KICK / 2, 0.0, membrane)
     kind = int(module.reset_mechanism_val)
-    if getattr(module, "reset_delay", True) or kind == 2:
+    if delayed(module) or kind == 2:
         return membrane
     theta = module.threshold.detach().double().cpu()
     shape = (len(population.calls), *population.calls[0].input.shape)
@@ -191,8 +182,9 @@ def _returned(population: Population, spikes: Tensor, membrane: Tensor) -> Tenso
     result = []
     for v, s in zip(membrane, spikes, strict=True):
         taken = s - (past - theta > 0).double()
-        past = v - taken * (theta if kind == 0 else v)
-        result.append(past)
+        left = v - taken * (theta if kind == 0 else v)
+        result.append(left)
+        past = past if "mem" in population.forgets else left
     return torch.stack(result)
 
 

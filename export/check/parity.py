@@ -14,8 +14,9 @@ from torch import Tensor
 from export.check.rounding import FirstDifferences, first_differences
 from hardspike import HardspikeError
 from targets import reference
-from targets.target import CHUNK
+from targets.target import CHUNK, Target
 from trainer.networks import Network
+from trainer.networks.integers import IntegerNetwork
 
 
 @dataclass
@@ -183,6 +184,30 @@ def check_network(network: Network, graph: nir.NIRGraph, unfolded: nir.NIRGraph,
             require_same_output(out, logits * steps, recording.output.sum(0), 1e-9)
         parity.float32 = first_differences(unfolded, part, recording,
                                            network_spikes(network, part, torch.float32)[0])
+        return parity
+
+    return in_chunks(frames, chunk)
+
+
+def check_integers(network: IntegerNetwork, graph: nir.NIRGraph, chip: Target, frames: Tensor,
+                   out: Path = Path("graph")) -> Parity:
+    """A network as it was trained, in integers, against `graph` on its chip: spikes and the readout.
+
+    Args:
+        graph: as read back from the file.
+        frames: (T, B, C, H, W).
+        out: named in errors.
+
+    Raises:
+        HardspikeError: the spikes agree and the output does not.
+    """
+    def chunk(part: Tensor) -> Parity:
+        recording = chip.run(graph, part)
+        spikes, logits = network_spikes(network, part, torch.float32)
+        parity = compare("trained network (integers)", chip.name, spikes, recording.spikes)
+        if not parity.mismatches:
+            units = len(part) * network.integers.readout if network.readout == "linear" else 1
+            require_same_output(out, logits.double() * units, recording.output.sum(0), 1e-9)
         return parity
 
     return in_chunks(frames, chunk)

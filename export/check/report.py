@@ -8,7 +8,8 @@ from pathlib import Path
 import nir
 
 from export.check.parity import Parity
-from hardspike import atomic_path, print_table, versions
+from export.model import report_path
+from hardspike import HardspikeError, print_table, printable, versions, write_text
 from targets.graph import parameters
 
 
@@ -32,23 +33,37 @@ def weights_hash(graph: nir.NIRGraph) -> str:
 def announce(out: Path, report: Path, parity: Parity | None, json_file: Path | None) -> None:
     """Print what a check saw, layer by layer, or that there was none; `report` is what `write_report` wrote."""
     if parity is None:
-        print(f"{out}: written, NOT checked ({report} says so)")
+        print(printable(f"{out}: written, NOT checked ({report} says so)"))
         return
     print_table([asdict(layer) for layer in parity.layers], f"{out}", json_file, json.loads(report.read_text()))
-    print(parity.verdict())
+    print(printable(parity.verdict()))
+
+
+def withdraw(model: Path, *beside: Path) -> None:
+    """Remove the report of the model that is about to be replaced, and files `beside` that belong to it: killed between
+    a model and its report, no new model stands beside an old one's.
+
+    Raises:
+        HardspikeError: they cannot be removed.
+    """
+    for file in (report_path(model), *beside):
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise HardspikeError(f"{file}: belongs to the model that is to be replaced, and cannot be removed "
+                                 f"({error.strerror}); give --out another name") from error
 
 
 def write_report(model: Path, graph: nir.NIRGraph, parity: Parity | None, packages: tuple[str, ...] = ()) -> Path:
-    """`MODEL.parity.json` beside the model: what was checked, or that nothing was (`parity` None).
+    """`report_path` of the model: what was checked, or that nothing was (`parity` None).
 
     `packages`: libraries whose versions matter besides the usual ones.
     """
-    path = model.with_name(model.name + ".parity.json") if model.suffix != ".nir" else model.with_suffix(".parity.json")
+    path = report_path(model)
     content = {"checked": parity is not None, "model": model.name,
                "file_sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "weights_sha256": weights_hash(graph),
                "versions": versions("hardspike", "torch", "snntorch", "nir", "numpy", *packages)}
     if parity:
         content |= {"mismatches": parity.mismatches, "compared": parity.compared, **asdict(parity)}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2))
+    write_text(path, json.dumps(content, indent=2))
     return path

@@ -110,7 +110,7 @@ def membrane_bounds(layout: Plan, frames: Tensor, exact: Recording) -> dict[str,
     magnitudes = {name: _magnitude(layout, name) for name in layout.nodes}
     delays = {name: delay_steps(name, node, layout.input_shape[name], layout.dt)
               for name, node in layout.nodes.items() if isinstance(node, nir.Delay)}
-    longest = max((int(steps.max()) for steps in delays.values()), default=1)
+    longest = max([1, *(int(steps.max()) for steps in delays.values())])  # an edge of a loop is a step late
     past = [{name: value.abs() for name, value in before_start(layout).items()}]
     for t, frame in enumerate(frames.double().abs()):
         # What every node gave 0, 1, ... steps ago

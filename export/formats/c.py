@@ -2,6 +2,7 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,12 @@ from torch import Tensor
 
 from export.check import parity as parities
 from export.check.parity import Parity
-from export.check.report import announce, write_report
+from export.check.report import announce, withdraw, write_report
 from export.formats.integers import quantised
-from export.model import Model, output_path
+from export.model import Model, output_path, require_places
 from export.options import Output, Quantisation
-from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, print_table, write_text
+from export.recordings import Recordings, check_samples
+from hardspike import HardspikeError, UsageError, atomic_path, logger, print_table, write_text
 from targets import native
 from targets.chips import chip, limits_of
 from targets.graph import plan
@@ -25,6 +26,8 @@ from targets.loihi.c.constants import fan_out
 from targets.loihi.c.file import CFile, write
 from targets.loihi.layers import Network, split
 from targets.target import CHUNK, Target
+
+_log = logger(__name__)
 
 SANITIZED_SAMPLES = 4
 """Sanitizers make a program ten times slower; that many samples reach every line."""
@@ -50,7 +53,7 @@ class Cost:
     most: int
 
 
-def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: int,
+def write_c(model: Model, output: Output, chosen: Quantisation, samples: int,
             recordings: Recordings) -> Parity | None:
     """Write a model as C, compile and run it, compare; see `export.commands.c`.
 
@@ -58,10 +61,12 @@ def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: i
         UsageError: a chip with arithmetic of its own.
         HardspikeError: the graph makes no C file, it does not compile, or a spike differs; there is no file then.
     """
+    check_samples(samples)
     machine = chip(chosen.target)
     if not machine.like_lava:
         raise UsageError(f"target '{machine.name}': C is written for the arithmetic of Loihi; give --target loihi2")
     out = output_path(model, output, ".c")
+    require_places(output, *(out.with_name(f"{_name(out)}{end}") for end in (".h", "_test.c")))
     integer, _ = quantised(model, chosen, recordings)
     network = split(plan(integer, recordings.dt))
     rules.require(network, limits_of(machine))
@@ -73,7 +78,7 @@ def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: i
         if compiler is None:
             raise HardspikeError(f"{out}: no C compiler (cc, gcc, clang, or what $CC names) to check it with; install "
                                  "one, or give --no-check")
-        frames = _whole(recordings.part("test", check_samples, model)[0])
+        frames = _whole(recordings.part("test", samples, model)[0])
         written = _written(network, out, machine, frames)
         checked, cost = _check(out, written, integer, machine, frames, compiler, recordings.dt)
     _place(out, written, integer, machine, recordings, model, checked)
@@ -81,6 +86,11 @@ def write_c(model: Model, output: Output, chosen: Quantisation, check_samples: i
     announce(out, report, checked, output.json)
     _say(out, written, cost or _cost(written, None, None))
     return checked
+
+
+def _name(out: Path) -> str:
+    """What the network of a file is called in C."""
+    return re.sub(r"[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "network"
 
 
 def _whole(frames: Tensor) -> Tensor:
@@ -98,11 +108,10 @@ def _whole(frames: Tensor) -> Tensor:
 def _written(network: Network, out: Path, machine: Target, frames: Tensor | None) -> CFile:
     """The C for inputs of 0 and 1 where all `frames` are; else for whole bytes, or for as much as 24 bits allow."""
     most = 1 if frames is None else int(frames.max())
-    name = re.sub(r"[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "network"
     about = f"{limits_of(machine).chip}'s arithmetic"
     for largest in ([255, most] if most > 1 else [1]):
         try:
-            return write(network, name, largest, about)
+            return write(network, _name(out), largest, about)
         except HardspikeError:
             if largest == most:
                 raise
@@ -125,7 +134,7 @@ def _check(out: Path, written: CFile, graph, machine: Target, frames: Tensor, co
             parities.require_same_output(out, exact.output.flatten(2), found.output, 0.0)
             additions += _additions(written, part, found.spikes)
         if not sanitized.result():
-            print(f"{out}: not run with sanitizers, which {compiler[0]} has not got here")
+            _log.warning(f"{out}: not run with sanitizers, which {compiler[0]} has not got here")
     checked = parities.merge(parts)
     parities.refuse_silence(out, checked)
     parities.require_equal(out, checked)
@@ -166,14 +175,17 @@ def _cost(written: CFile, code: int | None, additions: float | None) -> Cost:
 
 def _place(out: Path, written: CFile, graph, machine: Target, recordings: Recordings, model: Model,
            checked: Parity | None) -> None:
-    """The header, the self-test where there is a sample, and last the file itself."""
-    write_text(out.with_name(f"{written.name}.h"), written.header)
+    """The header, the self-test where there is a sample, and last the file itself: all of them, or none."""
+    texts = {out: written.text, out.with_name(f"{written.name}.h"): written.header}
     if checked:
         sample = _whole(recordings.part("test", 1, model)[0])
         with compiled.without():
             given = machine.run(graph, sample, recordings.dt).output.flatten(2)[:, 0]
-        write_text(out.with_name(f"{written.name}_test.c"), selftest.shipped(written, sample[:, 0], given))
-    write_text(out, written.text)
+        texts[out.with_name(f"{written.name}_test.c")] = selftest.shipped(written, sample[:, 0], given)
+    with ExitStack() as places:  # left in the other order
+        for path, text in texts.items():
+            write_text(places.enter_context(atomic_path(path)), text)
+        withdraw(out, out)
 
 
 def _say(out: Path, written: CFile, cost: Cost) -> None:

@@ -108,13 +108,14 @@ class Host:
         for kind, part in self.parts.items():
             if part.program.samples is None and part.samples != frames.shape[1]:
                 continue  # made for another number of samples
-            made = _run(self.content[kind], _calls(kind, part, run, recording), kind)
+            made = _run(self.content[kind], _calls(kind, part, run, watched, recording), kind)
             if kind == "before":
                 mine = [np.stack([step[0] for step in made]) if run.usage.outside else made[0][0]]
                 wanted = [frames.numpy()]
             else:
                 mine = [value for step in made for value in step]
-                wanted = [outputs[r.number][1].double().cpu().numpy() for outputs in run.outputs
+                results = run.outputs[watched.calls] if run.usage.outside else run.outputs
+                wanted = [outputs[r.number][1].double().cpu().numpy() for outputs in results
                           for r in watched.readout.result]
             worst = max(_difference(a, b) for a, b in zip(mine, wanted, strict=True))
             if not worst <= TOLERANCE:
@@ -140,6 +141,8 @@ def host(usage: Usage, run: Run, watched: Watched, lossy_reset: bool) -> Host:
     for kind, found in find.items():
         try:
             if (part := found(run, watched)) is not None:
+                if watched.more and not usage.outside:
+                    raise HardspikeError("is made for several sequences in one call")
                 fewer = _fewer(usage, lossy_reset, found)
                 made.content[kind] = _to_onnx(kind, usage, part, fewer, watched.graph)
                 made.parts[kind] = part
@@ -207,10 +210,11 @@ def _exported(module: nn.Module, examples: tuple[Tensor, ...], names: tuple[list
     return model.SerializeToString()
 
 
-def _calls(kind: str, part: Part, run: Run, recording: Recording) -> list[list[np.ndarray]]:
+def _calls(kind: str, part: Part, run: Run, watched: Watched, recording: Recording) -> list[list[np.ndarray]]:
     """What a file gets for each call of forward."""
     if kind == "before":
-        return [[single(dict(arguments(given))[path].tensor).numpy() for path in part.paths] for given in run.given]
+        calls = run.given[watched.calls] if run.usage.outside else run.given
+        return [[single(dict(arguments(given))[path].tensor).numpy() for path in part.paths] for given in calls]
     output = recording.output.float()
     return [[step.numpy()] for step in output] if run.usage.outside else [[output.numpy()]]
 

@@ -9,25 +9,28 @@ import nir
 from torch import nn
 
 from export.check import parity as parities
-from export.check.own import check_own, require_same_graph
+from export.check.own import check_own
 from export.check.parity import Parity
-from export.check.report import announce, write_report
+from export.check.report import announce, withdraw, write_report
 from export.formats.host import Host, host
 from export.formats.readers import readers
 from export.formats.source import Source
-from export.model import Model, frozen, output_path
+from export.model import Model, frozen, output_path, report_path, require_places
 from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.neutral import neutral
-from export.recordings import Recordings
+from export.recordings import Recordings, check_samples
 from export.watch.called import Called
 from export.watch.graph import Watched, build
 from export.watch.owner import require_chain
 from export.watch.parts import chunk_of, extremes, few, others
+from export.watch.same import require_same_graph
 from export.watch.usage import Usage, chosen, recorded
-from hardspike import HardspikeError, UsageError, atomic_path, versions
+from hardspike import HardspikeError, UsageError, atomic_path, check_suffix, logger, require_writable, versions
 from targets.graph import read, write
-from targets.inputs import load_spikes
+from targets.inputs import load_spikes, spread
+
+_log = logger(__name__)
 
 
 def write_model(model: Model, output: Output, samples: int, recordings: Recordings,
@@ -41,16 +44,21 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
     checkpoint = model.checkpoint
     if checkpoint is None:
         raise UsageError(f"{model.path}: is a NIR graph already")
+    check_samples(samples)
+    recordings.announce(model)
     graph = frozen(checkpoint, lossy_reset)
     out = output_path(model, output, ".nir")
 
     def check(written: nir.NIRGraph) -> Parity:
         frames, _ = recordings.part("test", samples, model)
+        if model.chip:
+            return parities.check_integers(checkpoint.network, written, model.chip, frames, out)
         return parities.check_network(checkpoint.network, written, frozen(checkpoint, fold=False), frames, out)
 
     checked, report = write_graph(out, graph, None if output.no_check else check, lossy_reset)
     announce(out, report, checked, output.json)
-    print(readers(read(out)))
+    if not model.integers:
+        _log.info(readers(read(out)))
     return checked
 
 
@@ -68,20 +76,21 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
     if output.no_check:
         raise UsageError("--no-check is for checkpoints; a network of your own is compared with its own run")
     out = output.out or source.file.with_name(f"{source.name}.nir")
-    if out.suffix != ".nir":
-        raise UsageError(f"{out}: is written as .nir; name it {out.with_suffix('.nir').name}")
+    check_suffix(out, ".nir")
+    require_places(output, out, report_path(out))
     frames, _ = load_spikes(recordings.input)
-    checked = write_checked(source.network(), frames[:, :samples or None].float(), out, lossy_reset, source.steps,
-                            result)
-    announce(out, out.with_suffix(".parity.json"), checked, output.json)
-    print(readers(read(out)))
+    frames = spread(frames, check_samples(samples)).float()
+    checked = write_checked(source.network(), frames, out, lossy_reset, source.steps, result)
+    announce(out, report_path(out), checked, output.json)
+    _log.info(readers(read(out)))
     return checked
 
 
 def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs: Any = None,
                   path: str | Path = "network.nir", lossy_reset: bool = False, steps: str | None = None,
                   result: str = "") -> Parity:
-    """Write your own snnTorch network as a NIR graph and check it spike for spike; PATH.parity.json says what was seen.
+    """Write your own snnTorch network as a NIR graph and check it spike for spike; NAME.nir.parity.json says what was
+    seen.
 
         net = Net()                            # your class, its loop over time in forward or outside of it
         ...                                    # train it as you do
@@ -107,22 +116,14 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
     Raises:
         HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
     """
+    for file in (Path(path), report_path(Path(path))):
+        require_writable(file)
     usage = network.usage() if isinstance(network, Called) else chosen(network, inputs, steps)
     usage = replace(usage, result=str(result))
     if usage.chain:
         require_chain(usage, inputs)
     metadata = {"hardspike": versions("hardspike")["hardspike"]}
-    first = few(usage)
-    with recorded(first) as seen:
-        watched, room = build(seen, metadata, lossy_reset), chunk_of(seen)
-        reads = list(dict.fromkeys(seen.recorder.reads))
-    with recorded(others(first)) as run:
-        require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
-                           "other samples give another graph, so what forward does depends on them")
-    if reads:
-        watched.notes.append(_unmoved_by_reads(first, watched, reads, lossy_reset))
-    files = Host() if lossy_reset else host(first, seen, watched, lossy_reset)
-    watched.notes += files.notes
+    watched, files, room = _watched(few(usage), metadata, lossy_reset)
     exact = fold_batchnorm(watched.graph)
 
     def written(graph: nir.NIRGraph) -> Parity:
@@ -138,6 +139,25 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
         return written(plain)
     except HardspikeError:  # a factor in the weights rounds otherwise, which decides where a membrane meets a threshold
         return written(exact)
+
+
+def _watched(first: Usage, metadata: dict, lossy_reset: bool) -> tuple[Watched, Host, int]:
+    """The graph of a run on a few samples, the files of the host's part, and how many samples to check at a time.
+
+    Raises:
+        HardspikeError: NIR cannot hold it, or other samples give another graph.
+    """
+    with recorded(first) as seen:
+        watched, room = build(seen, metadata, lossy_reset), chunk_of(seen)
+        reads = list(dict.fromkeys(seen.recorder.reads))
+    with recorded(others(first)) as run:
+        require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
+                           "other samples give another graph, so what forward does depends on them")
+    if reads:
+        watched.notes.append(_unmoved_by_reads(first, watched, reads, lossy_reset))
+    files = Host() if lossy_reset else host(first, seen, watched, lossy_reset)
+    watched.notes += files.notes
+    return watched, files, room
 
 
 def _unmoved_by_reads(usage: Usage, watched: Watched, reads: list[str], lossy_reset: bool) -> str:
@@ -187,6 +207,7 @@ def write_graph(out: Path, graph: nir.NIRGraph, check: Callable[[nir.NIRGraph], 
         checked = check(written) if check else None
         if checked:
             _judge(out, checked, lossy_reset)
+        withdraw(out)
     return checked, write_report(out, written, checked)
 
 
@@ -195,7 +216,7 @@ def _judge(out: Path, checked: Parity, lossy_reset: bool) -> None:
     parities.refuse_silence(out, checked)
     if lossy_reset:
         share = checked.mismatches / max(1, sum(layer.spikes for layer in checked.layers))
-        print(f"lossy reset: {checked.mismatches} spikes differ ({100 * share:.1f} % of those of the network)")
+        _log.warning(f"lossy reset: {checked.mismatches} spikes differ ({100 * share:.1f} % of those of the network)")
         return
     parities.require_equal(out, checked)
     if checked.float32 and checked.float32.beyond:

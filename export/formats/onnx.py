@@ -10,12 +10,12 @@ from torch import Tensor
 
 from export.check import parity as parities
 from export.check.parity import Parity
-from export.check.report import announce, write_report
+from export.check.report import announce, withdraw, write_report
 from export.check.rounding import first_differences
-from export.model import Model, output_path, say_step
+from export.model import Model, output_path
 from export.options import Output
-from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, atomic_path
+from export.recordings import Recordings, check_samples
+from hardspike import HardspikeError, UsageError, about, atomic_path
 from targets.chips import chip_of
 from targets.onnx import runtime as onnx_runtime
 from targets.onnx.model import to_onnx
@@ -36,9 +36,11 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
     if unroll is not None and unroll < 1:
         raise UsageError(f"unroll {unroll}: must be 1 or more time steps")
     graph, dt = model.graph, recordings.dt
-    say_step(model, dt)
+    check_samples(samples)
+    recordings.announce(model)
     out = output_path(model, output, ".onnx")
-    proto = to_onnx(graph, unroll, dt)
+    with about(model.path):
+        proto = to_onnx(graph, unroll, dt)
     if output.no_check:
         proto.metadata_props.add(key="checked", value="no")
     checked = None
@@ -51,6 +53,7 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
                                      "with longer ones, or --no-check")
             checked = check_file(temporary, graph, frames[:unroll], dt)
             _judge(out, checked)
+        withdraw(out)
     report = write_report(out, graph, checked, ("onnx", "onnxruntime"))
     announce(out, report, checked, output.json)
     return checked

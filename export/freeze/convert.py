@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import snntorch as snn
+import torch
 from torch import nn
 
 from export.freeze import layers, neurons, pooling
@@ -20,10 +21,16 @@ _ADVICE = {
                     "its gates multiply signals: use snn.RLeaky or RSynaptic and train again"),
     **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell),
                     "its gates multiply signals: use snn.RLeaky or RSynaptic and train again"),
+    torch.jit.ScriptModule: "it is compiled (torch.jit): put in the module that it was made from",
     nn.MultiheadAttention: "attention multiplies signals: use linear layers and neurons",
     snn.LeakyParallel: "it runs all steps at once with a rectified membrane and no reset: use nn.Linear and snn.Leaky "
                        "(reset_mechanism='none'), and train again",
-    snn.DeltaLeaky: "it fires at changes of the membrane: use snn.Leaky",
+    snn.AssociativeLeaky: "it multiplies signals: use snn.RLeaky or RSynaptic and train again",
+    snn.LinearLeaky: "it runs all steps at once: use nn.Linear and snn.Leaky with beta=exp(beta - 1) and "
+                     "reset_mechanism='none', step by step, which spikes alike",
+    snn.StateLeaky: "it runs all steps at once: use snn.Leaky with beta=exp(beta - 1) and reset_mechanism='none', step "
+                    "by step, which spikes alike",
+    snn.DeltaLeaky: "it fires at changes of the membrane: use snn.Leaky and train again",
 }
 
 
@@ -43,6 +50,18 @@ def convert(layer: Layer) -> Piece:
                                  f"not known here; use {kind.__name__} itself, or add a converter in "
                                  "export/freeze/layers.py")
     return CONVERTERS[kind](layer)
+
+
+def require_known(layer: Layer) -> None:
+    """Refuse a neuron of snnTorch that has no form, before what it does is looked at.
+
+    Raises:
+        HardspikeError: it has none.
+    """
+    kinds = type(layer.module).__mro__
+    if isinstance(layer.module, snn.SpikingNeuron | snn.LeakyParallel) and (
+            not any(kind in CONVERTERS for kind in kinds) or any(kind in _ADVICE for kind in kinds)):
+        raise refusal(layer, f"NIR has no such operation; {advice(layer.module)}")
 
 
 def advice(module: nn.Module) -> str:

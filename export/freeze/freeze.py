@@ -16,6 +16,7 @@ from export.freeze.assembly import BINARY, Assembly, Signal
 from export.freeze.chain import Chain, inference_copy
 from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer
+from export.freeze.neurons import require_runs
 from export.freeze.pooling import MAXIMUM
 from hardspike import HardspikeError, UsageError
 from trainer.networks import Network
@@ -89,6 +90,8 @@ def _chain(assembly: Assembly, network: nn.Sequential, prefix: str, signal: Sign
 def _layer(assembly: Assembly, name: str, module: nn.Module, signal: Signal, lossy_reset: bool) -> Signal:
     if name in assembly.made:
         raise HardspikeError(f"layer '{name}': stands in the chain twice; give each place a layer of its own")
+    if isinstance(module, snn.SpikingNeuron):
+        require_runs(Layer(name, module, signal.shape))
     piece = convert(Layer(name, module, signal.shape, lossy_reset, signal.binary))
     graded = piece.exit.endswith("_grade")
     binary = (isinstance(module, snn.SpikingNeuron) and not graded) or isinstance(module, MAXIMUM) \

@@ -25,7 +25,7 @@ class Layer:
         shape: of its input, without batch and time.
         lossy_reset: a reset that NIR's LIF does not hold may be written as one to zero.
         binary: its input is all zeros and ones.
-        forgets: a neuron whose states are made anew in every step.
+        forgets: the states of a neuron that are made anew in every step: mem, syn, spk, ...
     """
 
     name: str
@@ -33,7 +33,7 @@ class Layer:
     shape: tuple[int, ...]
     lossy_reset: bool = False
     binary: bool = False
-    forgets: bool = False
+    forgets: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -46,7 +46,8 @@ class Piece:
         entry: the node that takes the input; default: the one named like the layer.
         exit: the node that gives the output; same default.
         edges: between the nodes.
-        membrane: the node that gives the membrane potential as the module returns it, where there is one.
+        membrane: the nodes whose outputs sum to the membrane potential before a reset in the same step, where there are
+            any.
         past: the node that gives the spikes of the step before, where there is one.
         entries: the nodes that take the input, where there are several.
         compared: the node that compares the membrane with the threshold; default: the one named like the layer.
@@ -57,7 +58,7 @@ class Piece:
     entry: str = ""
     exit: str = ""
     edges: list[tuple[str, str]] = field(default_factory=list)
-    membrane: str | None = None
+    membrane: tuple[str, ...] = ()
     past: str | None = None
     entries: tuple[str, ...] = ()
     compared: str = ""

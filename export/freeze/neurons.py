@@ -24,7 +24,7 @@ import torch
 from snntorch._neurons import rleaky, rsynaptic
 from torch import Tensor, nn
 
-from export.freeze import layers
+from export.freeze import inhibition, layers
 from export.freeze.layers import Layer, Piece, refusal, to_array
 from hardspike import one_line
 from trainer.neurons.leaky import Leaky
@@ -56,30 +56,35 @@ def neuron(layer: Layer) -> Piece:
     theta, leak, gain = _full(layer, "threshold", module.threshold), _leak(layer), None
     if isinstance(module, snn.Lapicque):
         gain = _full(layer, "C", module.R * (1 / (module.R * module.C)) * module.time_step)
-    piece = _forgetful(layer, theta) if layer.forgets else _remembering(layer, theta, leak)
+    piece = _alpha(layer, leak, theta) if isinstance(module, snn.Alpha) else _remembering(layer, theta, leak)
+    if module.inhibition:
+        piece = inhibition.largest(layer, theta, piece)
     if gain is not None and (gain != 1).any():
-        current = f"{layer.name}_current"
-        piece.nodes[current] = nir.Scale(gain)
-        piece.edges.append((current, piece.entry or layer.name))
-        piece.entry = current
+        _before(piece, layer.name, f"{layer.name}_current", nir.Scale(gain))
     return _graded(layer, piece)
 
 
+def _before(piece: Piece, name: str, node_name: str, node: nir.NIRNode) -> None:
+    """Put a node before what takes the input."""
+    piece.nodes[node_name] = node
+    piece.edges.append((node_name, piece.entry or name))
+    piece.entry = node_name
+
+
 def _remembering(layer: Layer, theta: np.ndarray, leak: np.ndarray) -> Piece:
-    """The neuron without what its spikes are multiplied with."""
+    """The neuron without what its spikes are multiplied with; a state that is made anew is a leak of zero."""
     module, name = layer.module, layer.name
     reset = _reset(layer, theta)
-    if isinstance(module, snn.Alpha):
-        return _alpha(layer, leak, theta, reset)
+    if reset is _no_reset and not leak.any() and not module.inhibition:
+        reset = _no_memory
     alpha = _full(layer, "alpha", module.alpha).clip(0, 1) if hasattr(module, "alpha") else None
-    if alpha is not None and reset is _zero:
-        return _cuba_lif(name, alpha, leak, theta)
+    if "syn" in layer.forgets:
+        alpha = None
+    if alpha is not None and reset in (_zero, _no_memory):
+        return _cuba_lif(name, alpha, leak if reset is _zero else 0 * leak, theta)
     piece = reset(name, leak, theta)
     if alpha is not None:
-        synapse = f"{name}_synapse"
-        piece.nodes[synapse] = integrator(alpha)
-        piece.edges.append((synapse, piece.entry or name))
-        piece.entry = synapse
+        _before(piece, name, f"{name}_synapse", integrator(alpha))
     return piece
 
 
@@ -95,25 +100,13 @@ def _leak(layer: Layer) -> np.ndarray:
     return leak
 
 
-def _forgetful(layer: Layer, theta: np.ndarray) -> Piece:
-    """A neuron whose states are made anew in every step compares what comes in with its threshold, and nothing else."""
-    module = layer.module
-    if isinstance(module, snn.Alpha):
-        raise refusal(layer, "its states are made anew in every step, so that it fires at once or never: take the "
-                             "reset out of the step")
-    if (theta < 0).any():
-        raise refusal(layer, f"threshold {theta.min():g}: below 0 snnTorch resets a neuron that has not fired yet; "
-                             "keep thresholds at 0 or above")
-    if isinstance(module, snn.RLeaky | snn.RSynaptic):
-        silent = torch.zeros(1, *layer.shape, dtype=module.threshold.dtype)
-        theta = theta - to_array(module.recurrent(silent))[0]
-    return Piece({layer.name: nir.Threshold(theta)}, theta.shape)
-
-
-def _alpha(layer: Layer, leak: np.ndarray, theta: np.ndarray, reset: Callable) -> Piece:
+def _alpha(layer: Layer, leak: np.ndarray, theta: np.ndarray) -> Piece:
     """Two currents of opposite sign, exc' = alpha exc + I and inh' = beta inh - I, and u = tau (exc + inh)."""
     module, name = layer.module, layer.name
-    if reset is not _no_reset:
+    if layer.forgets >= {"syn_exc", "syn_inh"}:
+        raise refusal(layer, "its states are made anew in every step, where its two currents cancel, so that it never "
+                             "fires: take the reset out of the step")
+    if _reset(layer, theta) not in (_no_reset, _no_memory):
         raise refusal(layer, f"reset_mechanism '{module.reset_mechanism}' empties two currents at once; no node of NIR "
                              "does: make it with reset_mechanism='none', or use snn.Synaptic, and train again")
     rise = _full(layer, "alpha", module.alpha).clip(0, 1)
@@ -122,23 +115,24 @@ def _alpha(layer: Layer, leak: np.ndarray, theta: np.ndarray, reset: Callable) -
         raise refusal(layer, f"alpha {rise.min():g}, beta {leak.min():g}: its factor tau is not finite; keep both "
                              "above 0 and apart")
     excite, inhibit, up, down = (f"{name}_{part}" for part in ("excite", "inhibit", "up", "down"))
+    rise, leak = (0 * a if role in layer.forgets else a for a, role in ((rise, "syn_exc"), (leak, "syn_inh")))
     return Piece({excite: integrator(rise), inhibit: integrator(leak), up: nir.Scale(factor),
                   down: nir.Scale(-factor), name: nir.Threshold(theta)}, theta.shape, entries=(excite, inhibit),
-                 edges=[(excite, up), (inhibit, down), (up, name), (down, name)])
+                 edges=[(excite, up), (inhibit, down), (up, name), (down, name)], membrane=(up, down))
 
 
 def _graded(layer: Layer, piece: Piece) -> Piece:
     """A factor behind the spikes, and what the layer hears of itself."""
     module, name = layer.module, layer.name
-    grade = _full(layer, "graded_spikes_factor", module.graded_spikes_factor)
+    grade = _full(layer, "graded_spikes_factor", factor(module))
     if (grade == 0).any():
         raise refusal(layer, "graded_spikes_factor is 0 for some neurons, whose spikes reach nobody; leave them out")
     if (grade != 1).any():
         piece.exit = f"{name}_grade"
         piece.nodes[piece.exit] = nir.Scale(grade)
         piece.edges.append((name, piece.exit))
-    if isinstance(module, snn.RLeaky | snn.RSynaptic) and not layer.forgets:
-        _add_recurrence(layer, piece)
+    if isinstance(module, snn.RLeaky | snn.RSynaptic):
+        (_add_silence if "spk" in layer.forgets else _add_recurrence)(layer, piece)
     return piece
 
 
@@ -149,15 +143,9 @@ def check(layer: Layer) -> None:
         HardspikeError: such a setting.
     """
     module = layer.module
-    if module.inhibition:
-        raise refusal(layer, "inhibition=True lets one neuron of the layer fire; NIR has no such rule: train without")
     if module.state_quant:
         raise refusal(layer, "state_quant rounds the membrane in every step; NIR has no such rule: train without, and "
                              "quantise the graph for a chip afterwards")
-    if isinstance(module, snn.RSynaptic) and not getattr(module, "reset_delay", True):
-        raise refusal(layer, "reset_delay=False: snnTorch 1.0 itself fails there; use reset_delay=True")
-    if isinstance(module, snn.Lapicque) and not (hasattr(module, "R") and hasattr(module, "C")):
-        raise refusal(layer, "beta, R and C given at once: snnTorch 1.0 itself fails there; give beta, or R and C")
     probe = torch.tensor([-1e9, -1.0, -1e-3, -1e-12, 0.0, 1e-12, 1e-3, 1.0, 1e9] * 20, dtype=torch.float64)
     if isinstance(module.spike_grad, type):
         raise refusal(layer, f"its spike_grad is the class {module.spike_grad.__name__}; give a function, "
@@ -172,6 +160,32 @@ def check(layer: Layer) -> None:
     if not torch.equal(spikes.double(), (probe > 0).double()):
         raise refusal(layer, "its spike_grad is no step function (1 above the threshold, else 0) in the forward pass; "
                              "NIR fires at a hard threshold: use one of snntorch.surrogate and train again")
+
+
+def require_runs(layer: Layer) -> None:
+    """Refuse settings with which snnTorch 1.0 does not run.
+
+    Raises:
+        HardspikeError: such a setting.
+    """
+    module = layer.module
+    if isinstance(module, snn.RSynaptic) and not getattr(module, "reset_delay", True):
+        raise refusal(layer, "reset_delay=False: snnTorch 1.0 itself fails there; use reset_delay=True")
+    if isinstance(module, snn.Lapicque) and not (hasattr(module, "R") and hasattr(module, "C")):
+        raise refusal(layer, "beta, R and C given at once: snnTorch 1.0 itself fails there; give beta, or R and C")
+
+
+def delayed(module: nn.Module) -> bool:
+    """Whether a spike resets the membrane one step later.
+
+    RSynaptic's reset_delay=False (where it runs: handed spikes of its input's shape) changes nothing in snnTorch 1.0.
+    """
+    return isinstance(module, snn.RSynaptic) or getattr(module, "reset_delay", True)
+
+
+def factor(module: nn.Module) -> Tensor:
+    """What a spike is multiplied with; inhibition leaves graded_spikes_factor out."""
+    return torch.ones_like(module.threshold) if module.inhibition else module.graded_spikes_factor
 
 
 def _full(layer: Layer, key: str, value: Tensor) -> np.ndarray:
@@ -190,6 +204,9 @@ def _full(layer: Layer, key: str, value: Tensor) -> np.ndarray:
 def _reset(layer: Layer, theta: np.ndarray) -> Callable[[str, np.ndarray, np.ndarray], Piece]:
     """Which form holds the reset; snnTorch chooses its function when the module is made, not when it runs."""
     module = layer.module
+    if "mem" in layer.forgets:
+        _require_positive(layer, theta)
+        return _no_leak if module.inhibition else _no_memory
     runs = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}[module.state_function.__name__]
     stored = next(key for key, value in module.reset_dict.items() if value == int(module.reset_mechanism_val))
     if not runs == stored == module.reset_mechanism:
@@ -199,30 +216,43 @@ def _reset(layer: Layer, theta: np.ndarray) -> Callable[[str, np.ndarray, np.nda
         return _no_reset
     if layer.lossy_reset:
         return _zero
-    delayed = getattr(module, "reset_delay", True)
-    if runs == "subtract" and not delayed:
+    if runs == "subtract" and not delayed(module):
         return _subtract_at_once
-    if runs == "zero" and delayed and isinstance(module, snn.Leaky):
+    if runs == "zero" and delayed(module) and isinstance(module, snn.Leaky):
         return _zero
+    _require_positive(layer, theta)
+    if runs == "subtract":
+        return _subtract
+    return _zero if not delayed(module) else _zero_and_deaf
+
+
+def _require_positive(layer: Layer, theta: np.ndarray) -> None:
     if (theta < 0).any():
         raise refusal(layer, f"threshold {theta.min():g}: below 0 snnTorch resets a neuron that has not fired yet, in "
                              "the first step; keep thresholds at 0 or above")
-    if runs == "subtract":
-        return _subtract
-    return _zero if not delayed else _zero_and_deaf
+
+
+def _no_memory(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
+    """A membrane that is made anew in every step, or forgotten in one, is what comes in, and no reset reaches it."""
+    return Piece({name: nir.Threshold(theta)}, theta.shape)
+
+
+def _no_leak(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
+    """The same with a membrane that other nodes can read."""
+    return _no_reset(name, 0 * leak, theta)
 
 
 def _no_reset(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
     membrane = f"{name}_membrane"
     return Piece({membrane: integrator(leak), name: nir.Threshold(theta)}, theta.shape, membrane,
-                 edges=[(membrane, name)], membrane=membrane)
+                 edges=[(membrane, name)], membrane=(membrane,))
 
 
 def _subtract(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
     piece = _no_reset(name, leak, theta)
     reset = f"{name}_reset"
     piece.nodes[reset] = nir.Scale(-theta)
-    piece.edges += [(name, reset), (reset, piece.membrane)]
+    piece.edges += [(name, reset), (reset, piece.entry)]
     return piece
 
 
@@ -233,14 +263,14 @@ def _subtract_at_once(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
     compares (and adds it again afterwards): the node `_above` sees that, a step late.
     """
     piece = _no_reset(name, leak, theta)
-    membrane, past, reset, before, taken, above, hold = (
-        f"{name}_{part}" for part in ("membrane", "past", "reset", "before", "taken", "above", "hold"))
+    past, reset, before, taken, above, hold = (
+        f"{name}_{part}" for part in ("past", "reset", "before", "taken", "above", "hold"))
     step = np.full(theta.shape, DT)
     piece.nodes |= {past: nir.Delay(step), before: nir.Delay(step), above: nir.Threshold(theta),
                     reset: nir.Scale(-leak * theta), taken: nir.Scale(-theta), hold: nir.Scale(-theta)}
-    piece.edges += [(name, past), (past, reset), (reset, membrane), (past, taken), (taken, above),
-                    (membrane, before), (before, above), (above, hold), (hold, name)]
-    piece.membrane, piece.past = None, past
+    piece.edges += [(name, past), (past, reset), (reset, piece.entry), (past, taken), (taken, above),
+                    (piece.entry, before), (before, above), (above, hold), (hold, name)]
+    piece.past = past
     return piece
 
 
@@ -269,6 +299,24 @@ def _zero_and_deaf(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
              kick: nir.Scale(np.full(theta.shape, KICK)), block: nir.Scale(np.full(theta.shape, -1.0))}
     return Piece(nodes, theta.shape, fires, edges=[(fires, name), (name, kick), (kick, fires), (name, block),
                                                    (block, name)], compared=fires)
+
+
+def _add_silence(layer: Layer, piece: Piece) -> None:
+    """What the recurrent module gives for the spikes that a neuron is told that it did not fire: its bias."""
+    recurrent, shape = layer.module.recurrent, layer.shape
+    silent = torch.zeros(1, *shape, dtype=layer.module.threshold.dtype, device=layer.module.threshold.device)
+    given = to_array(recurrent(silent))[0]
+    if not given.any():
+        return
+    if isinstance(recurrent, nn.Conv2d) and given.shape == shape:
+        same = np.eye(shape[0])[:, :, None, None]
+        node = nir.Conv2d(shape[1:], same, 1, 0, 1, 1, to_array(recurrent.bias))
+    elif given.shape == shape and len(shape) == 1:
+        node = nir.Affine(np.eye(*shape), given)
+    else:
+        raise refusal(layer, f"its recurrent layer gives {given.shape}, its input is {shape}; use an odd kernel, or "
+                             "features alone, (B, features)")
+    _before(piece, layer.name, f"{layer.name}_recurrent", node)
 
 
 def _add_recurrence(layer: Layer, piece: Piece) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from export.passes.rewrite import Edit
+from export.passes.rewrite import Edit, conv_numbers
 from hardspike import HardspikeError
 from targets.graph import plan
-from targets.graph.shapes import conv_arguments, pool_arguments
+from targets.graph.shapes import pool_arguments
 
 POOLS = (nir.AvgPool2d, nir.SumPool2d)
 
@@ -43,7 +43,7 @@ def _fold(graph: nir.NIRGraph, name: str) -> nir.NIRGraph:
         edit.nodes[linear] = _into_dense(label, edit.nodes[name], node, before, after)
         edit.nodes[flatten] = nir.Flatten(input_type={"input": np.array(before)}, start_dim=0, end_dim=-1)
     elif isinstance(node, nir.Conv2d) and not flatten:
-        edit.nodes[linear] = _into_conv(label, edit.nodes[name], node, before, after)
+        edit.nodes[linear] = _into_conv(label, edit.nodes[name], linear, node, (before, after))
     else:
         raise HardspikeError(f"{label}: does not lead into one linear layer, so there is nothing to fold it into; "
                              "put a convolution or a dense layer after it")
@@ -63,9 +63,10 @@ def _into_dense(label: str, pool: nir.NIRNode, dense: nir.NIRNode, before: tuple
     return nir.Linear(rows) if isinstance(dense, nir.Linear) else nir.Affine(rows, dense.bias)
 
 
-def _into_conv(label: str, pool: nir.NIRNode, conv: nir.Conv2d, before: tuple, after: tuple) -> nir.Conv2d:
+def _into_conv(label: str, pool: nir.NIRNode, linear: str, conv: nir.Conv2d, shapes: tuple) -> nir.Conv2d:
+    before, after = shapes
     kernel, stride, padding = (np.array(v) for v in pool_arguments(label, pool))
-    arguments = {k: v if k == "groups" else np.broadcast_to(v, 2) for k, v in conv_arguments(label, conv).items()}
+    arguments = {key: np.array(value) for key, value in conv_numbers(linear, conv).items()}
     outer = arguments["padding"]
     covered = (np.array(after[1:]) - 1) * stride + kernel - padding  # pixels that the pooling reads
     inside = (np.array(before[1:]) <= covered) & (kernel <= stride) & (padding == 0)

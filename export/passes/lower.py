@@ -5,7 +5,7 @@ from collections.abc import Callable
 import nir
 from torch import Tensor
 
-from export.passes.bias_cells import bias_cells
+from export.passes.bias_cells import bias_cells, require_no_negative
 from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.fold_gain import fold_gain
 from export.passes.fold_pooling import fold_pooling
@@ -53,5 +53,11 @@ def fold(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
 
 def lower(graph: nir.NIRGraph, spikes: Tensor, chip: Target, bits: int = 8, scale: str = "searched",
           dt: float | None = None) -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
-    """`fold`, then `quantise` on real `spikes` (T, B, ...) for `chip`."""
-    return quantise(fold(graph, dt), spikes, chip, bits, scale)
+    """`fold`, then `quantise` on real `spikes` (T, B, ...) for `chip`.
+
+    Raises:
+        HardspikeError: a layer that cannot be folded or held; input that `bias_cells` cannot take.
+    """
+    folded = fold(graph, dt)
+    require_no_negative(folded, spikes)
+    return quantise(folded, spikes, chip, bits, scale)

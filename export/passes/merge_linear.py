@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from export.passes.rewrite import Edit
+from export.passes.rewrite import Edit, conv_numbers
 from hardspike import HardspikeError
 from targets.graph import LINEAR, Plan, plan
-from targets.graph.shapes import array, conv_arguments
+from targets.graph.shapes import array
 from targets.nodes import stateless
 
 LARGEST = 2**24
@@ -122,8 +122,8 @@ def _product(layout: Plan, first: str, middle: str | None, name: str) -> tuple[n
 def _convolutions(layout: Plan, first: str, name: str) -> nir.NIRNode:
     """Two convolutions as one, where the second pads nothing or what it pads is what the first would give there."""
     one, two = layout.nodes[first], layout.nodes[name]
-    a, b = (_numbers(label, node) for label, node in ((first, one), (name, two)))
-    bias = array(one.bias).astype(np.float64)
+    a, b = (conv_numbers(label, node) for label, node in ((first, one), (name, two)))
+    bias = np.zeros(len(array(one.weight))) + array(one.bias)  # one value may be for all
     pointwise = set(array(one.weight).shape[2:]) == {1} and not any(a["padding"]) and set(a["stride"]) == {1}
     if any(b["padding"]) and not (pointwise and not bias.any()):
         raise HardspikeError(f"layers '{first}' and '{name}' follow one another without a neuron, and '{name}' pads "
@@ -140,19 +140,6 @@ def _convolutions(layout: Plan, first: str, name: str) -> nir.NIRNode:
     if dims == 1:
         return nir.Conv1d(one.input_shape, spread.numpy(), stride[0], padding[0], 1, 1, both)
     return nir.Conv2d(one.input_shape, spread.numpy(), stride, padding, 1, 1, both)
-
-
-def _numbers(name: str, node: nir.NIRNode) -> dict:
-    arguments, dims = conv_arguments(f"node '{name}'", node), array(node.weight).ndim - 2
-    if arguments["padding"] == "same":
-        border = [d * (k - 1) for d, k in zip(np.broadcast_to(arguments["dilation"], dims).tolist(),
-                                              array(node.weight).shape[2:], strict=True)]
-        if any(pixels % 2 for pixels in border):
-            raise HardspikeError(f"layer '{name}': padding 'same' with an even kernel pads one side more; write it as "
-                                 "a number")
-        arguments["padding"] = tuple(pixels // 2 for pixels in border)
-    return {key: value if key == "groups" else tuple(np.broadcast_to(value, dims).tolist()) for key, value in
-            arguments.items()}
 
 
 def _ungrouped(node: nir.NIRNode, groups: int) -> Tensor:

@@ -13,7 +13,6 @@ float network: what a layer hands on is what counts, not the weights' error.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import networkx as nx
 import nir
@@ -24,6 +23,7 @@ from torch import Tensor
 from export.passes.rewrite import Edit
 from export.passes.straighten import drop
 from hardspike import HardspikeError, UsageError, nearest, progress
+from hardspike.grid import TRIMS, clips, grid, least_error, rounded
 from targets import metadata, reference
 from targets.chips import limits_of
 from targets.graph import LINEAR, plan
@@ -36,12 +36,6 @@ from targets.target import Target
 SCALES = ("searched", "max_abs")
 LOWEST_THRESHOLD = 1
 """In integer units; a threshold of 0 would fire at rest."""
-_CLIPS = np.geomspace(0.95, 4.0, 22)
-"""Candidates: the scale that maps the largest weight to the largest level, times these."""
-_USUAL = 0.98
-"""Share of a layer's weights that are no outliers."""
-_TRIMS = np.linspace(0.85, 1.15, 13)
-"""Candidates: the threshold at the chosen scale, times these."""
 
 
 @dataclass
@@ -124,12 +118,12 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, chip: Target, bits: int = 8,
             raise HardspikeError(f"layer '{name}': threshold {layer.threshold.min():g}; {limits.chip} compares with "
                                  f"{LOWEST_THRESHOLD} or more: train with positive thresholds")
     task = _Task(graph, spikes, reference.run(graph, spikes).spikes, chip, bits)
-    current, rows, clips = _round_leaks(graph, network), [], {}
+    current, rows, first = _round_leaks(graph, network), [], {}
     for name, layer in network.layers.items():  # all at once first: in a loop, each is another's input
-        current, clips[name] = _fitted(task, current, layer)
+        current, first[name] = _fitted(task, current, layer)
     for name, layer in progress(network.layers.items(), f"quantise to {bits} bits"):
-        current, row = _searched(task, current, layer, clips[name],
-                                 *((_clips(graph, layer), _TRIMS) if scale == "searched" else ((), ())))
+        current, row = _searched(task, current, layer, first[name],
+                                 *((_clips(graph, layer), TRIMS) if scale == "searched" else ((), ())))
         rows.append(row)
     current = _quantise_readout(current, network, bits, limits)
     mark = Quantised(limits.chip, bits, scale, {row.layer: row.scale for row in rows})
@@ -160,11 +154,8 @@ def _fitted(task: _Task, current: nir.NIRGraph, layer: Layer) -> tuple[nir.NIRGr
 
 
 def _clips(graph: nir.NIRGraph, layer: Layer) -> np.ndarray:
-    """Candidates round the largest weight; where a few weights are far larger than the rest, also round the rest."""
-    weights = np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in _linear(layer)])
-    usual = np.quantile(weights[weights > 0], _USUAL)
-    ratio = float(weights.max() / usual)
-    return np.concatenate([_CLIPS, np.geomspace(_CLIPS[-1], 1.5 * ratio, 16)[1:]]) if ratio > _CLIPS[-1] else _CLIPS
+    """Candidates of the scale of a layer."""
+    return clips(np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in _linear(layer)]))
 
 
 def _searched(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, clips: Sequence[float],
@@ -177,7 +168,7 @@ def _searched(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, cli
         nonlocal best
         candidate = _apply(task, current, layer, clip, trim)
         if candidate is not None:
-            got = task.chip.run(_ancestors(candidate, layer.name), task.spikes).spikes[layer.name]
+            got = task.chip.run(_ancestors(candidate, layer.name), task.spikes, layers=[layer.name]).spikes[layer.name]
             mismatches = int((got != wanted).sum())
             if best is None or mismatches < best[0]:
                 best = mismatches, clip, trim, candidate
@@ -218,11 +209,7 @@ def _largest(graph: nir.NIRGraph, layer: Layer) -> float:
 
 def _grid(bits: int, limits: Limits) -> tuple[int, int]:
     """(2^e, largest m): weights are m * 2^e, filling the target's range."""
-    levels = 2 ** (bits - 1) - 1
-    step = 1
-    while 2 * step * levels <= limits.weight_max.known:
-        step *= 2
-    return step, levels
+    return grid(bits, limits.weight_max.known)
 
 
 def _apply(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, trim: float) -> nir.NIRGraph | None:
@@ -233,7 +220,7 @@ def _apply(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, trim: 
     _put_back(edit, task.graph, layer)
     for name in _linear(layer):
         node = copy.copy(task.graph.nodes[name])
-        node.weight = _rounded(array(node.weight), scale, step, levels)
+        node.weight = rounded(array(node.weight), scale, step, levels)
         if hasattr(node, "bias"):
             node.bias = np.round(array(node.bias) * scale)
         edit.nodes[name] = node
@@ -328,21 +315,10 @@ def _quantise_readout(graph: nir.NIRGraph, network: Network, bits: int, limits: 
     for name in linear if len(linear) == 1 else ():
         node = edit.nodes[name]
         weight = array(node.weight).astype(np.float64)
-        full = levels * step / max(np.abs(weight).max(), 1e-30)
-        scale = min((full * clip for clip in _CLIPS), key=partial(_error, weight, step, levels))
+        scale = least_error(weight, step, levels)
         node = copy.copy(node)
-        node.weight = _rounded(weight, scale, step, levels)
+        node.weight = rounded(weight, scale, step, levels)
         if hasattr(node, "bias"):
             node.bias = np.round(array(node.bias) * scale)
         edit.nodes[name] = node
     return edit.graph()
-
-
-def _error(weight: np.ndarray, step: int, levels: int, scale: float) -> float:
-    """Sum of squares that rounding at `scale` changes."""
-    return float(np.square(_rounded(weight, scale, step, levels) / scale - weight).sum())
-
-
-def _rounded(weight: np.ndarray, scale: float, step: int, levels: int) -> np.ndarray:
-    """`weight` in integer units: the nearest multiple of `step`, at most `levels` steps from zero."""
-    return step * np.clip(np.round(weight * scale / step), -levels, levels)

@@ -1,8 +1,11 @@
 """Small edits of a NIR graph that the passes share."""
 
 import nir
+import numpy as np
 
+from hardspike import HardspikeError
 from targets.graph import plan
+from targets.graph.shapes import array, conv_arguments
 
 
 def flatten(graph: nir.NIRGraph, dt: float | None = None) -> nir.NIRGraph:
@@ -65,3 +68,21 @@ class Edit:
     def graph(self) -> nir.NIRGraph:
         """The edited graph."""
         return nir.NIRGraph(self.nodes, self.edges, metadata=self.metadata, type_check=False)
+
+
+def conv_numbers(name: str, node: nir.Conv1d | nir.Conv2d) -> dict:
+    """stride, padding and dilation of a convolution as whole numbers of every axis, and groups.
+
+    Raises:
+        HardspikeError: padding 'same' that is one more behind than in front.
+    """
+    arguments, dims = conv_arguments(f"node '{name}'", node), array(node.weight).ndim - 2
+    if arguments["padding"] == "same":
+        border = [d * (k - 1) for d, k in zip(np.broadcast_to(arguments["dilation"], dims).tolist(),
+                                              array(node.weight).shape[2:], strict=True)]
+        if any(pixels % 2 for pixels in border):
+            raise HardspikeError(f"layer '{name}': padding 'same' with an even kernel pads one side more; write it as "
+                                 "a number")
+        arguments["padding"] = tuple(pixels // 2 for pixels in border)
+    return {key: value if key == "groups" else tuple(np.broadcast_to(value, dims).tolist()) for key, value in
+            arguments.items()}

@@ -56,6 +56,10 @@ def _refuse_tricks(edit: Edit, name: str) -> None:
         raise HardspikeError(
             f"layer '{layer}': takes its threshold off in the step of the spike (reset_delay=False with reset "
             "'subtract'); a chip's neuron does so one step later: make it with reset_delay=True and train again")
+    if isinstance(node, LINEAR) and sources and all(isinstance(edit.nodes[s], nir.LI | nir.I) for s in sources) \
+            and (layer := _compares(edit, targets)):
+        raise HardspikeError(f"layer '{layer}': its neurons compare their membranes (inhibition=True), and a chip's "
+                             "hear spikes alone: make it without inhibition and train again")
     if not isinstance(node, nir.Scale):
         return
     factor = array(node.scale)
@@ -69,6 +73,15 @@ def _refuse_tricks(edit: Edit, name: str) -> None:
         raise HardspikeError(
             f"layer '{targets[0]}': its membrane is a sum of several currents that decay (snn.Alpha); a chip's neuron "
             "has one: use snn.Synaptic and train again")
+
+
+def _compares(edit: Edit, targets: list[str]) -> str | None:
+    """The layer behind a comparison of membranes, pair by pair: Threshold, a sum, and the layer's own Threshold."""
+    for kind in (nir.Threshold, LINEAR, nir.Threshold):
+        if len(targets) != 1 or not isinstance(edit.nodes[targets[0]], kind):
+            return None
+        found, targets = targets[0], edit.targets(targets[0])
+    return found
 
 
 def _in_full(name: str, node: nir.NIRNode, shape: tuple[int, ...]) -> nir.NIRNode:

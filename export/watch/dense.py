@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from export.freeze.assembly import MOST_VALUES, few_values
+from export.watch.again import again
 from export.watch.fold import Apply, Expr, Fixed, exprs
 from export.watch.values import transform
-from hardspike import HardspikeError, one_line
+from hardspike import HardspikeError
 
 LARGEST = 2**25
 """Weights of one matrix: 256 MB in float64, enough for the transposed convolutions of snnTorch's autoencoder."""
@@ -50,24 +51,6 @@ def evaluate(expr: Expr, given: dict[int, Tensor]) -> Tensor:
         return expr.tensor
     args, kwargs = transform((expr.args, expr.kwargs), Expr, lambda child: evaluate(child, given))
     return again(expr.function, args, kwargs, expr.index)
-
-
-def again(function: Callable, args: tuple, kwargs: dict, index: tuple) -> Tensor:
-    """One recorded operation on other values; what it changes in place is a copy."""
-    changes = index[:1] == ("changed",)
-    if changes:
-        args, kwargs = transform((args, kwargs), Tensor, Tensor.clone)
-    try:
-        result = function(*args, **kwargs)
-    except Exception as error:  # whatever torch says
-        raise HardspikeError(f"does not run again on other values ({one_line(error)})") from error
-    if changes:
-        flat: list[Tensor] = []
-        transform((args, kwargs), Tensor, flat.append)
-        return flat[index[1]]
-    for step in index:
-        result = result[step] if not isinstance(step, str) else getattr(result, step)
-    return result
 
 
 def runner(expr: Apply, sources: list[Expr]) -> Callable[[list[Tensor]], Tensor]:

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from export.watch.picked import part, place
 from export.watch.steps import Population, is_zero
 from export.watch.values import NeuronCall, Value, key_of, label, leaves, transform
+from export.watch.whole import Wholes
 from hardspike import HardspikeError
 
 SELECTIONS = {"getitem", "unbind", "select", "index_select", "split", "chunk", "narrow", "tensor_split", "take", "iter"}
@@ -100,10 +102,12 @@ class Folder:
         steps: how many there are.
         populations: of neurons, by the id of each of their calls.
         names: id of a module -> its name.
+        batch: samples of a step.
     """
 
-    def __init__(self, steps: int, populations: dict[int, Population], names: dict[int, str]):
+    def __init__(self, steps: int, populations: dict[int, Population], names: dict[int, str], batch: int):
         self.steps, self.populations, self.names = steps, populations, names
+        self.wholes = Wholes(steps, batch)
         self._done: dict[int, list[tuple[tuple[Value, ...], Expr]]] = {}
         self._under_way: list[tuple[tuple[Value, ...], Late | None]] = []
 
@@ -124,6 +128,7 @@ class Folder:
         return expr
 
     def _fold(self, values: tuple[Value, ...]) -> Expr:
+        values = self.wholes.apart(tuple(_found(value) for value in values))
         first = values[0]
         if all(value.constant() for value in values):
             return self._constant(values)
@@ -167,6 +172,11 @@ class Folder:
                 late = self._late(values)
                 if late is not None:
                     return late
+                if value.function is None:
+                    raise HardspikeError(f"forward takes another tensor in step {step} than in step 0, and no "
+                                         "operation in sight made it: the work of torch.jit, torch.vmap, NumPy or an "
+                                         "autograd.Function, or a constant for each step; call the plain function or "
+                                         "module (layers take batches), and use one constant for all steps")
                 raise HardspikeError(f"{self.head(value)}: gives another constant in step {step} "
                                      "than in step 0; the weights of a graph are the same in every step: use one for "
                                      "all steps")
@@ -202,6 +212,12 @@ class Folder:
         return Fired(values, self.populations[id(call)], values[0].index)
 
     def _refuse(self, values: tuple[Value, ...]) -> None:
+        if self.wholes.mixing is not None:
+            called = self.words(self.wholes.mixing).strip("'")
+            raise HardspikeError(f"forward, operation '{called}': takes a whole sequence of what neurons gave, and "
+                                 "what it makes of one step hangs on others; a graph sees a step when it comes: let a "
+                                 "step hang on itself and on those before (a state, the spikes of the last step), or "
+                                 "do this before the first neuron or behind the last")
         odd = next((n for n, v in enumerate(values) if v.function is not values[0].function
                     or v.index != values[0].index or _plain(v) != _plain(values[0])), len(values) - 1)
         raise HardspikeError(f"the steps are not the same: step 0 takes {self.words(values[0], True)} where step {odd} "
@@ -256,6 +272,13 @@ def close(expr: Expr, folder: Folder) -> None:
         elif isinstance(node, Apply):
             node.args, node.kwargs = transform((node.args, node.kwargs), _Open, lambda o: folder.fold(o.values))
         waiting.extend(node.children())
+
+
+def _found(value: Value) -> Value:
+    """What a value of neurons is a plain part of: what was stacked, or written into a larger tensor, before."""
+    while value.neuron and (at := place(value)) is not None and (lying := part(*at)) is not None:
+        value = lying
+    return value
 
 
 def _plain(value: Value) -> Any:

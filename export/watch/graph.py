@@ -14,8 +14,9 @@ from torch import nn
 from export.freeze.assembly import BINARY, Assembly, Signal, few_values
 from export.freeze.convert import CONVERTERS, convert
 from export.freeze.layers import Layer, Piece
+from export.freeze.neurons import factor
 from export.freeze.pooling import MAXIMUM, uneven
-from export.watch import forms, levels, traces
+from export.watch import forms, levels, states, traces
 from export.watch.cuts import Cut, Cuts, Inside
 from export.watch.delays import close_loops, delayed
 from export.watch.dense import Affine, source_of
@@ -23,7 +24,9 @@ from export.watch.fold import Apply, Expr, Fired, Fixed, Folder, Late, Stream, c
 from export.watch.leaf import is_fake_quantizer, is_leaf
 from export.watch.linear import as_taps, linear
 from export.watch.output import Deeper, Readout, readouts
-from export.watch.steps import Population, in_order, populations
+from export.watch.same import require_same_graph
+from export.watch.sequences import Sequence, sequences
+from export.watch.steps import Population, in_order
 from export.watch.taps import Tap
 from export.watch.usage import Run, Usage, recorded
 from export.watch.values import label
@@ -43,9 +46,11 @@ class Watched:
         streams: what goes in, one expression a part of Input.
         readout: what comes out.
         host: what the host computes before the graph, in words.
+        calls: which of the calls of forward are its, where each is one step.
         notes: what the user has to know besides.
         reasons: why the host computes what it does.
         moved: whether the host hands on other steps than it gets, or in another order.
+        more: the other sequences of the run, which are the same graph.
     """
 
     graph: nir.NIRGraph
@@ -55,9 +60,15 @@ class Watched:
     streams: list[Expr]
     readout: Readout
     host: list[str]
+    calls: slice
     notes: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     moved: bool = False
+    more: list["Watched"] = field(default_factory=list)
+
+    def sequences(self) -> list["Watched"]:
+        """All sequences of the run."""
+        return [self, *self.more]
 
 
 def watched_graph(usage: Usage, metadata: dict | None = None, lossy_reset: bool = False) -> nir.NIRGraph:
@@ -79,18 +90,27 @@ def build(run: Run, metadata: dict | None = None, lossy_reset: bool = False) -> 
     Raises:
         HardspikeError: what no graph holds, by the layer's or operation's name.
     """
-    if run.usage.outside and len(run.results) < 2:
-        raise HardspikeError(f"{run.usage.name()}: one step does not show what is kept from one to the next; samples "
-                             "(T, B, ...) with T of 2 or more are needed")
-    steps, neurons = populations(run.recorder, len(run.results) if run.usage.outside else None)
-    folder = Folder(steps, {id(call): p for p in neurons for call in p.calls}, run.recorder.names)
+    first, *first.more = [_built(run, one, metadata, lossy_reset) for one in sequences(run)]
+    for number, other in enumerate(first.more, 1):
+        require_same_graph(first.graph, other.graph, f"sequence {number} of the run is another graph than the first")
+    if first.more:
+        steps = sorted({one.steps for one in first.sequences()})
+        first.notes.append(f"{len(first.more) + 1} sequences of {' or '.join(map(str, steps))} steps are run, each "
+                           "from rest: the file is one of them, so reset its states in between")
+    return first
+
+
+def _built(run: Run, part: Sequence, metadata: dict | None, lossy_reset: bool) -> Watched:
+    """The graph of one sequence of a run."""
+    folder = Folder(part.steps, {id(call): p for p in part.neurons for call in p.calls}, run.recorder.names,
+                    part.neurons[0].calls[0].input.shape[0])
     for name, module in run.recorder.modules.items():
         if "/" in name and (is_leaf(module) or name in run.recorder.calls):
             raise HardspikeError(f"layer '{name}': '/' parts the folders of a NIR file (HDF5), so nobody could read it "
                                  "back; rename the layer")
     cuts, skipped, found, tapped = Cuts(), {}, {}, {}
     while True:
-        builder = Builder(run, folder, neurons, lossy_reset, cuts)
+        builder = Builder(run, folder, part, lossy_reset, cuts)
         builder.found, builder.taps = found, tapped
         try:
             with run.recorder.aside(), torch.no_grad():
@@ -109,23 +129,23 @@ class Builder:
     """Signals of folded expressions, each built once.
 
     Args:
-        run, folder, neurons: what was recorded.
+        run, folder, part: what was recorded, and the sequence of it.
         cuts: expressions that the host computes.
 
     Attributes:
         found, taps: matrices and convolutions that were found already, by an expression and what it is made of.
-        gates: thresholds of sums that were made already.
-        under_way: operations that are being built, by id.
+        gates, under_way: thresholds of sums that were made already; operations that are being built, by id.
         late: an operation -> nodes that delay it and wait for its signal.
         made: expressions that no run gave.
     """
 
-    def __init__(self, run: Run, folder: Folder, neurons: list[Population], lossy_reset: bool, cuts: Cuts):
-        self.run, self.folder, self.neurons, self.lossy_reset, self.cuts = run, folder, neurons, lossy_reset, cuts
+    def __init__(self, run: Run, folder: Folder, part: Sequence, lossy_reset: bool, cuts: Cuts):
+        self.run, self.folder, self.part, self.neurons, self.lossy_reset = run, folder, part, part.neurons, lossy_reset
+        self.cuts = cuts
         self.found: dict[tuple[int, ...], Affine] = {}
         self.taps: dict[tuple[int, ...], tuple[list[Tap], np.ndarray] | None] = {}
         self.gates: dict[tuple, tuple[str, ...]] = {}
-        self.assembly = Assembly({*run.recorder.modules, *(n.name for n in neurons)} - {""})
+        self.assembly = Assembly({*run.recorder.modules, *(n.name for n in self.neurons)} - {""})
         self.pieces: dict[int, Piece] = {}
         self.inputs: dict[int, Expr] = {}
         self.outputs: list[Expr] = []
@@ -159,8 +179,8 @@ class Builder:
             elif isinstance(expr, Late):
                 self._signals[key] = delayed(self, expr)
             elif isinstance(expr, Fixed):
-                raise HardspikeError("forward takes a constant of the network for a signal, which NIR cannot hold; add "
-                                     "it to a signal, as a bias")
+                raise HardspikeError("forward takes a constant for a signal, which NIR cannot hold (or what torch.jit, "
+                                     "torch.vmap or NumPy made out of sight); add it to a signal, as a bias")
             else:
                 self._signals[key] = self._applied(expr)
         return self._signals[key]
@@ -206,7 +226,7 @@ class Builder:
         if isinstance(module, MAXIMUM) and not signal.values:
             return levels.pooled(self, name, module, signal)  # which says why not
         if signal.flat() or (isinstance(module, nn.Linear) and len(signal.shape) != 1):
-            return signal if isinstance(module, (nn.Identity, nn.Dropout)) else None
+            return signal if isinstance(module, nn.Identity | nn.Dropout) else None
         if uneven(module, signal.shape):
             return None
         if isinstance(module, MAXIMUM):
@@ -238,33 +258,30 @@ class Builder:
         """The nodes of a layer of neurons and all that leads into it, once."""
         if id(population) in self.pieces:
             return
-        layer = Layer(population.name, population.module, population.shape(), self.lossy_reset, False,
-                      population.forgets)
-        piece = self.pieces[id(population)] = convert(layer)
+        piece = self.pieces[id(population)] = convert(Layer(
+            population.name, population.module, population.shape(), self.lossy_reset, False, population.forgets))
         expr = self.sequence(tuple(call.input for call in population.calls))
         self.inputs[id(population)] = expr
-        pooled = self._pooled_currents(population, expr) if population.forgets else None
-        if pooled is not None:
+        if "mem" in population.forgets and self._pooled_currents(population, expr):
             return
-        signal = self.signal(expr)
-        if signal.flat():
+        if (signal := self.signal(expr)).flat():
             if id(population) in self._looped:
                 raise HardspikeError(f"layer '{population.name}': hears itself, and its input had to be flattened; use "
                                      "layers that NIR has for pictures (Conv2d) in its loop")
-            _flatten_piece(piece, population)
+            states.flatten(piece, population)
             self._flat.add(id(population))
         self.assembly.place(population.name, piece)
         self.assembly.feed(population.name, signal.sources)
 
-    def _pooled_currents(self, population: Population, expr: Expr) -> bool | None:
+    def _pooled_currents(self, population: Population, expr: Expr) -> bool:
         """A neuron without memory fires where any current of a window is above its threshold: Threshold, then OR."""
         source, module = forms.as_module(expr) if isinstance(expr, Apply) else (None, None)
-        if not isinstance(module, nn.MaxPool1d | nn.MaxPool2d):
-            return None
-        before, piece = self.signal(source), self.pieces[id(population)]
-        theta = np.asarray(piece.nodes[population.name].threshold)
-        if before.values or before.flat() or np.ptp(theta.reshape(len(theta), -1), 1).any() or len(piece.nodes) > 1:
-            return None
+        piece = self.pieces[id(population)]
+        if not isinstance(module, nn.MaxPool1d | nn.MaxPool2d) or len(piece.nodes) > 1:
+            return False
+        before, theta = self.signal(source), np.asarray(piece.nodes[population.name].threshold)
+        if before.values or before.flat() or np.ptp(theta.reshape(len(theta), -1), 1).any():
+            return False
         channel = theta.reshape(len(theta), -1)[:, 0].reshape(-1, *[1] * (len(before.shape) - 1))
         name = self.assembly.free(f"{population.name}_before")
         fires = nir.Threshold(np.broadcast_to(channel, before.shape).copy())
@@ -287,8 +304,8 @@ class Builder:
             graded = piece.exit.endswith("_grade")
             return Signal((piece.exit,), taken, shape, self._graded(population)) if graded else Signal(
                 (population.name,), taken, shape, BINARY)
-        if role == "mem" and piece.membrane:
-            return Signal((piece.membrane,), taken, shape)
+        if nodes := states.nodes_of(self.assembly, population, piece, role):
+            return Signal(nodes, taken, shape)
         kind = type(population.module).__name__
         raise Inside(population.name, f"layer '{population.name}' ({kind}): forward reads the state of "
                      f"'{population.name}', '{role}', which is inside a NIR neuron; read its spikes, or use "
@@ -296,11 +313,10 @@ class Builder:
 
     def _graded(self, population: Population) -> tuple[float, ...]:
         """What spikes that are multiplied with a factor may be."""
-        return few_values(np.append(population.module.graded_spikes_factor.detach().double().cpu().numpy(), 0.0))
+        return few_values(np.append(factor(population.module).detach().double().cpu().numpy(), 0.0))
 
     def _input(self, expr: Expr) -> Signal:
-        shape = expr.shape()[1:]
-        return Signal((self.cuts.inlet(self, expr),), *self.cuts.shapes(self, expr, shape))
+        return Signal((self.cuts.inlet(self, expr),), *self.cuts.shapes(self, expr, expr.shape()[1:]))
 
     def _applied(self, expr: Apply) -> Signal:
         self.under_way.add(id(expr))
@@ -317,9 +333,9 @@ class Builder:
 
     def _formed(self, expr: Apply) -> Signal:
         if any(value.random for value in expr.values) and not expr.free():  # else: of frames that the host draws
-            raise HardspikeError(f"{self.folder.head(expr.values[0])}: is drawn at random in "
-                                 "every run, and a graph does the same every time; draw only while self.training (of a "
-                                 "dropout: training=self.training, or nn.Dropout), or draw before you call")
+            raise HardspikeError(f"{self.folder.head(expr.values[0])}: is drawn at random in every run, and a graph "
+                                 "does the same every time; draw only while self.training (of a dropout: "
+                                 "training=self.training, or nn.Dropout), or draw before you call")
         found = traces.trace(self, expr) or levels.pointwise(self, expr)
         if found is not None:
             return found
@@ -336,8 +352,8 @@ class Builder:
             try:
                 signal = form(self, expr) if form else None
             except HardspikeError as error:
-                if isinstance(error, Cut) or (
-                        str(error).startswith(("layer", "forward", "the steps")) and "'" in str(error)):
+                named = str(error).startswith(("layer", "forward", "the steps")) and "'" in str(error)
+                if named or isinstance(error, Cut):
                     raise
                 raise HardspikeError(f"forward, operation '{name}': {error}") from error
         return signal if signal is not None else linear(self, name, expr)
@@ -366,9 +382,10 @@ class Builder:
                     if id(p) not in self._pooled}
         left = [p.name for p in self.neurons if p.name not in built]
         notes = [f"left out, no output depends on it: {', '.join(left)}"] if left else []
-        notes += [f"{', '.join(names)}: states are made anew in every step, so each step is on its own (a reset inside "
-                  "the loop?)" for names in [[p.name for p in built.values() if p.forgets]] if names]
-        if not self.run.usage.outside and any(p.calls[0].inherited for p in built.values() if not p.forgets):
+        notes += states.forgotten(list(built.values()))
+        if self.run.handed and self.run.handed.went:
+            notes.append(f"what forward returns goes back to it as {', '.join(self.run.handed.went)}")
+        if not self.run.usage.outside and any(p.calls[0].inherited for p in built.values() if not states.forgets(p)):
             notes.append("forward does not reset its hidden states: this holds for states at zero before every call "
                          "(utils.reset)")
         if moved := [e for e in streams if not self.folder.before(e.values[0])
@@ -379,17 +396,5 @@ class Builder:
             notes.append(f"Input takes {len(streams)} things in a row, in the order of their use (before.onnx does so)")
         host = list(dict.fromkeys(word for e in streams for word in self.folder.before(e.values[0])))
         reasons = [self.cuts.reasons[id(e)] for e in streams if id(e) in self.cuts.reasons]
-        return Watched(graph, self.folder.steps, built, compared, streams, readout, host, notes, reasons, bool(moved))
-
-
-def _flatten_piece(piece: Piece, population: Population) -> None:
-    """Parameters of a picture of neurons in a row, as their input comes."""
-    shape = population.shape()
-    for name, node in piece.nodes.items():
-        if isinstance(node, nir.Conv1d | nir.Conv2d):
-            raise HardspikeError(f"layer '{population.name}': its recurrent convolution '{name}' needs a picture, and "
-                                 "its input had to be flattened; use layers that NIR has for pictures before it")
-        for key, value in vars(node).items():
-            if isinstance(value, np.ndarray) and value.shape == shape:
-                setattr(node, key, value.reshape(-1))
-    piece.shape = (int(np.prod(shape)),)
+        return Watched(graph, self.folder.steps, built, compared, streams, readout, host,
+                       self.part.results, notes, reasons, bool(moved))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.watch.dense import again
+from export.watch.again import again
 from export.watch.graph import Watched
 from export.watch.usage import Run
 from export.watch.values import NeuronCall, Value, key_of, leaves, tensors, transform
@@ -179,7 +179,7 @@ def before(run: Run, watched: Watched) -> Part | None:
     steps = 1 if run.usage.outside else watched.steps
     frames = [value for expr in watched.streams for value in (
         expr.values if len(expr.values) == watched.steps else expr.values * watched.steps)[:steps]]
-    given = list(arguments(run.given[0]))
+    given = list(arguments(run.given[watched.calls.start if run.usage.outside else 0]))
     needed, parameters = _met(frames, {id(value) for _, value in given}), _parameters(run)
     used = [(path, value) for path, value in given if id(value) in needed]
     names = [_spelled(path, parameters) for path, _ in used]

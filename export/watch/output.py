@@ -74,18 +74,17 @@ def readouts(builder: "Builder", skipped: dict[int, HardspikeError]) -> tuple[Re
         HardspikeError: no result hangs on a neuron, or one does in a way that NIR cannot hold.
         UsageError: what is asked for is none.
     """
-    found = [r for r in returned(builder) if any(value.neuron for value in r.values)]
-    if not found:
-        raise next(iter(skipped.values()), None) or HardspikeError(
-            f"{builder.run.usage.name()}: what forward returns does not depend on a neuron; let it return the spikes "
-            "or the membrane of the last one")
+    every = [r for r in returned(builder) if any(value.neuron for value in r.values)]
+    found = [r for r in every if not builder.part.others or _behind(builder, r.values)]  # else another sequence's
     lost: dict[str, HardspikeError] = {}
-    for chosen in _candidates(builder, found):
+    for chosen in _candidates(builder, found, every):
         parts = _parts(builder, chosen, skipped, lost)
         if parts:
             break
     else:
-        raise next(iter(lost.values()))
+        raise next(iter((*lost.values(), *skipped.values())), None) or HardspikeError(
+            f"{builder.run.usage.name()}: what forward returns does not depend on a neuron; let it return the spikes "
+            "or the membrane of the last one")
     sequences, others = [values for values, _ in parts], []
     for result in found:
         made_of = _frontier(builder, result.values, skipped)
@@ -109,25 +108,27 @@ def readouts(builder: "Builder", skipped: dict[int, HardspikeError]) -> tuple[Re
 def returned(builder: "Builder") -> list[Returned]:
     """Every tensor that forward gave."""
     run = builder.run
-    count = min(len(outputs) for outputs in run.outputs)
-    paths = [".".join(map(str, path)) or "0" for path, _, _ in run.outputs[0][:count]]
-    if run.usage.outside:
-        return [Returned(number, path, tuple(outputs[number][2] for outputs in run.outputs))
-                for number, path in enumerate(paths)]
-    return [Returned(number, path, (run.outputs[0][number][2],)) for number, path in enumerate(paths)]
+    results = run.outputs[builder.part.results] if run.usage.outside else run.outputs[:1]
+    count = min(len(outputs) for outputs in results)
+    return [Returned(number, ".".join(map(str, path)) or "0", tuple(outputs[number][2] for outputs in results))
+            for number, (path, _, _) in enumerate(results[0][:count])]
 
 
-def _candidates(builder: "Builder", found: list[Returned]) -> list[list[Returned]]:
-    """Which results may be the Output, the likeliest first; the asked for alone, where there is one."""
+def _candidates(builder: "Builder", found: list[Returned], every: list[Returned]) -> list[list[Returned]]:
+    """Which of the results `found` may be the Output, the likeliest first; the asked for alone, where there is one.
+
+    Args:
+        every: also those of the run's other sequences.
+    """
     asked = comma_separated(builder.run.usage.result)
-    names = {r.path: r for r in found}
+    names = {r.path: r for r in every}
     for name in asked:
         if name not in names:
             known = ", ".join(f"{path} ({_about(builder, r, {})})" for path, r in names.items())
             raise UsageError(f"result '{name}': forward returns no such tensor that hangs on a neuron"
                              f"{nearest(name, names)}; it returns {known}")
-    if asked:
-        return [[names[name] for name in asked]]
+    if here := [names[name] for name in asked if names[name] in found]:
+        return [here]
     feeding = {r.path: _feeding(builder, r) for r in found}
     own = {r.path: {id(p) for p in _behind(builder, r.values)[:1]} for r in found}
     last = [r for r in found if not any(own[r.path] <= feeding[other.path] - own[other.path] for other in found)]
@@ -146,7 +147,9 @@ def _feeding(builder: "Builder", result: Returned) -> set[int]:
         seen.add(id(value))
         if not isinstance(value.function, NeuronCall):
             waiting.extend(value.parents())
-        elif (population := builder.folder.populations[id(value.function)]).calls[-1] is value.function:
+            continue
+        population = builder.folder.populations.get(id(value.function))
+        if population is not None and population.calls[-1] is value.function:
             found.add(id(population))
             waiting.append(value.function.input)
     return found
@@ -208,6 +211,8 @@ def _frontier(builder: "Builder", result: Sequence, skipped: dict[int, Hardspike
         if key in seen or not any(value.neuron for value in values):
             return
         seen.add(key)
+        if builder.part.others and not _behind(builder, values):  # another sequence's
+            return
         first = values[0] if values[0].neuron else next(v for v in values if v.neuron)
         sequence = values if len(values) == steps and (steps > 1 or builder.run.usage.outside) else _in_step(
             builder, first)
@@ -225,8 +230,8 @@ def _frontier(builder: "Builder", result: Sequence, skipped: dict[int, Hardspike
 def _in_step(builder: "Builder", value: Value) -> Sequence | None:
     """The values in every step of what a neuron or a layer of the loop gave; None for what is none of these."""
     if isinstance(value.function, NeuronCall):
-        population = builder.folder.populations[id(value.function)]
-        return tuple(call.outputs[value.index] for call in population.calls)
+        population = builder.folder.populations.get(id(value.function))
+        return tuple(call.outputs[value.index] for call in population.calls) if population else None
     if isinstance(value.function, nn.Module):
         made = [v for v in builder.run.recorder.made.get(id(value.function), []) if v.index == value.index]
         if len(made) == builder.folder.steps and all(v.neuron for v in made):
@@ -259,8 +264,8 @@ def _behind(builder: "Builder", values: Sequence) -> list:
             continue
         seen.add(id(value))
         if isinstance(value.function, NeuronCall):
-            population = builder.folder.populations[id(value.function)]
-            if population not in found:
+            population = builder.folder.populations.get(id(value.function))
+            if population is not None and population not in found:
                 found.append(population)
         else:
             waiting.extend(p for p in value.parents() if p.neuron)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from export.freeze.convert import require_known
+from export.freeze.layers import Layer
 from export.watch.known import Known, version_of
 from export.watch.leaf import in_single_precision, is_fake_quantizer, is_leaf
 from export.watch.values import NeuronCall, Value, key_of, label, leaves, tensors, transform
@@ -168,8 +170,9 @@ class Recorder(TorchFunctionMode):
     def _neuron(self, name: str, module: nn.Module, forward: Callable) -> Callable:
         parameters = inspect.signature(type(module).forward).parameters
         roles = [role for role in list(parameters)[2:] if role in STATES]
-        fire, seen = module.fire, []
+        fire, largest, seen = module.fire, module.fire_inhibition, []
         module.__dict__["fire"] = lambda membrane: (seen.append(membrane), fire(membrane))[1]
+        module.__dict__["fire_inhibition"] = lambda size, membrane: (seen.append(membrane), largest(size, membrane))[1]
 
         def watched(*args, **kwargs):
             if self.depth:
@@ -182,6 +185,7 @@ class Recorder(TorchFunctionMode):
     def _neuron_call(self, name: str, module: nn.Module, forward: Callable, roles: list[str], parameters: list[str],
                      given: tuple, seen: list) -> Any:
         args, kwargs = transform(given, Tensor, self._narrow_argument)
+        require_known(Layer(name, module, ()))
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             raise HardspikeError(f"layer '{name}' ({type(module).__name__}): runs under torch.autocast, which rounds "
                                  "to 16 bits; take it out of forward, and put it round the network's call in training")

@@ -6,47 +6,45 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from export.watch.recorder import Recorder
+from export.watch.picked import see_through
 from export.watch.usage import Usage
 from export.watch.values import NeuronCall, Value, label, tensors
 from hardspike import HardspikeError
-
-_SEE_THROUGH = {"detach", "detach_", "clone", "contiguous", "to", "float", "double", "data", "requires_grad_", "type",
-                "alias", "cpu", "cuda", "view", "reshape", "squeeze", "flatten"}
 
 
 @dataclass(eq=False)
 class Population:
     """One layer of neurons: a neuron's calls of one chain of states, one call a step.
 
-    `name` is unique; `forgets`: its states are made anew in every step.
+    `name` is unique; `forgets`: the states that are made anew in every step.
     """
 
     name: str
     module: nn.Module
     calls: list[NeuronCall]
-    forgets: bool
+    forgets: frozenset[str]
 
     def shape(self) -> tuple[int, ...]:
         """Without the batch."""
         return self.calls[0].input.shape[1:]
 
 
-def populations(recorder: Recorder, outer: int | None = None) -> tuple[int, list[Population]]:
+def populations(called: dict[str, list[NeuronCall]], outer: int | None = None) -> tuple[int, list[Population]]:
     """The number of steps and the layers of neurons, in the order in which they are first called.
 
     Args:
+        called: name of a neuron -> its calls.
         outer: calls of forward, where each is one step.
 
     Raises:
         HardspikeError: neurons are called a different number of times, or their states are neither kept nor made anew.
     """
-    chains = {name: _chains(calls) for name, calls in recorder.calls.items()}
+    chains = {name: chains_of(calls) for name, calls in called.items()}
     counts = {name: max(map(len, _tracks(found))) for name, found in chains.items()}
     steps = outer or max(counts.values())
     result = []
     for name, found in chains.items():
-        calls = recorder.calls[name]
+        calls = called[name]
         if all(len(chain) == 1 for chain in found) and steps > 1:  # nothing is kept: places take turns
             places = max(1, len(calls) // steps)
             found = [calls[place::places] for place in range(places)] if len(calls) % steps == 0 else [calls]
@@ -74,7 +72,7 @@ def _count(name: str, chain: list[NeuronCall], steps: int, counts: dict[str, int
                          "times; a graph runs every layer in every step: call each once in every step")
 
 
-def _chains(calls: list[NeuronCall]) -> list[list[NeuronCall]]:
+def chains_of(calls: list[NeuronCall]) -> list[list[NeuronCall]]:
     """Calls that hand their states on to one another."""
     chains: list[list[NeuronCall]] = []
     for call in calls:
@@ -105,28 +103,29 @@ def _origin(value: Value) -> NeuronCall | None:
     return value.function if isinstance(value.function, NeuronCall) else None
 
 
-def _forgets(chain: list[NeuronCall]) -> bool:
-    """Whether every step starts from zero; False where every step starts from what the step before left.
+def _forgets(chain: list[NeuronCall]) -> frozenset[str]:
+    """The states with which every step starts from zero; the others are what the step before left.
 
     Raises:
         HardspikeError: neither.
     """
     head = f"layer '{chain[0].name}' ({type(chain[0].module).__name__})"
     kept = [_kept(head, call, chain[step - 1] if step else None, step) for step, call in enumerate(chain)]
-    if kept[0]:
+    if any(kept[0].values()):
         raise HardspikeError(f"{head}: starts from what an earlier run left; a graph starts at zero: reset the states "
                              "first")
-    later = set(kept[1:])
-    if len(later) > 1:
-        step = 1 + next(n for n, value in enumerate(kept[1:]) if value != kept[1])
-        raise HardspikeError(f"{head}: its state is {'kept' if kept[1] else 'made anew'} in step 1 and "
-                             f"{'made anew' if kept[1] else 'kept'} in step {step}; a graph does the same in every "
-                             "step: reset before the first step alone, and give one sequence at a time")
-    return later == {False}
+    for role in kept[0]:
+        later = [kinds[role] for kinds in kept[1:]]
+        if len(set(later)) > 1:
+            step = 1 + next(n for n, value in enumerate(later) if value != later[0])
+            raise HardspikeError(f"{head}: its state '{role}' is {'kept' if later[0] else 'made anew'} in step 1 and "
+                                 f"{'made anew' if later[0] else 'kept'} in step {step}; a graph does the same in "
+                                 "every step: reset before the first step alone, and give one sequence at a time")
+    return frozenset(role for role in kept[0] if kept[1:] and not kept[1][role])
 
 
-def _kept(head: str, call: NeuronCall, before: NeuronCall | None, step: int) -> bool:
-    """Whether a call starts from the state that the call before left."""
+def _kept(head: str, call: NeuronCall, before: NeuronCall | None, step: int) -> dict[str, bool]:
+    """Which of its states a call starts from as the call before left them; the others start from zero."""
     kinds = {}
     for role, (value, zero) in call.states.items():
         source = None if value is None else see_through(value)
@@ -144,43 +143,7 @@ def _kept(head: str, call: NeuronCall, before: NeuronCall | None, step: int) -> 
             raise HardspikeError(f"{head}: its state '{role}' comes from {what} in step {step}, not from its own last "
                                  "step; a NIR neuron keeps its state to itself: hand back what it returned, in the "
                                  "order in which it takes it")
-    if len(set(kinds.values())) > 1:
-        fresh = next(role for role, value in kinds.items() if not value)
-        raise HardspikeError(f"{head}: step {step} keeps some of its states and makes '{fresh}' anew; NIR's neurons "
-                             "keep all or none: hand back every state that it returned")
-    return any(kinds.values())
-
-
-def see_through(value: Value) -> Value:
-    """The value of which this one is a plain copy."""
-    while value.function is not None and not isinstance(value.function, NeuronCall):
-        name = label(value.function)
-        parents = list(value.parents())
-        if name in _SEE_THROUGH and parents and parents[0].shape == value.shape:
-            value = parents[0]
-        elif (found := _picked(value)) is not None:
-            value = found
-        else:
-            break
-    return value
-
-
-def _picked(value: Value) -> Value | None:
-    """The element that an index takes out of what was stacked before."""
-    name = label(value.function)
-    if name == "getitem" and len(value.args) == 2 and isinstance(value.args[1], int):
-        stacked, number = value.args
-    elif name == "unbind" and len(value.args) == 1 and not value.kwargs:
-        stacked, number = value.args[0], value.index[0]
-    else:
-        return None
-    stacked = see_through(stacked)
-    if stacked.function is None or isinstance(stacked.function, NeuronCall) or label(stacked.function) != "stack":
-        return None
-    if (len(stacked.args) > 1 and stacked.args[1] != 0) or stacked.kwargs.get("dim", 0) != 0:
-        return None
-    parts = stacked.args[0]
-    return parts[number] if -len(parts) <= number < len(parts) else None
+    return kinds
 
 
 def is_zero(value: Value) -> bool:
@@ -193,6 +156,8 @@ def in_order(usage: Usage, values: Sequence[Value]) -> bool:
     given = [tensor for _, tensor in tensors((usage.args, usage.kwargs))]
     if usage.outside or not given or len(values) == 1:
         return True
+    if len(given) >= len(values) and all(_is(v, tensor) for v, tensor in zip(values, given, strict=False)):
+        return True  # a list of steps
     return any(all(_is(value, tensor) for value in values) or any(
         tensor.shape[axis] >= len(values) and all(_is(v, tensor.select(axis, t)) for t, v in enumerate(values))
         for axis in range(min(3, tensor.ndim))) for tensor in given)

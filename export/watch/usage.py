@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from export.freeze.chain import Chain
-from export.freeze.convert import advice
+from export.freeze.convert import advice, require_known
 from export.freeze.layers import Layer
-from export.freeze.neurons import check
+from export.freeze.neurons import check, require_runs
+from export.watch.between import Change
+from export.watch.handed import Handed
 from export.watch.recorder import Recorder
 from export.watch.snapshot import prepared
 from export.watch.values import Value, tensors, transform
@@ -35,6 +37,7 @@ class Usage:
         chain: layers that were handed over in order, without a forward of the user's.
         calls: arguments of every call, where they were noted one by one (`record`); a `Given` stands for what an
             earlier call gave.
+        changes: number of a call -> what is set before it.
         result: which of what forward returns is the graph's Output, `1`, `spikes`, `0,2`; '': seen from the run.
     """
 
@@ -44,6 +47,7 @@ class Usage:
     outside: bool = False
     chain: bool = False
     calls: list[tuple[tuple, dict]] = field(default_factory=list)
+    changes: dict[int, list[Change]] = field(default_factory=dict)
     result: str = ""
 
     def dtype(self) -> torch.dtype:
@@ -65,13 +69,15 @@ class Given:
 
 @dataclass
 class Run:
-    """One recorded run: the recorder, and for each call of forward what it gave and, as values, what it got."""
+    """One recorded run: the recorder, for each call of forward what it gave and, as values, what it got, and how states
+    went back."""
 
     usage: Usage
     recorder: Recorder
     results: list[Any]
     outputs: list[list[tuple[tuple, Tensor, Value]]]
     given: list[Any]
+    handed: Handed | None = None
 
 
 def unwrapped(network: Any) -> nn.Module:
@@ -123,9 +129,10 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
                                  "checkpoint with python -m export nir, or build the network of snnTorch's own neurons")
     results, given = [], []
     usage = on_device(usage, dtype)
+    handed = _handed(usage)
     recorder.outside((usage.args, usage.kwargs, usage.calls))
     with watch_strangers(recorder), recorder:
-        for args, kwargs in _calls(usage, results):
+        for args, kwargs in _calls(usage, results, handed):
             with recorder.aside():
                 recorder.outside((args, kwargs))
                 given.append(transform((args, kwargs), Tensor, recorder.value))
@@ -138,7 +145,7 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
         raise HardspikeError(f"{usage.name()}: forward runs no snnTorch neuron, so there are no spikes to compare; put "
                              "in snn.Leaky, Synaptic, RLeaky or RSynaptic")
     outputs = [[(path, tensor, recorder.value(tensor)) for path, tensor in tensors(result)] for result in results]
-    return Run(usage, recorder, results, outputs, given)
+    return Run(usage, recorder, results, outputs, given, handed)
 
 
 def _require_wide(usage: Usage) -> None:
@@ -153,28 +160,30 @@ def _require_wide(usage: Usage) -> None:
                                  "own run rounds to 16 bits, which no graph does; call network.float() and export that")
 
 
-def _calls(usage: Usage, results: list[Any]) -> Iterator[tuple[tuple, dict]]:
+def _handed(usage: Usage) -> Handed | None:
+    """How the states of a forward that is called once a step go back to it; None where its calls were noted."""
+    return Handed.of(usage.network, usage.args[1:], usage.kwargs) if usage.outside and not usage.calls else None
+
+
+def _calls(usage: Usage, results: list[Any], handed: Handed | None) -> Iterator[tuple[tuple, dict]]:
     """The arguments of every call of forward; `results` is what the calls so far gave.
 
-    Step by step, what forward returns after the output is handed back to it where it has parameters for it (None in
-    the first step where they have no default).
+    Step by step, what forward returns is handed back to it where it has parameters for it (see `Handed`).
     """
+    for change in usage.changes.get(0, ()):
+        change.apply(torch.get_default_dtype())  # what `prepared` has set
     if usage.calls:
-        for given in usage.calls:
+        for number, given in enumerate(usage.calls):
+            for change in usage.changes.get(number, ()) if number else ():
+                change.apply(torch.get_default_dtype())
             yield transform(given, Given, lambda g: dict(tensors(results[g.call]))[g.path])
         return
-    if not usage.outside:
+    if handed is None:
         yield usage.args, usage.kwargs
         return
-    _, *parameters = inspect.signature(usage.network.forward).parameters.values()
-    kept = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in usage.kwargs]
-    states = [None if p.default is p.empty else p.default for p in kept]
-    states[:len(usage.args) - 1] = usage.args[1:]
     for step in usage.args[0].unbind(0):
-        yield (step, *states), usage.kwargs
-        result = results[-1]
-        _, *rest = result if isinstance(result, tuple | list) else (result,)
-        states = rest if len(rest) == len(states) else states
+        yield (step, *handed.values), usage.kwargs
+        handed.back(results[-1])
 
 
 def call(usage: Usage, args: tuple, kwargs: dict) -> Any:
@@ -189,14 +198,25 @@ def call(usage: Usage, args: tuple, kwargs: dict) -> Any:
         raise
     except Exception as error:  # the user's own code
         for name, module in usage.network.named_modules():  # settings that no run survives
+            require_known(Layer(name, module, ()))
             if isinstance(module, snn.SpikingNeuron):
+                require_runs(Layer(name, module, ()))
                 check(Layer(name, module, ()))
         shapes = ", ".join(str(tuple(t.shape)) for _, t in tensors((args, kwargs)))
         took = "a step of shape" if usage.outside else "an input of shape"
-        advice = ("it has to take one time step (B, ...), with every state after it; where the loop over time is in "
-                  "forward, say steps='forward'" if usage.outside else "give what you call your network with")
-        raise HardspikeError(f"{usage.name()}: forward fails on {took} {shapes} ({one_line(error)}); {advice}") \
-            from error
+        raise HardspikeError(f"{usage.name()}: forward fails on {took} {shapes} ({one_line(error)}); "
+                             f"{_instead(usage, args, str(error))}") from error
+
+
+def _instead(usage: Usage, args: tuple, error: str) -> str:
+    """What to do about a forward that fails."""
+    whole = {str(t.dtype).removeprefix("torch.") for _, t in tensors(args) if not t.is_floating_point()}
+    if whole and any(word in error for word in ("dtype", "Byte", "Bool", "Char", "Long", "Int", "Float", "Double")):
+        return f"what goes in is {', '.join(sorted(whole))}: give x.float(), or let forward do so"
+    if not usage.outside:
+        return "give what you call your network with"
+    return ("it has to take one time step (B, ...), with every state after it (where they do not start at None, give "
+            "(x, state, ...)); where the loop over time is in forward, say steps='forward'")
 
 
 @contextmanager
@@ -237,15 +257,17 @@ def chosen(network: Any, inputs: Any, steps: str | None) -> Usage:
     if steps is not None and steps not in STEPS:
         raise UsageError(f"steps '{steps}' is unknown; known: {', '.join(STEPS)}")
     network = unwrapped(network)
-    usage = _seen(network, *_arguments(inputs), steps)
+    usage = _seen(network, *_arguments(network, inputs), steps)
     return replace(usage, chain=isinstance(network, Chain))
 
 
 def _seen(network: nn.Module, args: tuple, kwargs: dict, steps: str | None) -> Usage:
+    first, whole = args[0] if args else None, Usage(network, args, kwargs)
+    if _equal_tensors(first) and (steps == "outside" or (steps is None and not _runs(whole))):
+        first, args = torch.stack(list(first)), (torch.stack(list(first)), *args[1:])  # a list of steps
+        whole = Usage(network, args, kwargs)
     if steps:
         return Usage(network, args, kwargs, steps == "outside")
-    whole = Usage(network, args, kwargs)
-    first = args[0] if args else None
     could_be_steps = isinstance(first, Tensor) and first.ndim >= 2
     try:
         seen = observe(whole)
@@ -255,28 +277,46 @@ def _seen(network: nn.Module, args: tuple, kwargs: dict, steps: str | None) -> U
         return _fallback(network, args, kwargs, error)
     if not seen.calls:
         return Usage(network, args, kwargs, could_be_steps)
-    if could_be_steps and len(set(seen.calls.values())) > 1 and _runs_outside(network, args, kwargs):
+    step = _one_step(network, args, kwargs) if could_be_steps else None
+    if step is not None and len(set(seen.calls.values())) > 1 and step.calls == seen.calls:
         return Usage(network, args, kwargs, True)
     if max(seen.calls.values()) > 1:
         if could_be_steps and seen.widened and first.ndim > 2 and seen.first[:2] == first.shape[:2]:
-            if not _runs_outside(network, args, kwargs):
+            if step is None:
                 return whole
             raise UsageError(f"{type(network).__name__}: forward takes {tuple(first.shape)} and also one step of it, "
                              f"{tuple(first.shape[1:])}; say which is yours: steps='forward' where you call it once "
                              "with all of it, steps='outside' where you call it once a step")
         return whole
-    if not could_be_steps:
-        raise UsageError(f"{type(network).__name__}: forward runs every neuron once, so it does one step; its input "
-                         "as one tensor (T, B, ...) is needed")
+    if step is None or step.calls != seen.calls:
+        axis = "" if could_be_steps and first.ndim > 2 else "; what was given has no batch axis then"
+        raise UsageError(f"{type(network).__name__}: forward runs every neuron once, which is one step, and that does "
+                         "not show what is kept from one to the next; 2 steps or more are needed (of a forward that "
+                         f"does one step, its input as one tensor (T, B, ...) is needed{axis})")
     return Usage(network, args, kwargs, True)
 
 
-def _runs_outside(network: nn.Module, args: tuple, kwargs: dict) -> bool:
-    """Whether forward takes one step."""
+def _equal_tensors(values: Any) -> bool:
+    """Whether it is a list of tensors of one shape."""
+    return isinstance(values, list | tuple) and len(values) > 1 and all(isinstance(v, Tensor) for v in values) and len(
+        {v.shape for v in values}) == 1
+
+
+def _runs(usage: Usage) -> bool:
+    """Whether forward runs at all."""
     try:
-        return len(observe(Usage(network, (args[0][:1], *args[1:]), kwargs, True)).first) > 1
+        return bool(observe(usage).calls)
     except HardspikeError:
         return False
+
+
+def _one_step(network: nn.Module, args: tuple, kwargs: dict) -> "Seen | None":
+    """What forward did with one step; None where it does not take one."""
+    try:
+        seen = observe(Usage(network, (args[0][:1], *args[1:]), kwargs, True))
+    except HardspikeError:
+        return None
+    return seen if len(seen.first) > 1 else None
 
 
 def _fallback(network: nn.Module, args: tuple, kwargs: dict, error: HardspikeError) -> Usage:
@@ -290,14 +330,28 @@ def _fallback(network: nn.Module, args: tuple, kwargs: dict, error: HardspikeErr
     return outside
 
 
-def _arguments(inputs: Any) -> tuple[tuple, dict]:
-    if isinstance(inputs, np.ndarray):
-        inputs = torch.from_numpy(inputs)
-    if isinstance(inputs, tuple | list) and not isinstance(inputs, Tensor):
-        return tuple(torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in inputs), {}
-    if isinstance(inputs, Mapping):
-        return (), {key: torch.from_numpy(a) if isinstance(a, np.ndarray) else a for key, a in inputs.items()}
-    return (inputs,), {}
+def _arguments(network: nn.Module, inputs: Any) -> tuple[tuple, dict]:
+    """Positional and named arguments of forward; one that takes a single argument may be given a list or a tuple."""
+    inputs = transform(inputs, np.ndarray, torch.from_numpy)
+    if isinstance(inputs, Mapping) and not isinstance(inputs, dict):
+        inputs = dict(inputs)
+    if isinstance(inputs, dict):
+        return (), inputs
+    if not isinstance(inputs, tuple | list):
+        return (inputs,), {}
+    forward = inspect.signature(network.forward)
+    apart, alone = (_takes(forward, given) for given in (tuple(inputs), (inputs,)))
+    if alone and (not apart or (isinstance(inputs, list) and _equal_tensors(inputs))):
+        return (inputs,), {}
+    return tuple(inputs), {}
+
+
+def _takes(forward: inspect.Signature, given: tuple) -> bool:
+    try:
+        forward.bind(*given)
+    except TypeError:
+        return False
+    return True
 
 
 @dataclass
@@ -327,6 +381,7 @@ def observe(usage: Usage) -> Seen:
             shape = next((tuple(t.shape) for _, t in tensors(args)), None)
             if isinstance(module, snn.SpikingNeuron):
                 name = names.get(id(module), "")
+                require_known(Layer(name, module, ()))
                 seen.calls[name] = seen.calls.get(name, 0) + 1
                 seen.first = seen.first or shape or ()
             elif shape and not seen.calls and type(module) in _AXES:
@@ -335,7 +390,8 @@ def observe(usage: Usage) -> Seen:
         handle = nn.modules.module.register_module_forward_pre_hook(before)
         try:
             results: list[Any] = []
-            for args, kwargs in _calls(on_device(usage, usage.dtype()), results):
+            usage = on_device(usage, usage.dtype())
+            for args, kwargs in _calls(usage, results, _handed(usage)):
                 results.append(call(usage, args, kwargs))
         except HardspikeError as error:
             error.reached = sum(seen.calls.values())

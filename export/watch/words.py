@@ -23,6 +23,7 @@ _TRY = {**dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "gelu", "leaky_relu
                         "its factors depend on the input: use BatchNorm and train again"),
         **dict.fromkeys(("max", "amax", "topk", "sort"), "train with sums or averages instead; of spikes, pool them"),
         "batch_norm": "use nn.BatchNorm with running statistics"}
+_LARGER = {"maximum", "max", "fmax", "amax", "logical_or", "bitwise_or", "or"}
 
 
 def why(builder: "Builder", expr: Apply, text: str) -> str:
@@ -35,6 +36,10 @@ def why(builder: "Builder", expr: Apply, text: str) -> str:
         return f"{head}: {text or f'NIR has no such operation; {advice(expr.function)}'}"
     if text:
         return f"{head}: {text}" + (f" ({_TRY[words]})" if words in _TRY else "")
+    if words in _LARGER:
+        return (f"{head}: takes the larger of signals that are not all spikes of neurons, which no sum of weights "
+                "does; NIR has no such operation: add them, or give each to a neuron first (snn.Leaky(beta=0.0, "
+                "threshold=0.5, reset_mechanism='none') hands spikes on)")
     if sum(not isinstance(child, Fixed) for child in expr.children()) > 1:
         return (f"{head}: multiplies signals with one another, which no sum of weights does; NIR has no such "
                 "operation: use linear layers and neurons, and train again")

@@ -7,7 +7,7 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError, one_line, printable
-from targets import hdf5
+from targets import hdf5, metadata
 from targets.graph.plan import _NAMES, _WAY_OUT, _structure
 from targets.graph.shapes import array
 
@@ -17,7 +17,7 @@ def read(path: str | Path) -> nir.NIRGraph:
 
     Raises:
         HardspikeError: the file is missing, is no NIR graph, is beyond the limits of `targets.hdf5`, or holds a graph
-            that `plan` refuses.
+            that `plan` refuses, or metadata that decide how it runs and do not make sense.
     """
     content = hdf5.read(path, "NIR file").get("node")
     if not isinstance(content, dict) or not isinstance(kind := content.get("type"), str) or kind != "NIRGraph":
@@ -25,6 +25,8 @@ def read(path: str | Path) -> nir.NIRGraph:
     try:
         graph = _from_dict(content, "graph")
         _structure(graph)
+        metadata.dt(graph)
+        metadata.quantised(graph)
     except HardspikeError as error:
         raise HardspikeError(f"{path}: {error}") from error
     return graph

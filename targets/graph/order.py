@@ -52,6 +52,9 @@ def schedule(nodes: dict[str, nir.NIRNode],
     delayed: set[tuple[str, str]] = set()
     inside: list[list[str]] = []
     for component in components:
+        if len(component) == 1 and not graph.has_edge(*component, *component):  # in no loop, as most are
+            inside.append([*component])
+            continue
         loop = graph.subgraph(component).copy()
         loop.remove_edges_from([edge for edge in loop.edges if edge[1] in waiting])
         cut = _cut(loop, graph)

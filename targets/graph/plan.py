@@ -91,6 +91,17 @@ def plan(graph: nir.NIRGraph, dt: float | None = None) -> Plan:
     return Plan(**structure, dt=_resolve_dt(metadata.dt(graph), dt, structure["nodes"]))
 
 
+def ends(graph: nir.NIRGraph) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes at Input and Output, without time and batch; no step is needed for them.
+
+    Raises:
+        HardspikeError: as `plan`.
+    """
+    structure = _structure(graph)
+    shapes = structure["output_shape"]
+    return shapes[structure["input"]], shapes[structure["output"]]
+
+
 def _structure(graph: nir.NIRGraph) -> dict:
     """All of `plan` that does not depend on dt."""
     nodes, pairs = _flatten(graph, "")
@@ -259,11 +270,10 @@ def _resolve_dt(stored: float | None, asked: float | None, nodes: dict[str, nir.
     if stored is not None and asked is not None and not np.isclose(stored, asked, rtol=1e-6, atol=0):
         raise HardspikeError(f"dt: the graph was written for {stored:g} s, asked is {asked:g} s; leave the argument "
                              "out, or write the graph anew for that step")
+    if asked is not None and not (np.isfinite(asked) and asked > 0):
+        raise HardspikeError(f"dt: {asked:g} s; a step has to be a positive number of seconds")
     dt = stored if stored is not None else asked
-    if dt is not None:
-        if not (np.isfinite(dt) and dt > 0):
-            raise HardspikeError(f"dt: {dt:g} s; a step has to be a positive number of seconds")
-    else:
+    if dt is None:
         dt = 1.0 if _counts_steps(nodes) else DEFAULT_DT
     for name, node in nodes.items():
         for key, values in parameters(node):
@@ -271,8 +281,9 @@ def _resolve_dt(stored: float | None, asked: float | None, nodes: dict[str, nir.
                 continue
             label = f"node '{name}' ({type(node).__name__})"
             if key in _POSITIVE and (dt > values * (1 + 1e-6)).any():
+                way = "give a smaller dt (--dt)" if stored is None else "write the graph anew for a smaller step"
                 raise HardspikeError(f"{label}: {key} is {values.min():g} s, below the step dt = {dt:g} s, where "
-                                     "forward Euler does not hold; give a smaller dt (--dt)")
+                                     f"forward Euler does not hold; {way}")
             steps = (values / dt).max() if key in _POSITIVE else (1 / np.maximum(abs(values) * dt, 1e-300)).max()
             if stored is None and asked is None and steps > 5000:
                 raise HardspikeError(f"{label}: {key} = {values.max():g} and the default dt = {dt:g} s make it "

@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hardspike import HardspikeError, progress
+from hardspike import HardspikeError, progress, scratch_folder
 from targets import hdf5
 from targets.inputs import check_spikes, computable
 from targets.lava.net_file import KIND, NetFile, copied, described
@@ -46,8 +45,8 @@ def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = 
     content = hdf5.read(net, KIND)
     network, spikes = described(net, content), computable(spikes)
     _check(net, network, spikes)
-    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
-        copy = Path(scratch) / net.name
+    with scratch_folder() as scratch:
+        copy = scratch / net.name
         hdf5.write(copy, lambda made: copied(content, made))  # what was looked at, and nothing else
         found = _simulate("run", copy, network.layers, spikes, timeout, folder, str(net))
     last = found[list(network.layers)[-1]].double()
@@ -71,8 +70,8 @@ def run_processes(network: Network, spikes: Tensor, timeout: float = 3600, folde
     required(folder)
     spikes = check_spikes(network.plan, computable(spikes))
     _require_events(spikes)
-    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
-        path = Path(scratch) / "graph.npz"
+    with scratch_folder() as scratch:
+        path = scratch / "graph.npz"
         layers = describe(network, len(spikes), path)
         shapes = {name: layer.shape for name, layer in layers.items()}
         found = _simulate("processes", path, shapes, spikes, timeout, folder, "graph")
@@ -85,14 +84,14 @@ def _simulate(command: str, path: Path, shapes: dict[str, tuple[int, ...]], spik
               folder: Path | None, label: str) -> dict[str, Tensor]:
     """Start the worker on a file; spikes of every layer (T, B, *shape). `label` begins an error."""
     steps, samples = spikes.shape[:2]
-    with tempfile.TemporaryDirectory(prefix="hs-") as scratch:
-        source, result, log = (Path(scratch) / name for name in ("spikes.npy", "layers.npz", "log"))
+    with scratch_folder() as scratch:
+        source, result, log = (scratch / name for name in ("spikes.npy", "layers.npz", "log"))
         np.save(source, spikes.cpu().numpy().astype(np.uint8))
         words = [str(required(folder).python), str(WORKER), command, str(path.absolute()), str(source), str(result)]
         total = steps * samples + len(shapes)
         with open(log, "w+") as file:
             bar = progress((), f"Lava {path.name}", total=total, unit="step")
-            status = _work(words, scratch, file, timeout, bar)
+            status = _work(words, str(scratch), file, timeout, bar)
             file.seek(0)
             if status != 0:
                 raise HardspikeError(f"{label}: {_cause(status, file.read(), timeout)}")

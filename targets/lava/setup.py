@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardspike import HardspikeError, cache_folder, parse_json
+from hardspike import HardspikeError, cache_folder, logger, parse_json
+
+_log = logger(__name__)
 
 WORKER = Path(__file__).with_name("worker.py")
 _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -113,7 +115,7 @@ def _fingerprint() -> str:
 
 
 def _say(text: str) -> None:
-    print(f"setup lava: {text}", file=sys.stderr, flush=True)
+    _log.warning(f"setup lava: {text}")
 
 
 @contextmanager

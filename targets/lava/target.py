@@ -1,12 +1,10 @@
 """The target `lava`: an integer graph in Intel's Lava simulator, a chain as a `.net` file, any other as processes."""
 
-import tempfile
-from pathlib import Path
 
 import nir
 from torch import Tensor
 
-from hardspike import HardspikeError, UsageError
+from hardspike import HardspikeError, UsageError, scratch_folder
 from targets.chips import limits_of
 from targets.graph import plan
 from targets.lava import runner
@@ -23,14 +21,16 @@ from targets.violation import Violation
 
 def _check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
     """Why Lava does not compute `graph` exactly; a note where it is no chain, which a `.net` file would hold."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         try:
-            write_net(graph, Path(folder) / "model.net", dt)
+            write_net(graph, folder / "model.net", dt)
         except HardspikeError as no_chain:
             try:
-                describe(_network(graph, dt), 1, Path(folder) / "graph.npz")
+                if found := rules.errors(split(plan(graph, dt)), limits_of(LOIHI2)):
+                    return found
+                describe(_network(graph, dt), 1, folder / "graph.npz")
             except HardspikeError as error:
-                return [Violation("graph", "structure", str(error), "is not computed exactly by Lava", "see above")]
+                return [Violation("graph", "structure", str(error), "is not computed exactly by Lava", "")]
             return [Violation("graph", "structure", str(no_chain), "a `.net` file holds a chain",
                               "runs as processes, without a file", "note")]
     return []
@@ -47,8 +47,8 @@ def _run(graph: nir.NIRGraph, spikes: Tensor, *, dt: float | None = None, membra
     """Spikes of every layer without the latency of Lava's layers; see `targets.lava.runner.run`."""
     if membrane:
         raise UsageError("target 'lava' records no membranes; the target loihi2 computes the same ones")
-    with tempfile.TemporaryDirectory() as folder:
-        net = Path(folder) / "model.net"
+    with scratch_folder() as folder:
+        net = folder / "model.net"
         try:
             write_net(graph, net, dt)
         except HardspikeError:

@@ -22,8 +22,8 @@ BRIEF = "Intel, Loihi 2 technology brief 2021 (public, coarse)"
 LAVA_LIF = "lava-nc 0.10, proc/lif/models.py"
 LAVA_DENSE = "lava-nc 0.10, proc/dense: 8 bits with a sign"
 NETX = "lava-dl 0.6, netx"
-CHUNK = 512
-"""Samples that it runs at once: to look at a graph anew takes as long as some tens of samples."""
+CHUNK = 128
+"""Samples that it runs at once: work for some threads, and a recording in memory that the next one takes again."""
 SANA_FE = "SANA-FE 2.2, loihi.yaml and calculate_tile_coordinates; Davies et al. 2018 give 128 cores and the mesh"
 
 _SHARED = {

@@ -30,16 +30,16 @@ import torch
 from torch import Tensor
 
 from hardspike import HardspikeError
-from targets.graph import plan
 from targets.inputs import check_spikes
 from targets.limits import Limits
-from targets.loihi import compiled, rules
+from targets.loihi import compiled
 from targets.loihi.bounds import SHIFT, STATE, largest_sum, prove
 from targets.loihi.compiled import Wanted
-from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network, split
+from targets.loihi.held import Held, held
+from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network
 from targets.loihi.readout import read_out
 from targets.nodes import stateless as linear
-from targets.recording import Recording, Transmit
+from targets.recording import Recording, Transmit, spikes_of_samples
 
 __all__ = ["SHIFT", "STATE", "largest_sum", "run"]
 CHUNK_NEURONS = 1 << 16
@@ -76,30 +76,56 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
 
     Membranes are recorded in the chip's unit, threshold << 6, int32. The host's readout behind the last neurons is
     computed in float64: exact for integer weights. `transmit` says what reaches the next layers of a layer's spikes,
-    and is recorded. `layers`: whose spikes are recorded, where not all are wanted; recording them takes its time.
+    and is recorded. `layers`: whose spikes are recorded, where not all are wanted; recording them takes its time. The
+    spikes of all layers are counted then.
 
     Raises:
         HardspikeError: the graph breaks a rule of the chip's arithmetic, or the input is not made of integers.
     """
-    layout = plan(graph, dt)
-    network = split(layout)
-    rules.require(network, limits)
-    spikes = check_spikes(layout, spikes)
-    largest, signed = _largest(spikes, limits)
-    small = {name: proof.small for name, proof in prove(network, len(spikes), largest).items()}
-    chosen, result = compiled.choose(network, spikes, largest, signed), None
-    if chosen.simulator:
-        with suppress(compiled.NotSpikesError):
-            read = {edge.source for name in network.readout for edge in layout.sources(name)}
-            wanted = Wanted(membrane, transmit, None if layers is None else frozenset({*layers, *read}))
-            result = chosen.simulator.run(spikes, torch.get_num_threads(), _part(network), wanted)
+    ready = held(graph, limits, dt)
+    read = {edge.source for name in ready.network.readout for edge in ready.network.plan.sources(name)}
+    wanted = Wanted(membrane, transmit, None if layers is None else frozenset({*layers, *read}))
+    result = _as_it_lies(ready, spikes, wanted)
     if result is None:
-        began = time.perf_counter()
-        result = _run_in_torch(network, spikes, small, membrane, transmit)
-        chosen.waited(time.perf_counter() - began)
-    result.output = read_out(network, spikes, result)
+        spikes = check_spikes(ready.network.plan, spikes)
+        result = _looked_through(ready, spikes, wanted)
+    result.output = read_out(ready.network, spikes, result)
     if layers is not None:
         result.spikes = {name: fired for name, fired in result.spikes.items() if name in layers}
+    return result
+
+
+def _as_it_lies(ready: Held, spikes: Tensor, wanted: Wanted) -> Recording | None:
+    """Compiled code on an input that it looks through on its way; None: somebody else has to."""
+    shape = ready.network.plan.output_shape[ready.network.plan.input]
+    if ready.largest is None or wanted.transmit or not compiled.takes(spikes, shape):
+        return None
+    simulator = compiled.choose(ready, len(spikes), spikes.shape[1], ready.largest, False).simulator
+    if simulator is None:
+        return None
+    result, largest = simulator.run(spikes, torch.get_num_threads(), 1, wanted)
+    if largest <= ready.largest:
+        return result
+    ready.largest = None
+    return None
+
+
+def _looked_through(ready: Held, spikes: Tensor, wanted: Wanted) -> Recording:
+    """Compiled or torch code on a checked input."""
+    network, steps = ready.network, len(spikes)
+    largest, signed = _largest(spikes, ready.limits)
+    largest = max(1, largest)
+    ready.largest = None if signed or largest > 255 else largest
+    chosen = compiled.choose(ready, steps, spikes.shape[1], largest, signed)
+    if chosen.simulator:
+        with suppress(compiled.NotSpikesError):
+            return chosen.simulator.run(spikes, torch.get_num_threads(), _part(network), wanted)[0]
+    began = time.perf_counter()
+    small = {name: proof.small for name, proof in prove(network, steps, largest).items()}
+    result = _run_in_torch(network, spikes, small, wanted.membrane, wanted.transmit)
+    chosen.waited(time.perf_counter() - began)
+    if wanted.layers is not None:
+        result.counts = spikes_of_samples(result.spikes)
     return result
 
 

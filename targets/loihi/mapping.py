@@ -6,9 +6,12 @@ The model of cost, and where it comes from:
   channels of a pixel together; the host injects the input and computes the readout, which take no core;
 - an input axon is a source neuron of one connection that reaches the core; an output axon is a pair of a neuron and a
   core that it reaches (nengo-loihi 1.1, `block.py`);
-- synapse memory is nengo-loihi's `SynapseConfig.bits_per_axon`: blocks of up to 64 weights of 8 bits behind a 10-bit
-  header, each rounded up to 64 bits; a convolution stores the index of the target with each weight, a dense layer
-  does not. No weight is shared between positions of a kernel, so for convolutions it is an upper bound.
+- synapse memory is nengo-loihi's `SynapseConfig.bits_per_axon`: blocks of up to 64 weights behind a 10-bit header, each
+  rounded up to 64 bits. A weight takes the bits that its integers need beside their common factor, which is an exponent
+  (nengo-loihi's WEIGHT_BITS_MAP: 1 to 6 or 8); weights that are no integers yet count 8. A convolution stores the index
+  of the target with each weight, and none for a weight of 0; a dense layer stores all of them without indices, or as a
+  convolution does where that takes less. No weight is shared between positions of a kernel, so for convolutions it is
+  an upper bound.
 """
 
 import math
@@ -117,13 +120,14 @@ def _fill(network: Network, layer: Layer, mapping: Mapping) -> list[Core]:
     """Cores for one layer: neurons of the same fan-in, unit by unit, into the last core or a new one."""
     limits, plan = mapping.limits, network.plan
     linears = [plan.nodes[connection.linear] for connection in layer.connections]
+    stored = [_stored(node, limits) for node in linears]
     shape = next((plan.output_shape[c.linear] for c, node in zip(layer.connections, linears, strict=True)
                   if isinstance(node, nir.Conv1d | nir.Conv2d)), (1, math.prod(layer.shape)))
     groups = math.lcm(*(int(array(getattr(node, "groups", 1))) for node in linears))
     neurons = np.arange(math.prod(shape)).reshape(groups, shape[0] // groups, -1)
     sizes = [math.prod(plan.output_shape[connection.source]) for connection in layer.connections]
     fan_in = [_fan_in(network, connection) for connection in layer.connections]
-    index_bits = [0 if isinstance(node, nir.Linear | nir.Affine) else _index_bits(limits) for node in linears]
+    bits = [one.bits for one in stored]
 
     def empty() -> Core:
         return Core(np.zeros(neurons.size, bool), [np.zeros(size, np.int64) for size in sizes])
@@ -135,7 +139,8 @@ def _fill(network: Network, layer: Layer, mapping: Mapping) -> list[Core]:
             reach = [find(int(waiting[0])) for find in fan_in]
             while len(waiting):
                 core, count = cores[-1], len(waiting)
-                while count and (excess := _excess(core, reach, count, index_bits, limits)):
+                while count and (excess := _excess(core, _with(core, stored, reach, waiting[:count]), count, bits,
+                                                   limits)):
                     count //= 2
                 if not count and core.members.any():
                     cores.append(empty())
@@ -147,34 +152,78 @@ def _fill(network: Network, layer: Layer, mapping: Mapping) -> list[Core]:
                         _compare(mapping, layer.name, f"{rule} for one neuron", value, limit,
                                  "reduce its fan-in (smaller kernel, fewer channels or inputs)")
                     complained, count = True, 1
+                core.synapses = _with(core, stored, reach, waiting[:count])
                 core.members[waiting[:count]] = True
-                for counts, sources in zip(core.synapses, reach, strict=True):
-                    counts[sources] += count
-                core.synapse_bits = _bits(core.synapses, index_bits)
+                core.synapse_bits = _bits(core.synapses, bits)
                 waiting = waiting[count:]
     return cores
 
 
-def _excess(core: Core, reach: list[np.ndarray], count: int, index_bits: list[int],
+@dataclass(frozen=True)
+class _Stored:
+    """How the weights of a connection lie in memory.
+
+    Args:
+        bits: of a weight, with the index of its target where that is stored.
+        there: which weights take a place, (neurons, inputs) or, for a convolution, (channels, inputs * taps).
+        dense: a row a neuron.
+    """
+
+    bits: int
+    there: np.ndarray
+    dense: bool
+
+
+Reach = tuple[np.ndarray, np.ndarray | slice]
+"""Source neurons (flat) that a neuron hears, and which columns of `_Stored.there` they come through."""
+
+
+def weight_bits(weight: np.ndarray) -> int:
+    """Bits of one weight as a synapse holds it: the common factor of all is an exponent, or a scale."""
+    if not np.array_equal(weight, np.round(weight)):
+        return WEIGHT_BITS
+    whole = np.abs(weight).astype(np.int64)
+    bits = 1 + int(whole.max(initial=1) // max(int(np.gcd.reduce(whole, axis=None)), 1)).bit_length()
+    return bits if bits < 7 else WEIGHT_BITS
+
+
+def _stored(node: nir.NIRNode, limits: Limits) -> _Stored:
+    weight = array(node.weight)
+    bits, index, there = weight_bits(weight), _index_bits(limits), (weight != 0).reshape(len(weight), -1)
+    dense = isinstance(node, nir.Linear | nir.Affine)
+    if dense and bits * there.size <= (bits + index) * np.count_nonzero(there):
+        return _Stored(bits, np.ones_like(there), True)
+    return _Stored(bits + index, there, dense)
+
+
+def _with(core: Core, stored: list[_Stored], reach: list[Reach], more: np.ndarray) -> list[np.ndarray]:
+    """The synapses of `core` with those of `more` neurons (flat) of one pixel and group."""
+    found = []
+    for counts, one, (sources, taps) in zip(core.synapses, stored, reach, strict=True):
+        rows = more if one.dense else more * len(one.there) // len(core.members)
+        counts = counts.copy()
+        counts[sources] += one.there[rows][:, taps].sum(0)
+        found.append(counts)
+    return found
+
+
+def _excess(core: Core, synapses: list[np.ndarray], count: int, bits: list[int],
             limits: Limits) -> tuple[str, int, Limit] | None:
-    """The first limit that `count` more neurons would break in `core`: its name, the value, the limit."""
-    synapses = [counts.copy() for counts in core.synapses]
-    for counts, sources in zip(synapses, reach, strict=True):
-        counts[sources] += count
+    """The first limit that `count` more neurons, `synapses` then being there, would break in `core`: its name, the
+    value, the limit."""
     for rule, value, limit in (("neurons of a core", core.neurons + count, limits.neurons),
                                ("input axons of a core", sum(map(np.count_nonzero, synapses)), limits.input_axons),
-                               ("synapse bits of a core", _bits(synapses, index_bits), limits.synapse_bits)):
+                               ("synapse bits of a core", _bits(synapses, bits), limits.synapse_bits)):
         if limit.value is not None and value > limit.value:
             return rule, int(value), limit
     return None
 
 
-def _bits(synapses: list[np.ndarray], index_bits: list[int]) -> int:
-    """nengo-loihi's `bits_per_axon` over all axons of a core."""
+def _bits(synapses: list[np.ndarray], bits_each: list[int]) -> int:
+    """nengo-loihi's `bits_per_axon` over all axons of a core; `bits_each`: of a weight of each connection."""
     total = 0
-    for counts, index in zip(synapses, index_bits, strict=True):
+    for counts, bits in zip(synapses, bits_each, strict=True):
         blocks, rest = np.divmod(counts, BLOCK)
-        bits = WEIGHT_BITS + index
         for number, size in ((blocks.sum(), np.array(BLOCK)), (1, rest[rest > 0])):
             total += int(number * (-(-(size * bits + HEADER_BITS) // WORD) * WORD).sum())
     return total
@@ -184,12 +233,12 @@ def _index_bits(limits: Limits) -> int:
     return max(6, math.ceil(math.log2(limits.neurons.known)))
 
 
-def _fan_in(network: Network, connection: Connection) -> Callable[[int], np.ndarray]:
-    """A function from a neuron (flat) to the source neurons (flat) that it hears over `connection`."""
+def _fan_in(network: Network, connection: Connection) -> Callable[[int], Reach]:
+    """A function from a neuron (flat) to what it hears over `connection`."""
     plan, node = network.plan, network.plan.nodes[connection.linear]
     if isinstance(node, nir.Linear | nir.Affine):
         everything = np.arange(array(node.weight).shape[1])
-        return lambda neuron: everything
+        return lambda neuron: (everything, slice(None))
     arguments = conv_arguments(connection.linear, node)
     source, target, kernel = plan.input_shape[connection.linear], plan.output_shape[connection.linear], array(
         node.weight).shape[2:]
@@ -197,16 +246,19 @@ def _fan_in(network: Network, connection: Connection) -> Callable[[int], np.ndar
     padding = [d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True)] if arguments["padding"] == "same" \
         else arguments["padding"]
     places = np.arange(math.prod(source)).reshape(source)
+    taps = np.arange(array(node.weight)[0].size).reshape(array(node.weight).shape[1:])
 
     @lru_cache(maxsize=1)
-    def window(group: int, at: tuple[int, ...]) -> np.ndarray:
+    def window(group: int, at: tuple[int, ...]) -> Reach:
         axes = [np.arange(k) * d + i * s - p for k, d, i, s, p in
                 zip(kernel, dilation, at, stride, padding, strict=True)]
-        inside = [axis[(axis >= 0) & (axis < size)] for axis, size in zip(axes, source[1:], strict=True)]
+        held = [(axis >= 0) & (axis < size) for axis, size in zip(axes, source[1:], strict=True)]
         channels = array(node.weight).shape[1]
-        return places[np.ix_(np.arange(channels) + group * channels, *inside)].ravel()
+        inside = [axis[there] for axis, there in zip(axes, held, strict=True)]
+        used = taps[np.ix_(np.arange(channels), *(np.flatnonzero(there) for there in held))]
+        return places[np.ix_(np.arange(channels) + group * channels, *inside)].ravel(), used.ravel()
 
-    def find(neuron: int) -> np.ndarray:
+    def find(neuron: int) -> Reach:
         channel, *at = np.unravel_index(neuron, target)
         return window(int(channel) * arguments["groups"] // target[0], tuple(map(int, at)))
 

@@ -150,7 +150,7 @@ def readout(network: Network, limits: Limits) -> Iterator[Violation]:
     """What the host has to compute after the last spikes."""
     for name in network.readout:
         if isinstance(network.plan.nodes[name], LINEAR):
-            yield Violation(name, "readout", "no neuron follows", "is computed on the host, not on the chip",
+            yield Violation(name, "host", "no neuron follows", "is computed on the host, not on the chip",
                             "put a neuron behind it to have it on the chip", "note")
 
 
@@ -177,10 +177,15 @@ def check(graph: nir.NIRGraph, limits: Limits, dt: float | None = None) -> list[
     try:
         network = split(plan(graph, dt))
     except HardspikeError as error:
-        return [Violation("graph", "structure", str(error), "cannot be planned", "see above")]
+        return [Violation("graph", "structure", str(error), "", "")]
     found = [violation for rule in RULES if not (rule is capacity and network.problems)
              for violation in rule(network, limits)]
     return sorted(found, key=lambda violation: ("error", "warning", "note").index(violation.severity))
+
+
+def errors(network: Network, limits: Limits) -> list[Violation]:
+    """What the arithmetic of a target cannot run."""
+    return [v for rule in ARITHMETIC for v in rule(network, limits) if v.severity == "error"]
 
 
 def require(network: Network, limits: Limits) -> None:
@@ -189,8 +194,7 @@ def require(network: Network, limits: Limits) -> None:
     Raises:
         HardspikeError: the first violation, and how many there are.
     """
-    found = [v for rule in ARITHMETIC for v in rule(network, limits) if v.severity == "error"]
-    if found:
+    if found := errors(network, limits):
         more = f" (and {len(found) - 1} more: `python -m targets check` lists them)" if len(found) > 1 else ""
         raise HardspikeError(f"{limits.chip} cannot hold this graph: {str(found[0]).removeprefix('error: ')}{more}")
 

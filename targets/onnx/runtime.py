@@ -21,7 +21,7 @@ def check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
     try:
         to_onnx(graph, dt=dt)
     except HardspikeError as error:
-        return [Violation("graph", "structure", str(error), "cannot be written as ONNX", "see above")]
+        return [Violation("graph", "structure", str(error), "cannot be written as ONNX", "")]
     return []
 
 

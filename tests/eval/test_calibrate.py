@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def table(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
-    rows = calibrate(trained, out=folder / "calibrated.pt", samples=128, json=folder / "table.json")
+    rows = calibrate(trained, out=folder / "calibrated.pt", train_samples=128, json=folder / "table.json")
     return rows, json.loads((folder / "table.json").read_text()), folder / "calibrated.pt"
 
 
@@ -82,7 +82,7 @@ def test_other_test_labels_change_no_choice(trained, table, tmp_path, monkeypatc
         return replace(data, test=Split(data.test.frames.flip(0), (data.test.labels + 1) % 10, data.test.ids))
 
     monkeypatch.setattr("trainer.data.load", swapped)
-    rows = calibrate(trained, out=tmp_path / "c.pt", samples=128, json=tmp_path / "table.json")
+    rows = calibrate(trained, out=tmp_path / "c.pt", train_samples=128, json=tmp_path / "table.json")
     assert json.loads((tmp_path / "table.json").read_text())["chosen"] == table[1]["chosen"]
     assert rows[0].test < table[0][0].test - 0.5
     assert checkpoint.load(tmp_path / "c.pt").calibration == checkpoint.load(table[2]).calibration
@@ -115,16 +115,16 @@ def test_graphs_float_and_quantised(trained, tmp_path, monkeypatch):
     subject, = subjects(trained)
     network = module.replace_model(subject, choose(subject, "global").model).on(subject.data.validation)
     assert rows[1].validation == pytest.approx(network.accuracy(network.modes()[-1]))
-    quantise(tmp_path / "f.nir", Output(tmp_path / "q.nir"), Quantisation(samples=16), check_samples=16)
+    quantise(tmp_path / "f.nir", Output(tmp_path / "q.nir"), Quantisation(train_samples=16), samples=16)
     rows = calibrate(tmp_path / "q.nir", kind="global", out=tmp_path / "cq.nir")
     assert [row["mode"] for row in tables.calibration(rows)] == ["loihi2", "calibrated (global)"]
-    assert json.loads((tmp_path / "cq.parity.json").read_text())["mismatches"] == 0
+    assert json.loads((tmp_path / "cq.nir.parity.json").read_text())["mismatches"] == 0
     loihi2.run(read(tmp_path / "cq.nir"), (torch.rand(6, 2, *SHAPE) < 0.1).float())
 
 
 @pytest.mark.parametrize(("words", "message"), [
     (["{pt}", "--kind", "layer"], "did you mean 'layers'?"), (["{nir}", "--kind", "bias"], "no smooth spikes"),
-    (["{pt}", "--samples", "-1"], "must be 0 (all) or more"), (["{pt}", "--out", "x.nir"], "is written as .pt"),
+    (["{pt}", "--train-samples", "-1"], "must be 0 (all) or more"), (["{pt}", "--out", "x.nir"], "is written as .pt"),
     (["{c}"], "is calibrated"), (["nothing.pt"], "no such checkpoint")])
 def test_wrong_calls_end_in_one_line(trained, table, tmp_path, words, message, capfd):
     nir(trained, Output(tmp_path / "f.nir"), samples=8)

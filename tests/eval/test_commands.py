@@ -1,5 +1,6 @@
 """Every eval command: which models it takes, what its help imports, and how it leaves torch."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from eval.report import measure as report
 from eval.robustness import measure as robustness
 from export.commands import nir as export_nir
 from export.recordings import Recordings
-from hardspike import HardspikeError, UsageError, run
+from hardspike import HardspikeError, UsageError, arguments, run
 from targets.chips import CHIPS
 from targets.table import load_targets
 from tests.eval.opened import subjects
@@ -29,9 +30,10 @@ from trainer.data import DataConfig
 
 STRESS = ("--corruptions", "event_drop", "--severities", "0", "--samples", "4")
 CALLS = {
-    "accuracy": ("--samples", "4"), "calibrate": ("--kind", "global", "--samples", "4"), "energy": ("--samples", "4"),
-    "operations": ("--samples", "4"), "parity": ("--samples", "4", "--targets", "reference,onnxruntime"),
-    "quantisation": ("--samples", "4", "--bits", "8"), "robustness": STRESS,
+    "accuracy": ("--samples", "4"), "calibrate": ("--kind", "global", "--train-samples", "4"),
+    "energy": ("--samples", "4"), "operations": ("--samples", "4"),
+    "parity": ("--samples", "4", "--targets", "reference,onnxruntime"),
+    "quantisation": ("--samples", "4", "--train-samples", "4", "--bits", "8"), "robustness": STRESS,
     "report": ("--samples", "4", "--corrupted", "4", "--severities", "0", "--bits", "8", "--targets", "reference")}
 
 
@@ -68,11 +70,31 @@ def test_gradients_take_a_folder_and_a_checkpoint(models, tmp_path):
         assert evaluate("gradients", model, "--samples", 2, "--out", tmp_path / "g.svg") == 0
 
 
-@pytest.mark.parametrize("command", ["accuracy", "operations", "parity", "robustness"])
+@pytest.mark.parametrize("command", ["accuracy", "operations", "parity", "robustness", "quantisation"])
 def test_samples_0_are_all(command, models, tmp_path):
-    words = ["--corruptions", "event_drop", "--severities", "0"] if command == "robustness" else []
+    words = {"robustness": ["--corruptions", "event_drop", "--severities", "0"],
+             "quantisation": ["--bits", "8", "--train-samples", "4"]}.get(command, [])
     assert evaluate(command, models[2], *words, "--samples", 0, "--json", tmp_path / "a.json") == 0
     assert json.loads((tmp_path / "a.json").read_text())["samples"] == 359
+
+
+def test_samples_mean_one_thing_in_every_command():
+    """How many recordings a command runs on, evenly spread; what it chooses by are its training samples."""
+    from export.__main__ import COMMANDS as EXPORTS
+    from targets.__main__ import COMMANDS as TARGETS
+    from trainer.__main__ import COMMANDS as TRAINERS
+
+    seen = []
+    for where, _ in (*COMMANDS.values(), *EXPORTS.values(), *TARGETS.values(), *TRAINERS.values()):
+        module, name = where.split(":")
+        for one in arguments._arguments(getattr(importlib.import_module(module), name)):
+            if "samples" in one.key:
+                key = one.key.rpartition(".")[2]
+                assert key in ("samples", "train_samples") and "0 for all" in one.help, (where, one.key, one.help)
+                assert ("training recordings to choose" in one.help or "training recordings for" in one.help) == \
+                    (key == "train_samples"), (where, one.help)
+                seen.append(key)
+    assert seen.count("samples") >= 14 and seen.count("train_samples") >= 5
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ""])

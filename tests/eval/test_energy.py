@@ -34,7 +34,7 @@ TABLES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     busy_checkpoint(folder / "best.pt", DataConfig(steps=4), layers="6c5s3-32", reset="zero")
-    quantise(folder / "best.pt", Output(folder / "int.nir"), Quantisation("loihi1", samples=16), check_samples=16)
+    quantise(folder / "best.pt", Output(folder / "int.nir"), Quantisation("loihi1", train_samples=16), samples=16)
     return folder
 
 

@@ -111,3 +111,13 @@ def test_a_graph_holds_no_gradients(tmp_path, capsys):
     write(freeze(busy_network(), SHAPE), tmp_path / "a.nir")
     assert gradients(tmp_path / "a.nir") == 2
     assert "a graph holds no surrogate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("widths", [[1.0], [1.0, 2.0, 3.0, -1.0], [1.0] * 7])
+def test_logged_windows_that_fit_no_recording_are_one_line(small, widths, capsys):
+    folder = small()
+    content = torch.load(folder / "last.pt", weights_only=True)
+    content["history"][-1]["layers"] = {"lif1": {"widths": widths, "tgc": [], "sgv": 1.0}}
+    torch.save(content, folder / "last.pt")
+    assert gradients(folder, "--samples", 4) == 1
+    assert "lif1: was trained with windows of widths" in capsys.readouterr().err

@@ -197,7 +197,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     busy_checkpoint(folder / "best.pt", DataConfig(steps=4), layers="6c5s3-32", readout="spikes")
     export_nir(folder, samples=16)
-    quantise(folder / "best.nir", Output(folder / "int.nir"), Quantisation(samples=16), check_samples=16)
+    quantise(folder / "best.nir", Output(folder / "int.nir"), Quantisation(train_samples=16), samples=16)
     return folder
 
 

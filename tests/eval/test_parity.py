@@ -12,7 +12,7 @@ from eval.rows import parity as rows_of
 from export.freeze.freeze import freeze
 from export.recordings import Recordings
 from hardspike import UsageError
-from targets.graph import write
+from targets.graph import read, write
 from targets.lava.setup import setup
 from targets.recording import Recording
 from targets.target import Target
@@ -61,6 +61,31 @@ def test_a_spike_that_differs_is_in_the_matrix(model, monkeypatch):
 
     monkeypatch.setattr(Target, "run", wrong)
     assert matrix(parity(graph, targets="reference,onnxruntime", input=x))["reference"]["onnxruntime"] == 1
+
+
+def scaled(graph, layers, factor, path):
+    """The graph with other thresholds."""
+    found = read(graph)
+    for name in layers:
+        found.nodes[name].v_threshold = found.nodes[name].v_threshold * factor
+    write(found, path)
+    return path
+
+
+def test_a_silent_layer_is_named_and_a_silent_run_is_not_called_equal(model, tmp_path, capsys):
+    graph, x = model
+    words = {"targets": "reference,onnxruntime", "recordings": Recordings(input=x)}
+    silent = scaled(graph, ["lif3"], 1e6, tmp_path / "silent.nir")
+    command(silent, **words, json=tmp_path / "p.json")
+    assert "reference and onnxruntime: equal, spike for spike; silent, so that nothing is known of them: lif3\n" in \
+        capsys.readouterr().out
+    assert json.loads((tmp_path / "p.json").read_text())["silent"] == {"reference": ["lif3"], "onnxruntime": ["lif3"]}
+    command(scaled(graph, ["lif1", "lif2", "lif3", "lif4"], 1e6, silent), **words)
+    said = capsys.readouterr().out
+    assert "reference and onnxruntime: no spike in either, so that nothing is known of them" in said
+    assert "equal" not in said
+    command(graph, **words)
+    assert "; silent" not in capsys.readouterr().out
 
 
 def test_runs_with_other_layers_are_refused():

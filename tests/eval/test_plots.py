@@ -47,3 +47,11 @@ def test_a_logarithmic_axis_has_plain_numbers():
 
     found = texts(plot("p1", "t", "x", draw))
     assert "1e\N{MINUS SIGN}03" in found and not any("$" in text or "mathdefault" in text for text in found)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["\uff1c\U0001f9e0", "long " * 60])
+def test_a_name_that_is_hard_to_draw_is_drawn_without_a_word(name, tmp_path):
+    assert "svg" in plot("p1", name, name, lambda axes: axes.set(yticks=[0], yticklabels=[name]))
+    with picture(tmp_path / "a.svg", (3, 2)) as figure:
+        figure.subplots().set(yticks=[0], yticklabels=[name])

@@ -71,6 +71,15 @@ def test_a_float32_spike_within_rounding_is_a_note_and_decides_nothing():
                     "loihi2, 8 bits."]
 
 
+def test_a_layer_that_never_fired_is_not_proven_equal():
+    found = finding()
+    for run in found.runs:
+        run.spikes |= {"lif1": 3.0, "lif2": 0.5 if run.mode == SURROGATE else 0.0}  # smooth spikes are no spikes
+    assert ("note", "Silent in every run, so that nothing is known of them: lif2.") in judge(found).points
+    found.runs[-1].spikes["lif2"] = 0.1
+    assert not any("Silent" in text for _, text in judge(found).points)
+
+
 def test_another_chips_integers_decide_nothing_about_the_judged_one():
     found = finding()
     other = Mode("loihi1", chip="loihi1", bits=8), Mode("onnxruntime", chip="loihi1", bits=8)

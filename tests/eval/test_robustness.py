@@ -16,6 +16,7 @@ from eval.options import Sample, Stress, Tables
 from eval.robustness import curves as module
 from eval.robustness.faults import FAULTS, inject, weight_noise
 from eval.rows import robustness as rows_of
+from eval.subject import answers, runs
 from export.commands import nir as export_nir
 from export.commands import quantise
 from export.model import Model, frozen
@@ -23,6 +24,7 @@ from export.options import Output, Quantisation
 from hardspike import HardspikeError, UsageError, run
 from targets.graph import read
 from targets.graph.shapes import array
+from targets.loihi import fixed_point
 from tests.eval.opened import subjects
 from tests.networks import SHAPE, busy_network, frames
 from trainer.checkpoint import Checkpoint
@@ -38,7 +40,8 @@ def trained(tmp_path_factory):
     fit(FitConfig(out=folder, epochs=2, method="hard", average=0.0, threads=1, data=DataConfig(steps=5),
                   network=NetworkConfig(layers="8c5s4-32", batch_norm=True, reset="zero")))
     export_nir(folder, samples=16)
-    quantise(folder / "best.nir", Output(folder / "int4.nir"), Quantisation(bits=4, scale="max_abs", samples=16), 16)
+    quantise(folder / "best.nir", Output(folder / "int4.nir"), Quantisation(bits=4, scale="max_abs", train_samples=16),
+             16)
     return folder
 
 
@@ -103,6 +106,30 @@ def test_a_second_run_computes_nothing(trained, monkeypatch):
 
 def stored(**options) -> Model:
     return Model(Path("a.pt"), Checkpoint(FitConfig(), busy_network(**options), SHAPE, 10, 0, [], {}))
+
+
+@pytest.mark.parametrize("kernel", ["", "native"])
+def test_a_chip_records_what_is_read_and_no_more(trained, kernel, monkeypatch):
+    """Accuracy reads counts, robustness the output; both say what a run that records all layers says."""
+    monkeypatch.setenv("HARDSPIKE_KERNEL", kernel)
+    subject = subjects(trained / "best.nir", samples=60)[0].quantised(Quantisation())
+    (mode,), asked = subject.modes(), []
+    logits, spikes = runs(subject.model, mode)(subject.frames)
+    simulate = fixed_point.run
+
+    def record(*given, layers=None, **options):
+        asked.append(layers)
+        return simulate(*given, layers=layers, **options)
+
+    monkeypatch.setattr(fixed_point, "run", record)
+    found = subject.evaluate(mode)
+    assert torch.equal(found.logits, logits)
+    assert found.spikes == {layer: pytest.approx(values.sum(dtype=torch.float64).item() / 60)
+                            for layer, values in spikes.items()}
+    assert torch.equal(answers(subject.model, mode)(subject.frames), logits)
+    assert asked == [(), ()]
+    bytes_, floats = (subject.given(subject.part.frames, one) for one in (mode, Mode("reference")))
+    assert bytes_.dtype == torch.uint8 and torch.equal(bytes_.float(), floats) and floats.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", FAULTS)

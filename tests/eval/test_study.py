@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_rel
 
+from eval import rows
 from eval.commands.study import study
 from eval.options import Columns, Tables, Training
 from eval.study import train as training
@@ -63,7 +64,11 @@ def test_variants_are_trained_once_and_compared_in_pairs(tmp_path, file, capsys)
     assert content["columns"][1]["peak GB factor"] > 0 and content["tests"][0]["variant"] == "wide"
     assert (tmp_path / "s.svg").exists() and (tmp_path / "s-robustness.svg").exists()
     assert "epoch   1/2" in (tmp_path / "runs" / "A" / "0" / "log.txt").read_text()
-    assert "epoch   1/2" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "epoch   1/2" not in printed
+    tables = rows.study_further(found.variants)  # every further column in one of them
+    assert {key for table in tables.values() for key in table[1]} == set(content["columns"][1])
+    assert [key in printed for key in ("costs of training", "after calibration", "event_drop: mean")] == [True] * 3
     before = (tmp_path / "runs" / "A" / "0" / "last.pt").stat().st_mtime_ns
     assert study(file, tmp_path / "runs", **kwargs).variants == found.variants
     assert (tmp_path / "runs" / "A" / "0" / "last.pt").stat().st_mtime_ns == before
@@ -268,6 +273,23 @@ def test_the_tests_against_the_first_variant_are_paired():
     assert (points.p_holm, second.pooled.p_holm) == pytest.approx((2 * points.p, 1.0))
 
 
+def test_further_columns_have_a_correction_of_their_own():
+    runs = [_run(name, seed, hard, 100.0, [1, 1]) for seed in range(3)
+            for name, hard in (("A", 90.0 + seed), ("B", 91.0 + seed**2))]
+    plain = compare(runs)
+    stressed = {"A": {"hard, bias": [80.0, 85.0, 90.0], "hard, bin_drop": [70.0, 72.0, 75.0]},
+                "B": {"hard, bias": [82.0, 86.0, 92.0], "hard, bin_drop": [70.0, 70.0, 73.0]}}
+    for run in runs:
+        run.values.update({key: values[run.seed] for key, values in stressed[run.variant].items()})
+        run.values["surrogate, bin_drop"] = run.seed
+    first, second = compare(runs)
+    assert (first.further, second.changes, second.pooled) == ({}, plain[1].changes, plain[1].pooled)
+    p = {key: ttest_rel(values, stressed["A"][key]).pvalue for key, values in stressed["B"].items()}
+    assert {key: change.p for key, change in second.further.items()} == pytest.approx(p)
+    assert second.further["hard, bias"].mean == pytest.approx(5 / 3)
+    assert second.further[min(p, key=p.get)].p_holm == pytest.approx(2 * min(p.values()))
+
+
 def test_one_seed_has_no_deviation_and_mcnemars_test():
     _, second = compare([_run("A", 0, 50.0, right=[1, 0] * 6), _run("B", 0, 75.0, right=[1, 1] * 6)])
     assert second.values["hard"].deviation is None and second.changes["hard"].low is None
@@ -284,12 +306,16 @@ def test_one_seed_has_no_deviation_and_mcnemars_test():
     ("variants: {A: 3}", "A: 3 where options"), ("base: [method]\nvariants: {A: {}}", "base: .* where options"),
     ("base: {seed: 3}\nvariants: {A: {}}", "base: seed: set by the study"),
     ("base: {keep: last}\nvariants: {A: {}}", "base: keep: set by the study"),
-    ("keep: best\nvariants: {A: {}}", "keep 'best' is unknown"), ("variants: {../A: {}}", "a folder's name")])
+    ("keep: best\nvariants: {A: {}}", "keep 'best' is unknown"), ("variants: {../A: {}}", "a folder's name"),
+    ("variants: {A: {data: {name: digitz}}}", "A: data source 'digitz' is unknown; did you mean 'digits'"),
+    ("variants: {A: {data: {window_ms: 5}}}", "A: window_ms 5: digits has whole recordings"),
+    (f"variants: {{{'A' * 300}: {{}}}}", "at most 200 bytes"), ("keep: [1]\nvariants: {A: {}}", "keep .1. is unknown")])
 def test_a_study_that_cannot_be_read_is_refused(tmp_path, text, message):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(HardspikeError, match=message):
+    with pytest.raises(HardspikeError, match=message) as raised:
         read(path)
+    assert str(path) in str(raised.value)
 
 
 def test_epochs_scale_every_variant(tmp_path):

@@ -34,7 +34,7 @@ def model(tmp_path):
 
 def test_file_header_and_self_test(model, tmp_path, capsys):
     path, recordings = model
-    checked = c(path, Output(out=tmp_path / "My net.c", json=tmp_path / "table.json"), check_samples=5,
+    checked = c(path, Output(out=tmp_path / "My net.c", json=tmp_path / "table.json"), samples=5,
                 recordings=recordings)
     assert checked.mismatches == 0 and checked.samples == 5 and any(layer.spikes for layer in checked.layers)
     said = capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_generated_code_is_not_compared_with_itself(model, tmp_path, monkeypatch
     path, recordings = model
     monkeypatch.setenv("HARDSPIKE_KERNEL", "native")
     monkeypatch.setattr(compiled.Simulator, "run", lambda *_: pytest.fail("compared with itself"))
-    assert c(path, Output(out=tmp_path / "model.c"), check_samples=2, recordings=recordings).mismatches == 0
+    assert c(path, Output(out=tmp_path / "model.c"), samples=2, recordings=recordings).mismatches == 0
 
 
 def test_a_difference_leaves_no_file(model, tmp_path, monkeypatch):
@@ -95,7 +95,7 @@ def test_unchecked_says_so(model, tmp_path, capsys, monkeypatch):
 def test_a_checkpoint_is_quantised_first_and_counts_its_readout(tmp_path):
     busy_checkpoint(tmp_path / "best.pt", DataConfig(), layers="4c5s2-16")
     np.savez(tmp_path / "spikes.npz", spikes=(torch.rand(8, 4, 2, 34, 34) < 0.2).byte().numpy())
-    checked = c(tmp_path / "best.pt", chosen=Quantisation(scale="max_abs"), check_samples=4,
+    checked = c(tmp_path / "best.pt", chosen=Quantisation(scale="max_abs"), samples=4,
                 recordings=Recordings(input=tmp_path / "spikes.npz"))
     assert checked.mismatches == 0
     assert "int32_t out[10]" in (tmp_path / "best.c").read_text()

@@ -137,7 +137,7 @@ def test_export_is_checked_in_lava_and_the_host_reads_out(tmp_path, capsys):
     graphs.write(graph, tmp_path / "model.nir")
     spikes = torch.from_numpy((rng.random((20, 5, 2, 9, 11)) < 0.4).astype(np.uint8))
     np.savez(tmp_path / "spikes.npz", spikes=spikes.numpy())
-    checked = lava(tmp_path / "model.nir", check_samples=5, recordings=Recordings(input=tmp_path / "spikes.npz"))
+    checked = lava(tmp_path / "model.nir", samples=5, recordings=Recordings(input=tmp_path / "spikes.npz"))
     assert checked.mismatches == 0 and checked.samples == 5
     assert all(layer.spikes for layer in checked.layers)
     assert f"{last}: reset by subtraction" in capsys.readouterr().out
@@ -154,6 +154,6 @@ def test_a_network_of_the_trainer_quantised_spikes_alike_in_lava(options, tmp_pa
     graph, _ = lower(freeze(dict(network.layers), SHAPE), frames(), chips.LOIHI2, scale="max_abs")
     graphs.write(graph, tmp_path / "model.nir")
     np.savez(tmp_path / "spikes.npz", spikes=frames().numpy().astype(np.uint8))
-    checked = lava(tmp_path / "model.nir", check_samples=4, recordings=Recordings(input=tmp_path / "spikes.npz"))
+    checked = lava(tmp_path / "model.nir", samples=4, recordings=Recordings(input=tmp_path / "spikes.npz"))
     assert checked.mismatches == 0 and all(layer.spikes for layer in checked.layers)
     assert "lava-nc 0.10.0" in (tmp_path / "model.net.parity.json").read_text()

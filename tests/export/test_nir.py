@@ -110,7 +110,7 @@ def test_stock_snntorch_reads_the_zero_reset_graph(tmp_path):
 def test_lossy_reset_counts_what_it_changes(tmp_path, capsys):
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
     assert commands.nir(model, samples=20, lossy_reset=True).mismatches > 0
-    assert "spikes differ" in capsys.readouterr().out
+    assert "spikes differ" in capsys.readouterr().err
     kinds = {type(node) for node in read(tmp_path / "a.nir").nodes.values()}
     assert nir.LIF in kinds and nir.Threshold not in kinds
 
@@ -118,10 +118,10 @@ def test_lossy_reset_counts_what_it_changes(tmp_path, capsys):
 def test_export_writes_a_checked_file_and_its_report(tmp_path):
     model = saved(NetworkConfig(layers="6c5s2-16", gain=3.0), tmp_path / "a.pt")
     checked = commands.nir(model, samples=20)
-    report = json.loads((tmp_path / "a.parity.json").read_text())
+    report = json.loads((tmp_path / "a.nir.parity.json").read_text())
     assert checked.mismatches == report["mismatches"] == 0 and report["checked"] and report["samples"] == 20
     commands.nir(model, Output(no_check=True))
-    assert not json.loads((tmp_path / "a.parity.json").read_text())["checked"]
+    assert not json.loads((tmp_path / "a.nir.parity.json").read_text())["checked"]
     assert float(read(tmp_path / "a.nir").metadata["dt"]) == 1e-4
 
 

@@ -9,6 +9,8 @@ import torch
 
 from export.freeze.freeze import freeze
 from export.passes.fold_pooling import fold_pooling
+from export.passes.merge_linear import merge_linear
+from export.passes.rewrite import flatten
 from export.passes.weigh import weigh
 from hardspike import HardspikeError
 from targets import reference
@@ -84,3 +86,24 @@ def test_an_identity_matrix_beyond_memory_is_refused_by_name():
     with pytest.raises(HardspikeError, match="layer 'fire': 300000 values of 'input' reach it without weights"):
         weigh(straight(300_000))
     assert weigh(straight(3, 100, 1000)).nodes["input_to_fire"].weight.size == 3
+
+
+@pytest.mark.parametrize("biases", list(itertools.product((np.array(0.5), np.array([0.5]), np.full(3, 0.5)), repeat=2)))
+def test_one_bias_for_all_channels_is_merged_as_one_for_each(biases):
+    """Two convolutions without a neuron between them; NIR's parameters may be broadcast."""
+    draw = np.random.default_rng(0)
+    weights = draw.normal(0, 0.5, (3, 2, 3, 3)), draw.normal(0, 0.5, (3, 3, 2, 2))
+
+    def graph(first, second):
+        nodes = {"input": nir.Input(np.array([2, 6, 6])), "a": nir.Conv2d((6, 6), weights[0], 1, 0, 1, 1, first),
+                 "b": nir.Conv2d((4, 4), weights[1], 1, 0, 1, 1, second),
+                 "fire": nir.Threshold(np.full((3, 3, 3), 0.7)),
+                 "output": nir.Output(np.array([3, 3, 3]))}
+        return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), metadata={"dt": 1e-4}, type_check=False)
+
+    made = merge_linear(flatten(graph(*biases)))
+    spikes = (torch.rand(5, 3, 2, 6, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    exact = reference.run(graph(np.full(3, 0.5), np.full(3, 0.5)), spikes)
+    assert sum(isinstance(node, nir.Conv2d) for node in made.nodes.values()) == 1
+    assert torch.equal(reference.run(made, spikes).spikes["fire"], exact.spikes["fire"])
+    assert 0 < exact.spikes["fire"].float().mean() < 1

@@ -161,3 +161,39 @@ def test_thresholds_are_never_lifted():
     graph.nodes["lif2"].v_threshold = -graph.nodes["lif2"].v_threshold
     with pytest.raises(HardspikeError, match=r"layer 'lif2': threshold -1"):
         lower(graph, frames(3, 2), chips.LOIHI2)
+
+
+def test_a_bias_before_a_synaptic_current_and_input_below_zero():
+    """What always fires hears the input, which could keep it from it."""
+    one = np.ones(2)
+    nodes = {"input": nir.Input(np.array([3])), "fc": nir.Affine(random(2, 3), one),
+             "n": nir.CubaLIF(4e-3 * one, 4e-3 * one, 4 * one, 0 * one, one, 0 * one, 4 * one),
+             "output": nir.Output(None)}
+    graph = nir.NIRGraph(nodes, [*itertools.pairwise(nodes)], metadata={"dt": 1e-3}, type_check=False)
+    x = (torch.rand(20, 4, 3) < 0.5).float()
+    assert "fc_always" in lower(graph, x, chips.LOIHI2)[0].nodes
+    x[4, 1, 0] = -3
+    with pytest.raises(HardspikeError, match=r"layer 'fc': its bias comes before a synaptic current.* input of -3"):
+        lower(graph, x, chips.LOIHI2)
+
+
+def test_a_bias_behind_a_membrane_and_before_a_synaptic_current():
+    """The membrane may be below zero, and what hears it then does not always fire."""
+    one = np.ones(2)
+    nodes = {"input": nir.Input(np.array([2])), "leaky": nir.LI(4e-3 * one, 4 * one, 0 * one),
+             "fc": nir.Affine(random(2, 2), one),
+             "n": nir.CubaLIF(4e-3 * one, 4e-3 * one, 4 * one, 0 * one, one, 0 * one, 4 * one),
+             "output": nir.Output(None)}
+    graph = nir.NIRGraph(nodes, [*itertools.pairwise(nodes)], metadata={"dt": 1e-3}, type_check=False)
+    with pytest.raises(HardspikeError, match=r"layer 'fc': its bias .* it hears the membrane of 'leaky'"):
+        fold(graph)
+
+
+def test_the_lowest_threshold_is_one_unit():
+    """0.009 of the largest weight: 1.1 of its 127 units."""
+    one = np.ones(2)
+    nodes = {"input": nir.Input(np.array([2])), "fc": nir.Linear(np.eye(2)),
+             "n": nir.LIF(4e-3 * one, 4 * one, 0 * one, 0.009 * one, 0 * one), "output": nir.Output(None)}
+    graph = nir.NIRGraph(nodes, [*itertools.pairwise(nodes)], metadata={"dt": 1e-3}, type_check=False)
+    integer, _ = lower(graph, torch.ones(4, 2, 2), chips.LOIHI2, scale="max_abs")
+    assert (integer.nodes["n"].v_threshold == 1).all()

@@ -83,7 +83,7 @@ def test_of_a_network_that_is_called_once_a_step_they_take_a_step(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "kinds"), [
-    ("audio_layer_over_the_whole_sequence", ["before"]), ("latency_coded_inside", ["before"]),
+    ("audio_layer_over_the_whole_sequence", []), ("latency_coded_inside", ["before"]),
     ("two_inputs", ["before"]), ("accumulated_spikes_and_softmax", ["behind"]), ("population_coding", []),
     ("rate_coded_inside", []), ("permuted_to_time_first_and_unbound", [])])
 def test_only_what_is_computed_is_written(name, kinds, tmp_path):

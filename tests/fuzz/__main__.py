@@ -23,12 +23,16 @@ def main() -> int:
     parser.add_argument("kinds", nargs="?", default=",".join(KINDS), help=f"comma-separated: {', '.join(KINDS)}")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=2000, help="inputs, of all kinds together")
+    parser.add_argument("--rounds", type=int, default=1, help="in which every kind has its turn")
+    parser.add_argument("--first", type=int, default=1, help="round to begin with, where an earlier call ended")
     parser.add_argument("--keep", action="store_true", help="keep the first input of every fault in the corpus")
     parser.add_argument("--one", type=int, help="make this input, use it here, and leave it where it is said")
     parser.add_argument("--corpus", action="store_true", help="try what the corpus holds as well")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    os.environ["HARDSPIKE_CACHE"] = str(folder / "work")
+    memory = Path("/dev/shm")  # small files by the hundred a second
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
+    os.environ["HARDSPIKE_CACHE"] = str(folder / "cache")
+    os.environ["MPLCONFIGDIR"] = str(folder / "cache" / "matplotlib")
     if options.one is not None:
         machine.prepare(folder)
         kind = KINDS[options.kinds]
@@ -37,19 +41,29 @@ def main() -> int:
         kind.use(path)
         return 0
     try:
-        names = options.kinds.split(",")
-        shares = [options.count // len(names) + (i < options.count % len(names)) for i in range(len(names))]
         total: Counter = replayed(folder) if options.corpus else Counter()
-        for name, count in zip(names, shares, strict=True):
-            total += campaign(name, options.seed, count, folder, options.keep)
+        for number in range(options.first, options.rounds + 1):
+            for name, (done, until) in shares(options.kinds.split(","), options.count, number, options.rounds).items():
+                total += campaign(name, options.seed, range(done, until), folder, options.keep)
+            if number < options.rounds:
+                print(f"round {number} of {options.rounds}: {_said(options.seed, total)}", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    print(_said(options.seed, total), flush=True)
+    return int(any(total[fault] for fault in machine.FAULTS))
+
+
+def shares(names: list[str], count: int, number: int, rounds: int) -> dict[str, tuple[int, int]]:
+    """Kind -> its first input of round `number` (from 1) of `rounds`, and the first one after it."""
+    whole = sum(KINDS[name].share for name in names)
+    ends = [round(count * sum(KINDS[name].share for name in names[: i + 1]) / whole) for i in range(len(names))]
+    counts = {name: end - begin for name, begin, end in zip(names, [0, *ends], ends, strict=False)}
+    return {name: (own * (number - 1) // rounds, own * number // rounds) for name, own in counts.items()}
+
+
+def _said(seed: int, total: Counter) -> str:
     faults = sum(total[fault] for fault in machine.FAULTS)
-    print(
-        f"seed {options.seed}: {sum(total.values()) - total['skipped']} inputs: {_counts(total)}; {faults} faults",
-        flush=True,
-    )
-    return int(faults > 0)
+    return f"seed {seed}: {sum(total.values()) - total['skipped']} inputs: {_counts(total)}; {faults} faults"
 
 
 def replayed(folder: Path) -> Counter:
@@ -64,18 +78,18 @@ def replayed(folder: Path) -> Counter:
     return counts
 
 
-def campaign(name: str, seed: int, count: int, folder: Path, keep: bool = False) -> Counter:
-    """The inputs of one kind; prints a line, and one for each fault and place."""
+def campaign(name: str, seed: int, numbers: range, folder: Path, keep: bool = False) -> Counter:
+    """Some inputs of one kind; prints a line, and one for each fault and place."""
     began, counts, places = time.monotonic(), Counter(), defaultdict(list)
     slowest = machine.Outcome(0, "ok")
-    for outcome in machine.run(name, seed, iter(range(count)), folder):
+    for outcome in machine.run(name, seed, iter(numbers), folder):
         counts[outcome.result] += 1
         slowest = max(slowest, outcome, key=lambda one: one.seconds)
         if outcome.result in (*machine.FAULTS, "memory", "skipped"):
             places[outcome.result, outcome.place].append(outcome)
     print(
-        f"{name:8} {count} inputs in {time.monotonic() - began:.0f} s: {_counts(counts)}; slowest: {slowest.number}, "
-        f"{slowest.seconds:.1f} s",
+        f"{name:8} {len(numbers)} inputs in {time.monotonic() - began:.0f} s: {_counts(counts)}; slowest: "
+        f"{slowest.number}, {slowest.seconds:.1f} s",
         flush=True,
     )
     for (result, place), found in sorted(places.items(), key=lambda pair: -len(pair[1])):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.fuzz import kinds_events, kinds_text, mutate, seeds
+from tests.fuzz import kinds_commands, kinds_events, kinds_sources, kinds_state, kinds_text, mutate, seeds
 from tests.fuzz.kinds_graphs import KINDS as GRAPHS
 
 Make = Callable[[random.Random, Path], Path]
@@ -20,10 +20,14 @@ Make = Callable[[random.Random, Path], Path]
 
 @dataclass(frozen=True)
 class Kind:
-    """`make` an input, `use` it; `use` ends well or in a HardspikeError."""
+    """`make` an input, `use` it; `use` ends well or in a HardspikeError.
+
+    `share`: of the inputs of a campaign, against 1 of the others: whole commands take a hundred times as long.
+    """
 
     make: Make
     use: Callable[[Path], Any]
+    share: float = 1.0
 
 
 # ------------------------------------------------------------------------------------------ checkpoints
@@ -257,5 +261,8 @@ KINDS: dict[str, Kind] = {
     **{name: Kind(*pair) for name, pair in kinds_text.KINDS.items()},
     "stamp": Kind(make_stamp, use_stamp),
     **{name: Kind(*pair) for name, pair in kinds_events.KINDS.items()},
+    **{name: Kind(*pair) for name, pair in kinds_sources.KINDS.items()},
+    **{name: Kind(*pair) for name, pair in kinds_state.KINDS.items()},
+    **{name: Kind(*pair, share=0.2) for name, pair in kinds_commands.KINDS.items()},
 }
 """All kinds, by the name that a corpus file begins with."""

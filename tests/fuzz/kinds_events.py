@@ -218,7 +218,123 @@ def use_gesture(path: Path) -> None:
         _frames(found.read(sample), found.sensor)
 
 
+def aedat4(r: random.Random, folder: Path) -> bytes:
+    """AEDAT 4.0: valid, or with another compression or stream than its packets have."""
+    from tests.trainer.test_data_cifar10_dvs import write_aedat4
+
+    times = sorted(r.randrange(300_000) for _ in range(r.randrange(1, 30)))
+    events = [(t, r.randrange(128), r.randrange(128), r.randrange(2)) for t in times]
+    write_aedat4(folder / "made", events, start=r.choice((0, 1_640_000_000_000_000)), packet=r.randrange(1, 9))
+    data = (folder / "made").read_bytes()
+    if r.random() < 0.3:  # what the header says in XML: types, sizes, names of streams
+        old = r.choice((b"EVTS<", b">128<", b'name="0"', b'"sizeX"', b'"int"', b"outInfo", b"<attr", b"</dv>"))
+        new = r.choice((b"FRME<", b"IMUS<", b">-1<", b">99999<", b'name="9"', b"<", b"", b"\xff\xfe", b"&x;", b">1e9<"))
+        data = data.replace(old, (new * len(old))[: len(old)])  # of one length: FlatBuffers name places
+    return data
+
+
+def make_aedat4(r: random.Random, folder: Path) -> Path:
+    """AEDAT 4.0: headers, packets, FlatBuffers, bytes; and packets that are packed."""
+    path, data = folder / "in.aedat4", aedat4(r, folder)
+    at = data.index(b"</dv>") + 5 if b"</dv>" in data else 300
+    match r.randrange(4):
+        case 0:
+            data = mutate.mutated(r, data)
+        case 1:  # in the packets alone: their stream, length, and tables of places
+            data = data[:at] + mutate.mutated(r, data[at:])
+        case 2:
+            magic = r.choice((b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"))  # LZ4's and Zstandard's
+            data = data[: at + 8] + magic + mutate.mutated(r, data[at + 8 :])
+        case 3:
+            words = [i for i in range(at, len(data) - 4, 4)]
+            for _ in range(r.choice((1, 2, 6))):
+                place = r.choice(words) if words else 20
+                value = r.choice((0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, 1 << 28, r.randrange(1 << 16)))
+                data = data[:place] + struct.pack("<I", value) + data[place + 4 :]
+    path.write_bytes(data)
+    return path
+
+
+def use_aedat4(path: Path) -> None:
+    """The decoder, as the project calls it."""
+    from trainer.data.readers.aedat4 import read_aedat4
+
+    events = read_aedat4(path, 128)
+    events["t"] -= events["t"][0]
+    _frames(events, 128)
+
+
+def make_nmnist(r: random.Random, folder: Path) -> Path:
+    """A folder of N-MNIST: recordings, names and folders."""
+    path = folder / "nmnist"
+    for part in ("Train", "Test"):
+        for digit in range(10):
+            place = path / part / (str(digit) if r.random() < 0.998 else r.choice(("x", "10", "-1", mutate.CANARY)))
+            place.mkdir(parents=True)
+            for number in range(2 if part == "Train" else 1):
+                name = f"{number:05}" if r.random() < 0.99 else r.choice(NAMES)
+                data = five_bytes(r, count=20)
+                (place / f"{name}.bin").write_bytes(data if r.random() < 0.99 else mutate.mutated(r, data))
+    if r.random() < 0.2:
+        file = path / "Test" / r.choice("0123456789x") / "00000.bin"
+        r.choice((_link, _gone, _folder))(file, folder)
+    return path
+
+
+NAMES = ("._00001", "x" * 240, "\x1b[31m", "a\nb", "é\u202e", "$\\frac$", "[x]", "<img src=x onerror=alert(1)>", " ",
+         "cifar10_cat_1000", "cifar10_cat_-1", "cifar10_cat_99999999999999999999", "cifar10_cat_٣", "cat")
+"""Names of recordings as nobody should give them."""
+
+
+def _link(file: Path, folder: Path) -> None:
+    file.unlink(missing_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.symlink_to("nowhere")
+
+
+def _gone(file: Path, folder: Path) -> None:
+    file.unlink(missing_ok=True)
+
+
+def _folder(file: Path, folder: Path) -> None:
+    file.unlink(missing_ok=True)
+    file.mkdir(parents=True)
+
+
+def make_cifar(r: random.Random, folder: Path) -> Path:
+    """A folder of CIFAR10-DVS in one of its three kinds of file."""
+    from tests.trainer.test_data_cifar10_dvs import WRITERS
+    from trainer.data.sources.cifar10_dvs import CLASSES
+
+    path, suffix = folder / r.choice(("cifar", "cifar", "extract")), r.choice(list(WRITERS))
+    for name in CLASSES:
+        (path / name).mkdir(parents=True)
+        for number in (0, 1, 2, 900):
+            times = sorted(r.randrange(1_300_000) for _ in range(8))
+            made = folder / f"made{suffix}"
+            WRITERS[suffix](made, [(t, r.randrange(128), r.randrange(128), r.randrange(2)) for t in times])
+            data = made.read_bytes()
+            stem = f"cifar10_{name}_{number}" if r.random() < 0.99 else r.choice(NAMES)
+            file = path / name / f"{stem}{suffix}"
+            file.write_bytes(data if r.random() < 0.99 else mutate.mutated(r, data))
+    if r.random() < 0.2:
+        r.choice((_link, _gone, _folder))(path / r.choice(CLASSES) / f"cifar10_cat_900{suffix}", folder)
+    return path
+
+
+def use_source(path: Path) -> None:
+    """All frames of a data set's folder, as a command loads them."""
+    from trainer.data import DataConfig, load
+
+    name = "nmnist" if path.name == "nmnist" else "cifar10_dvs"
+    data = load(DataConfig(name=name, path=path, steps=2, size=8, validation=0.3))
+    assert len(data.train) and len(data.test) and data.classes == 10
+
+
 KINDS = {
+    "aedat4": (make_aedat4, use_aedat4),
+    "nmnist": (make_nmnist, use_source),
+    "cifar": (make_cifar, use_source),
     "bin": (one_file(five_bytes, ".bin"), use_five_bytes),
     "aedat3": (one_file(aedat3, ".aedat"), use_aedat3),
     "aedat2": (one_file(aedat2, ".aedat"), use_aedat2),

@@ -31,10 +31,10 @@ def spikes() -> torch.Tensor:
 
 
 @functools.cache
-def checkpoint() -> Checkpoint:
+def checkpoint(layers: str = "4c3s2-8") -> Checkpoint:
     """An untrained network as a run keeps it."""
     torch.manual_seed(0)
-    options = NetworkConfig(layers="4c3s2-8", gain=4.0, batch_norm=True)
+    options = NetworkConfig(layers=layers, gain=4.0, batch_norm=True)
     row = dict.fromkeys(ROW, 1.0) | {"epoch": 1, "layers": {"lif1": {"fisher": 0.5}}}
     return Checkpoint(
         FitConfig(data=DataConfig(steps=STEPS), network=options),
@@ -68,6 +68,16 @@ def files(folder: Path) -> dict[str, list[bytes]]:
     return _FILES or _made(folder)
 
 
+def frozen(stored: Checkpoint) -> nir.NIRGraph:
+    """Its graph."""
+    return fold_batchnorm(freeze(stored.network, SHAPE, {"data": '{"name": "digits", "steps": 4}', "dt": 1e-4}))
+
+
+def integers(stored: Checkpoint) -> nir.NIRGraph:
+    """Its graph in a chip's integers."""
+    return lower(frozen(stored), spikes(), LOIHI2, scale="max_abs")[0]
+
+
 def graph() -> nir.NIRGraph:
     """One that takes `spikes`."""
     nodes = {
@@ -90,17 +100,16 @@ def _made(folder: Path) -> dict[str, list[bytes]]:
     for extra in ({}, {"training": training()}, {"calibration": {"kind": "bias", "values": [1.0, 2.0]}}):
         save(Checkpoint(**{**vars(stored), **extra}), folder / "c.pt")
         taken(folder / "c.pt")
-    frozen = fold_batchnorm(freeze(stored.network, SHAPE, {"data": '{"name": "digits", "steps": 4}', "dt": 1e-4}))
-    integers, _ = lower(frozen, spikes(), LOIHI2, scale="max_abs")
-    for graph in (frozen, integers, recurrent(), nested()):
+    floats, whole = frozen(stored), integers(stored)
+    for graph in (floats, whole, recurrent(), nested()):
         graphs.write(graph, folder / "g.nir")
         taken(folder / "g.nir")
-    write_net(integers, folder / "n.net")
+    write_net(whole, folder / "n.net")
     taken(folder / "n.net")
     found[".onnx"] = [
-        to_onnx(frozen).SerializeToString(),
-        to_onnx(integers).SerializeToString(),
-        to_onnx(frozen, steps=STEPS).SerializeToString(),
+        to_onnx(floats).SerializeToString(),
+        to_onnx(whole).SerializeToString(),
+        to_onnx(floats, steps=STEPS).SerializeToString(),
     ]
     found[".npz"] = [arrays(spikes=spikes().numpy(), labels=np.array([0, 1]))]
     return found

@@ -11,7 +11,7 @@ import torch
 from hardspike import HardspikeError
 from targets import loihi1, loihi2, native
 from targets.graph import plan
-from targets.loihi import compiled
+from targets.loihi import compiled, held
 from targets.loihi.c import batch, file, form, gather, selftest
 from targets.loihi.c.program import Names, build
 from targets.loihi.layers import split
@@ -35,6 +35,12 @@ def both(graph, x, monkeypatch, membrane=True, transmit=None):
         monkeypatch.setenv("HARDSPIKE_KERNEL", kernel)
         found.append(loihi2.run(graph, x, membrane=membrane, transmit=transmit))
     return found
+
+
+def gathered(monkeypatch):
+    """Code that gathers from the first event on."""
+    monkeypatch.setattr(gather, "EVENT", 1e12)
+    monkeypatch.setattr(held, "_held", [])
 
 
 def assert_equal(one, other):
@@ -68,7 +74,7 @@ def test_the_simulators_code_equals_torch_bit_for_bit(seed, monkeypatch):
 
 @pytest.mark.parametrize("seed", [1, 8])
 def test_gathering_equals_handing_out(seed, monkeypatch):
-    monkeypatch.setattr(gather, "EVENT", 1e12)  # from the first event on
+    gathered(monkeypatch)
     graph, shape = random_graphs.graph(seed)
     assert_equal(*both(graph, torch.from_numpy(random_graphs.frames(seed, STEPS, 5, shape)), monkeypatch))
 
@@ -89,7 +95,7 @@ def test_many_random_graphs(seed, monkeypatch):
     largest = 9 if seed % 5 == 0 else 1
     x = torch.from_numpy(random_graphs.frames(seed, 24, 4, shape, largest))
     if seed % 4 == 0:
-        monkeypatch.setattr(gather, "EVENT", 1e12)
+        gathered(monkeypatch)
     assert_equal(*both(graph, x, monkeypatch))
     monkeypatch.setenv("HARDSPIKE_KERNEL", "torch")
     compiler = COMPILERS[seed % len(COMPILERS)]
@@ -172,16 +178,15 @@ def test_compiled_when_torch_has_taken_as_long_as_a_compiler(monkeypatch, tmp_pa
     monkeypatch.setenv("HARDSPIKE_CACHE", str(tmp_path))
     monkeypatch.delenv("HARDSPIKE_KERNEL", raising=False)
     monkeypatch.setattr(native, "_loaded", {})
-    graph, shape = random_graphs.graph(0)
-    network, x = split(plan(graph)), torch.zeros(STEPS, 1, *shape)
-    first = compiled.choose(network, x, 1, False)
+    ready = held.held(random_graphs.graph(0)[0], loihi2.integers, None)
+    first = compiled.choose(ready, STEPS, 1, 1, False)
     assert first.simulator is None and not (tmp_path / "kernels").exists()
     first.waited(compiled.COMPILING)
-    assert compiled.choose(network, x, 1, False).simulator
+    assert compiled.choose(ready, STEPS, 1, 1, False).simulator
     assert (tmp_path / "kernels").stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("HARDSPIKE_KERNEL", "fast")
     with pytest.raises(HardspikeError, match="HARDSPIKE_KERNEL 'fast' is unknown"):
-        compiled.choose(network, x, 1, False)
+        compiled.choose(ready, STEPS, 1, 1, False)
 
 
 def test_a_library_that_was_changed_is_not_loaded(monkeypatch, tmp_path):

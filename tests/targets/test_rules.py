@@ -1,5 +1,6 @@
 """Design rules name the layer, the value, the limit and the way out; all at once."""
 
+import copy
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -16,6 +17,7 @@ from targets.graph import read, write
 from targets.limits import Limit
 from targets.loihi import mapping
 from targets.nodes import stateless as linear
+from targets.table import TARGETS
 
 DT = 1e-4
 
@@ -110,6 +112,24 @@ def test_readout_is_named_as_the_hosts():
     assert [v.severity for v in found if v.layer == "m0"] == ["note"] and "computed on the host" in str(found[0])
 
 
+@pytest.mark.parametrize("target", [loihi1, loihi2])
+def test_a_line_says_nothing_twice_and_nothing_empty(target):
+    """Our own exports call the last layer `readout`."""
+    graphs = [chain(None, None, nir.Affine(np.full((2, 4), 0.5), np.zeros(2))), chain(None, lif(tau=1e-9)),
+              subtracting(-70.0)]
+    graphs[0] = nir.NIRGraph({name.replace("m0", "readout"): node for name, node in graphs[0].nodes.items()},
+                             [tuple(end.replace("m0", "readout") for end in edge) for edge in graphs[0].edges],
+                             type_check=False)
+    for line in (str(violation) for graph in graphs for violation in target.check(graph)):
+        parts = line.replace("; ", ": ").split(": ")
+        assert all(parts) and not any(a == b for a, b in pairwise(parts)) and "see above" not in line, line
+
+
+def test_lava_lists_all_that_its_chip_cannot_hold():
+    graph = chain(np.full((4, 3), 300.5), lif(decay=409.6, threshold=7.5), bias=np.full(4, 1e5))
+    assert errors(graph, TARGETS["lava"]) == errors(graph) and len(errors(graph)) > 2
+
+
 # --------------------------------------------------------------------------------------------- mapping
 
 
@@ -136,12 +156,50 @@ def test_synapses_are_those_of_the_true_connectivity(options):
 def test_synapse_memory_is_nengo_loihis():
     """SynapseConfig.bits_per_axon for 8 bits: 100 weights with an index of 10 bits, then 70 without."""
     block = lambda n, bits: -(-(n * bits + 10) // 64) * 64  # noqa: E731
-    assert mapping._bits([np.array([100, 0]), np.array([70])], [10, 0]) == (
+    assert mapping._bits([np.array([100, 0]), np.array([70])], [18, 8]) == (
         block(64, 18) + block(36, 18) + block(64, 8) + block(6, 8))
+
+
+@pytest.mark.parametrize(("weight", "bits"), [([64, -64, 0], 2), ([96, -32, 64], 3), ([112, 16], 4), ([127, 1], 8),
+                                              ([62, 2], 6), ([63], 2), ([-128, 127], 8), ([33, 1], 8), ([0.5, 1], 8)])
+def test_a_weight_takes_the_bits_of_its_integers_beside_their_factor(weight, bits):
+    assert mapping.weight_bits(np.array(weight)) == bits
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": (2, 1), "padding": (0, 2)}, {"groups": 2}])
+def test_weights_of_zero_are_not_stored_where_indices_are(options):
+    graph = conv_graph(**options)
+    weight = graph.nodes["c"].weight
+    weight[:] = np.random.default_rng(0).integers(-1, 2, weight.shape) * 64
+    core, = mapping.map_graph(graph, loihi2.integers).cores["n"]
+    there = torch.eye(60).reshape(60, 2, 6, 5)
+    reached = linear.apply("c", replaced(graph.nodes["c"], weight != 0), there, (2, 6, 5), bias=False).flatten(1)
+    np.testing.assert_array_equal(core.synapses[0], reached.round().sum(1))
+    assert core.synapse_count < 0.8 * (weight.size / len(weight)) * core.neurons
+
+
+def replaced(node, weight):
+    """`node` with other weights."""
+    made = copy.copy(node)
+    made.weight = weight.astype(float)
+    return made
+
+
+@pytest.mark.parametrize(("share", "sparse"), [(1.0, False), (0.5, False), (0.05, True)])
+def test_a_dense_layer_is_stored_in_the_way_that_takes_less(share, sparse):
+    weight = np.where(np.random.default_rng(0).random((300, 400)) < share, 127, 0)
+    weight[0] = 1
+    core, = mapping.map_graph(chain(weight), loihi2.integers).cores["n"]
+    expected = (weight != 0).sum(0) if sparse else np.full(400, 300)
+    np.testing.assert_array_equal(core.synapses[0], expected)
+    bits = 8 + 13 * sparse
+    assert core.synapse_bits == sum(-(-(n * bits + 10) // 64) * 64 for count in expected
+                                    for n in [64] * (count // 64) + [count % 64] * bool(count % 64))
 
 
 def test_a_large_layer_is_split_within_every_limit():
     graph = conv_graph(channels=16, size=(24, 20), out=32)
+    graph.nodes["c"].weight[0, 0, 0, 0] = 127  # eight bits
     cores = mapping.map_graph(graph, loihi1.integers).cores["n"]
     held = np.sum([core.members for core in cores], axis=0)
     assert (held == 1).all() and len(cores) > 15
@@ -208,5 +266,5 @@ def test_runs_on_a_chip_by_name(tmp_path):
                                     lambda file: loihi2.run(read(file), torch.ones(2, 1, 3))])
 def test_a_graph_that_no_chip_holds_is_refused_in_one_sentence(refuse, tmp_path):
     write(subtracting(-70.0), tmp_path / "g.nir")
-    with pytest.raises(HardspikeError, match=r"^Loihi 2 cannot hold this graph: r: structure: Scale takes 70 off"):
+    with pytest.raises(HardspikeError, match=r"^(\S*g\.nir: )?Loihi 2 cannot hold this graph: r: structure: Scale "):
         refuse(tmp_path / "g.nir")

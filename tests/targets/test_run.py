@@ -9,6 +9,7 @@ import torch
 
 import hardspike
 from targets import commands, recording
+from targets.__main__ import COMMANDS
 from targets.graph import write
 
 
@@ -64,3 +65,27 @@ def test_corrupt_input_and_unknown_target_are_one_line(files, capsys):
     assert call("run", files / "g.nir", "--input", files / "x.npz", "--target", "referenz") == 2
     error = capsys.readouterr().err
     assert "not a readable .npz" in error and "did you mean 'reference'" in error and error.count("\n") == 2
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["run", "g.nir", "--input", "x.npz", "--out", "r.txt"], "r.txt: is written as .npz; name it r.npz"),
+    (["map", "g.nir", "--picture", "m.png"], "m.png: is written as .svg; name it m.svg"),
+    (["check", "folder"], "folder: is a folder; give a graph (.nir)"),
+    (["check", "run"], "`python -m export nir run/best.pt` makes one"),
+    (["run", "run/best.pt", "--input", "x.npz"], "`python -m export nir run/best.pt` makes one"),
+    (["run", "m.onnx", "--input", "x.npz"], "m.onnx: is no graph; `python -m targets run --target onnxruntime` takes"),
+    (["map", "m.net"], "m.net: is no graph; `python -m targets run --target lava` takes"),
+    (["run", "g.nir", "--input", "x.npz", "--out", "x.npz"], "--out x.npz: is what is read, too"),
+])
+def test_files_of_another_kind_name_the_way_out(words, message, files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    for folder in ("folder", "run"):
+        (files / folder).mkdir()
+    for name in ("run/best.pt", "m.onnx", "m.net"):
+        (files / name).write_bytes(b"x")
+    try:
+        status = hardspike.run("targets", COMMANDS, words)
+    except SystemExit as leaving:
+        status = leaving.code
+    error = capsys.readouterr().err
+    assert status == 2 and message in error and error.count("\n") == 1

@@ -88,3 +88,23 @@ def test_bench(tmp_path, capsys):
         commands.bench(tmp_path / "model.nir", runs=0)
     with pytest.raises(UsageError, match="density 2"):
         commands.bench(tmp_path / "model.nir", events=RandomEvents(density=2))
+
+
+def test_bench_takes_as_many_samples_as_are_asked_for_and_0_is_all(tmp_path):
+    graph, shape = random_graphs.graph(1)
+    graphs.write(graph, tmp_path / "model.nir")
+    np.savez(tmp_path / "x.npz", spikes=np.zeros((3, 7, *shape), np.uint8))
+
+    def samples(count, input=None):
+        return commands.bench(tmp_path / "model.nir", "reference", input, RandomEvents(count, 3 if not input else 32),
+                              runs=1).samples
+
+    assert [samples(count) for count in (0, 2)] == [64, 2]
+    assert [samples(count, tmp_path / "x.npz") for count in (0, 2, 9)] == [7, 2, 7]
+    with pytest.raises(UsageError, match=r"samples -1: must be 0 \(all of --input, 64 random ones\) or more"):
+        samples(-1)
+    with pytest.raises(UsageError, match="leave them out beside --input"):
+        commands.bench(tmp_path / "model.nir", input=tmp_path / "x.npz", events=RandomEvents(steps=9))
+    np.savez(tmp_path / "y.npz", spikes=np.zeros((3, 7, *shape[:-1], 99), np.uint8))
+    with pytest.raises(HardspikeError, match=r"model.nir: \S*y.npz: spikes of shape"):
+        samples(0, tmp_path / "y.npz")

@@ -83,7 +83,11 @@ HUGE = {"network": {"layers": "1000000-1000000"}}
         ({"history": [{}]}, "history, epoch 1"),
         ({"history": [dict.fromkeys(checkpoint.ROW, "x")]}, "no number for 'epoch'"),
         ({"history": [dict.fromkeys(checkpoint.ROW, float("nan"))]}, "no number for 'epoch'"),
-        ({"history": [dict.fromkeys(checkpoint.ROW, 1.0) | {"layers": 5}]}, "'layers'"),
+        ({"history": [dict.fromkeys(checkpoint.ROW, 1.0) | {"layers": 5}]}, "history, epoch 1: layers 5"),
+        *(
+            ({"history": [dict.fromkeys(checkpoint.ROW, 1.0) | {"layers": {"lif1": layer}}]}, "numbers of each layer")
+            for layer in (5, {"sgv": [1.0]}, {"widths": 1.0}, {"widths": []}, {"tgc": ["x"]}, {"fisher": True})
+        ),
         ({"diagnostics": None}, "diagnostics null"),
         ({"diagnostics": []}, "diagnostics"),
         ({"training": {}}, "no 'network'"),
@@ -107,6 +111,8 @@ HUGE = {"network": {"layers": "1000000-1000000"}}
         ({"extra": {"a\x1b": 3}}, "is no name"),
         ({"extra": complex(1, 2)}, "complex|refused"),
         ({"format": [2]}, "format"),
+        ({"format": torch.ones(2)}, "checkpoint format tensor"),
+        ({"format": True}, "checkpoint format true"),
     ],
 )
 def test_what_is_not_as_it_was_saved_is_one_line(whole, tmp_path, values, message):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import trainer.fit
+from hardspike import HardspikeError
 from tests.networks import busy_network, frames
 from trainer import checkpoint
 from trainer.analysis import diagnostics
@@ -147,3 +148,17 @@ def test_every_method_logs_its_layers(tmp_path, monkeypatch, method):
     assert ["layers" in row for row in history] == [False, True, True]  # every second epoch, and the last
     assert set(history[1]["layers"]) == {"lif1", "lif2", "readout"}
     assert history[2]["layers"]["lif2"]["fisher"] > 0 and "l_kappa" not in history[2]["layers"]["lif2"]
+
+
+@pytest.mark.parametrize(("layer", "what"), [("readout", "output"), ("hidden", "gradients in layer")])
+def test_weights_beyond_all_numbers_are_one_line(layer, what):
+    network = hard(busy_network(layers="2c5s4-8"))
+    with torch.no_grad():
+        if layer == "readout":
+            network.layers["readout"].weight.fill_(1e38)
+        else:
+            network.layers["readout"].weight.mul_(1e30)
+            network.neurons()["lif2"].surrogate = network.neurons()["lif2"].surrogate.with_slope(1e10)
+    labels = None if layer == "readout" else torch.tensor([0, 1, 2])
+    with pytest.raises(HardspikeError, match=what):
+        diagnostics.fisher_eigenvalues(network, frames(batch=3), labels)

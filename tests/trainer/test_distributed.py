@@ -58,7 +58,12 @@ def torchrun(folder: Path, script: str) -> subprocess.CompletedProcess:
 
 def test_two_processes_reach_the_weights_of_one(tmp_path):
     train(tmp_path / "one")
-    done = torchrun(tmp_path, "from tests.trainer.test_distributed import train\ntrain(folder / 'two')")
+    done = torchrun(tmp_path, """
+from hardspike import log
+from tests.trainer.test_distributed import train
+log.show()
+train(folder / "two")
+""")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch   2/2") == len(OPTIONS)  # one process speaks
     for name in OPTIONS:

@@ -99,8 +99,8 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--epoch", "3"], "did you mean 'epochs'"),
-    (["--network.betta", "0.3"], "did you mean 'network.beta'"),
+    (["--epoch", "3"], "did you mean '--epochs'"),
+    (["--network.betta", "0.3"], "did you mean '--network.beta'"),
     (["--network.beta", "1.5"], "a leak lies in [0, 1]"),
     (["--method", "sasst"], "did you mean 'sast'"),
     (["--epochs", "0"], "must be 1 or more"),
@@ -331,22 +331,37 @@ def test_asam_as_its_paper_has_it_and_as_its_authors_code_does():
         sast.SastConfig(adaptive="kwo")
 
 
-@pytest.mark.parametrize(("options", "at_w"), [
-    ({}, True), ({"second_batch": "reused"}, True), ({"second_batch": "previous"}, True), ({"adaptive": "kwon"}, True),
-    ({"every": 2}, True), ({"ascent": "momentum"}, False)])
-def test_batch_statistics_are_those_at_the_weights_that_are_evaluated(options, at_w):
+@pytest.mark.parametrize("options", [{}, {"second_batch": "reused"}, {"second_batch": "previous"}, {"adaptive": "kwon"},
+                                     {"every": 2}, {"ascent": "momentum"}, {"ascent": "momentum", "every": 2}])
+def test_batch_statistics_are_those_at_the_weights_that_are_evaluated(options):
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     twin = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     x = torch.randn(8, 3)
     config, state = FitConfig(sast=sast.SastConfig(**{"rho": 3.0, **options})), sast.SastState()
-    for _ in range(2):  # the same minibatch whoever draws it: any pass at w gives the same statistics
+    for _ in range(3):  # the same minibatch whoever draws it: any pass at w gives the same statistics
         twin.load_state_dict(network.state_dict())
         sast.gradient(network, lambda _: network(x).square().sum(1).mean(), 0, lambda: 0, config, state)
         twin(x)
-    same = torch.allclose(network[1].running_mean, twin[1].running_mean, atol=1e-6)
-    assert same is at_w
-    assert int(network[1].num_batches_tracked) >= 2
+        for name in ("running_mean", "running_var"):
+            torch.testing.assert_close(getattr(network[1], name), getattr(twin[1], name))
     assert network[1].momentum == 0.1
+
+
+@pytest.mark.parametrize(("norm", "passes"), [(torch.nn.Identity(), 1), (torch.nn.BatchNorm1d(4), 2)])
+def test_a_step_along_the_running_mean_costs_a_pass_for_statistics_only_where_there_are_any(norm, passes):
+    network, seen = torch.nn.Sequential(torch.nn.Linear(3, 4), norm), []
+    x = torch.randn(8, 3)
+    config, state = FitConfig(sast=sast.SastConfig(rho=0.3, ascent="momentum")), sast.SastState()
+
+    def loss(_):
+        seen.append(torch.is_grad_enabled())
+        return network(x).square().mean()
+
+    for expected in ([True], [False] * (passes - 1) + [True]):  # the first step has no running mean yet
+        seen.clear()
+        sast.gradient(network, loss, 0, lambda: 0, config, state)
+        assert seen == expected
+    assert state.gradient_evaluations == 2
 
 
 # ------------------------------------------------------------------------------------------------- theory

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from hardspike import HardspikeError
 from trainer.methods.widths import metric
 from trainer.networks import Network
 from trainer.neurons.leaky import Leaky
@@ -150,6 +151,9 @@ def fisher_eigenvalues(network: Network, frames: Tensor, labels: Tensor | None =
         labels: (B,): the "empirical" Fisher matrix, of the true classes; None: y is drawn once for each x from the
             network's own p(y|x), with `seed`, which is what eq. A8 says.
         windows: layer -> backward windows, for networks with hard spikes; the surrogate's derivative where None.
+
+    Raises:
+        HardspikeError: the output or a gradient is infinite or no number.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = layer_weights(network)
@@ -159,6 +163,8 @@ def fisher_eigenvalues(network: Network, frames: Tensor, labels: Tensor | None =
         # one sample at a time: the scan's backward has no batch of its own
         for index in range(frames.shape[1]):
             log_p = network(frames[:, index:index + 1])[0].log_softmax(0)
+            if log_p.isnan().any():
+                raise _endless("output")
             if labels is None:
                 label = torch.multinomial(log_p.detach().exp().cpu(), 1, generator=generator).item()
             else:
@@ -169,8 +175,16 @@ def fisher_eigenvalues(network: Network, frames: Tensor, labels: Tensor | None =
     eigenvalues = {}
     for name, rows in gradients.items():
         g = torch.stack(rows)
-        eigenvalues[name] = torch.linalg.eigvalsh((g @ g.T).double() / len(g))[-1].clamp_min(0).item()
+        products = (g @ g.T).double() / len(g)
+        if not products.isfinite().all():
+            raise _endless(f"gradients in layer '{name}'")
+        eigenvalues[name] = torch.linalg.eigvalsh(products)[-1].clamp_min(0).item()
     return eigenvalues
+
+
+def _endless(what: str) -> HardspikeError:
+    return HardspikeError(f"the network's {what} on these recordings is infinite or no number: its weights are too "
+                          "large; train it again with a lower lr")
 
 
 def width_curves(network: Network, frames: Tensor, labels: Tensor, windows: dict[str, Windows],

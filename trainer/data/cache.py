@@ -3,16 +3,17 @@
 import math
 import os
 import shutil
-import sys
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, atomic_path, cache_folder
+from hardspike import HardspikeError, atomic_path, cache_folder, logger
 
 __all__ = ["cache_folder", "cached"]
+
+_log = logger(__name__)
 
 
 def cached(name: str, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> np.ndarray:
@@ -31,7 +32,7 @@ def cached(name: str, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> np.
         array = _open(path, shape)
         if array is not None:
             return array
-        print(f"{path}: damaged; made anew", file=sys.stderr)
+        _log.warning(f"{path}: damaged; made anew")
     try:
         with atomic_path(path) as temporary:
             _check_room(path, shape)

@@ -9,6 +9,7 @@ from hardspike import UsageError, choice
 __all__ = ["SPLITS", "AugmentConfig", "DataConfig", "check_augment"]
 
 MOST_STEPS = 1 << 20
+LARGEST_SENSOR = 1 << 13
 ENCODINGS = ("binary", "count")
 SPLITS = ("train", "validation", "test")
 
@@ -19,21 +20,25 @@ class DataConfig:
 
     Args:
         name: data source: digits (made here from scikit-learn's handwritten digits, nothing to download), nmnist,
-            dvs_gesture or cifar10_dvs
+            dvs_gesture, cifar10_dvs, events (folders of your own recordings, one a class), frames (your own
+            train.npz and test.npz), images (CIFAR-10 and -100, folders of pictures, .npz; without a path
+            scikit-learn's digits as pictures) or tonic:NAME (a data set of tonic's)
         path: folder of recordings that you already have, in their original layout; without it tonic downloads them
         steps: time steps T: equal time bins of one sample
         encoding: binary: {0,1}, whether a pixel spiked in a bin, as a chip receives it; count: events of a pixel in a
             bin, clipped at count_max and divided by it, in [0,1] as SAST wants it
         count_max: most events of a pixel in a bin that encoding count tells apart (1 to 255)
-        size: side of the frames in pixels, at most the sensor's (34, or 128 for dvs_gesture and cifar10_dvs); without
-            it the sensor's own. Best a divisor: then all of the frame's pixels sum equally many of the sensor's
+        size: longer side of the frames in pixels, at most the sensor's (34, or 128 for dvs_gesture and cifar10_dvs);
+            without it the sensor's own. Best a divisor: then all of the frame's pixels sum equally many of the sensor's
         validation: part of the training recordings kept for validation, stratified by class
         split_seed: seed of the draw of the validation recordings, and of the folds
         folds: cross-validation: training and test recordings are dealt into so many folds, stratified by class, and one
             of them is the test part; 0 keeps the source's own test part
         fold: which one, from 1
-        window_ms: length of a dvs_gesture sample in ms; without it 1450 for the full release and 145 where there is
-            one short recording a class
+        window_ms: length of a sample in ms, of dvs_gesture, events and tonic:NAME; without it dvs_gesture has 1450 for
+            the full release and 145 where there is one short recording a class
+        sensor: rows and columns of the sensor that gave your own events, [rows, columns]; a third number 1 says that
+            its events have no polarity
 
     Raises:
         UsageError: an unknown encoding, or a value out of its range. Whether there is a source of this name, and
@@ -51,6 +56,7 @@ class DataConfig:
     folds: int = 0
     fold: int = 1
     window_ms: int | None = None
+    sensor: tuple[int, ...] | None = None
 
     def __post_init__(self):
         choice("encoding", self.encoding, ENCODINGS)
@@ -71,6 +77,10 @@ class DataConfig:
             raise UsageError(f"size {self.size}: must be at least 1 pixel")
         if self.window_ms is not None and self.window_ms < 1:
             raise UsageError(f"window_ms {self.window_ms}: must be at least 1")
+        if self.sensor is not None and (not all(1 <= n <= LARGEST_SENSOR for n in self.sensor) or len(self.sensor) < 2
+                                        or self.sensor[2:] not in ((), (1,), (2,))):
+            raise UsageError(f"sensor {list(self.sensor)}: must be [rows, columns] or [rows, columns, polarities], 1 "
+                             f"to {LARGEST_SENSOR} pixels each way, 1 or 2 polarities")
 
 
 @dataclass

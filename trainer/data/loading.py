@@ -10,7 +10,7 @@ import torch
 from hardspike import HardspikeError, UsageError, progress
 from trainer.data.cache import cached
 from trainer.data.config import DataConfig
-from trainer.data.events import encode, inside, to_counts
+from trainer.data.events import Sensor, encode, inside, square, to_counts
 from trainer.data.packing import Packed, bits_for, pack, packed_size
 from trainer.data.samples import Data, MissingSplit, Sample, Source, Split, fold_split, stratified_split
 from trainer.data.sources import SOURCES, check_source
@@ -35,15 +35,12 @@ def load(config: DataConfig) -> Data:
     if config.path is not None and not Path(config.path).is_dir():
         raise HardspikeError(f"{config.path}: no such folder of recordings; where they are now say --data.path of "
                              "`trainer fit` and --path of the other commands")
-    source = SOURCES[config.name](config)
-    size = config.size or source.sensor
-    if size > source.sensor:
-        raise UsageError(f"size {size}: must be at most the sensor's {source.sensor} pixels")
+    source = SOURCES[config.name.partition(":")[0]](config)
+    shape = _sensor(source).frame(config.size)
     parts = _parts(config, source)
     samples = [sample for part in parts.values() for sample in part]
-    shape = (2, size, size)
     bits = bits_for(1 if config.encoding == "binary" else config.count_max)
-    name = f"{config.name}-{_fingerprint(config, source, samples)}-{bits}bit"
+    name = f"{config.name.replace(':', '-')}-{_fingerprint(config, source, samples)}-{bits}bit"
     size = packed_size((config.steps, *shape), bits)
     content = cached(name, (len(samples), size), (pack(frames, bits) for frames in _frames(config, source, samples)))
     splits, begin = {}, 0
@@ -55,6 +52,10 @@ def load(config: DataConfig) -> Data:
         begin += len(part)
     scale = 1.0 if config.encoding == "binary" else float(config.count_max)
     return Data(**splits, classes=source.classes, shape=shape, steps=config.steps, scale=scale)
+
+
+def _sensor(source: Source) -> Sensor:
+    return square(source.sensor) if isinstance(source.sensor, int) else source.sensor
 
 
 def _parts(config: DataConfig, source: Source) -> dict[str, list[Sample]]:
@@ -80,6 +81,12 @@ def _parts(config: DataConfig, source: Source) -> dict[str, list[Sample]]:
 
 
 def _frames(config: DataConfig, source: Source, samples: list[Sample]) -> Iterator[np.ndarray]:
+    if source.binned:
+        if config.size is not None:
+            raise UsageError(f"size {config.size}: {config.name} has frames already; leave it out")
+        for sample in progress(samples, f"{config.name}: frames"):
+            yield encode(source.read(sample), config.encoding, config.count_max)
+        return
     windows: dict[str, int] = {}
     empty: dict[str, int] = {}
     for sample in progress(samples, f"{config.name}: frames"):
@@ -87,7 +94,7 @@ def _frames(config: DataConfig, source: Source, samples: list[Sample]) -> Iterat
         _check_window(source, sample, events)
         windows[sample.recording] = windows.get(sample.recording, 0) + 1
         empty[sample.recording] = empty.get(sample.recording, 0) + (len(events) == 0)
-        counts = to_counts(events, config.steps, source.sensor, sample.start, source.duration, config.size)
+        counts = to_counts(events, config.steps, _sensor(source), sample.start, source.duration, config.size)
         yield encode(counts, config.encoding, config.count_max)
     for sample in samples:
         if 2 * (none := empty[sample.recording]) > (count := windows[sample.recording]):
@@ -113,7 +120,7 @@ def _fingerprint(config: DataConfig, source: Source, samples: list[Sample]) -> s
     """Hash of all that decides about the frames and their order; recordings by name, size and time of change."""
     digest = hashlib.sha256()
     limit = 1 if config.encoding == "binary" else config.count_max
-    digest.update(repr((source.version, source.duration, config.steps, limit, config.size)).encode())
+    digest.update(repr((source.version, source.sensor, source.duration, config.steps, limit, config.size)).encode())
     for sample in samples:
         try:
             stat = sample.file.stat() if sample.file else None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hardspike import HardspikeError
+from trainer.data.events import Sensor
 from trainer.data.packing import Packed, unpack
 
 __all__ = ["UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "fold_split", "stratified_split"]
@@ -43,23 +44,25 @@ class Source:
     Args:
         read: a sample's events, structured array (see events.py)
         classes: number of classes
-        sensor: side of the square sensor in pixels
+        sensor: what gives the events, or the side of a square one
         duration: length of a sample in us
         train: training samples
         test: test samples
         validation: validation samples; None to draw them out of `train`
         version: changes when the same samples would read differently
+        binned: `read` gives a sample's counts, (T, C, H, W) whole numbers, and no events
         missing: "train" or "test", where the recordings hold no such part -> what was expected and where
     """
 
     read: Callable[[Sample], np.ndarray]
     classes: int
-    sensor: int
+    sensor: Sensor | int
     duration: int
     train: list[Sample]
     test: list[Sample]
     validation: list[Sample] | None = None
     version: str = ""
+    binned: bool = False
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -116,7 +119,7 @@ class MissingSplit(Split):
 
 @dataclass
 class Data:
-    """Three disjoint splits. `shape` is (C, H, W), C = 2: OFF, ON; `scale` is what a frame's 1.0 stands for."""
+    """Three disjoint splits. `shape` is (C, H, W), cameras have C = 2, OFF, ON; `scale`: what 1.0 stands for."""
 
     train: Split
     validation: Split

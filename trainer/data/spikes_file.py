@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, UsageError, atomic_path, choice
+from hardspike import HardspikeError, UsageError, atomic_path, check_suffix, choice, logger
 from trainer.data.config import SPLITS, DataConfig
 from trainer.data.loading import load
 
 __all__ = ["SPLITS", "write_spikes"]
+
+_log = logger(__name__)
 
 
 def write_spikes(config: DataConfig, split: str = "test", out: Path = Path("spikes.npz"), samples: int = 0) -> Path:
@@ -21,29 +23,28 @@ def write_spikes(config: DataConfig, split: str = "test", out: Path = Path("spik
         config: recordings and their frames
         split: train, validation or test
         out: file to write, *.npz
-        samples: how many, spread over the split as `Split.spread` does, the way every command draws them; 0 for all
+        samples: how many, spread over the split as `Split.spread` does, the way every command draws them; 0 for all,
+            and all where there are fewer
 
     Returns:
         `out`.
 
     Raises:
-        UsageError: an unknown split, not a .npz, more samples than there are.
+        UsageError: an unknown split, not a .npz, fewer than 0 samples.
         HardspikeError: recordings are missing or damaged, or the file cannot be written.
     """
     out = Path(out)
     choice("split", split, SPLITS)
-    if out.suffix != ".npz":
-        raise UsageError(f"{out}: spikes are written as .npz; name it {out.with_suffix('.npz')}")
+    check_suffix(out, ".npz")
+    if samples < 0:
+        raise UsageError(f"samples {samples}: must be 0 (all) or more")
     data = load(config)
-    part = getattr(data, split)
-    if not 0 <= samples <= len(part):
-        raise UsageError(f"samples {samples}: {split} has {len(part)}; take 1 to {len(part)}, or 0 for all")
-    part = part.spread(samples)
+    part = getattr(data, split).spread(samples)
     spikes = part.frames.transpose(0, 1) if config.encoding == "binary" else data.to_input(part.frames)
     try:
         with atomic_path(out) as temporary:
             np.savez_compressed(temporary, spikes=spikes.numpy(), labels=part.labels.numpy(), ids=np.array(part.ids))
     except OSError as error:
         raise HardspikeError(f"{out}: cannot be written ({error.strerror})") from error
-    print(f"{out}: {config.name}, {split}: spikes {tuple(spikes.shape)} as (T, N, C, H, W), labels, ids")
+    _log.info(f"{out}: {config.name}, {split}: spikes {tuple(spikes.shape)} as (T, N, C, H, W), labels, ids")
     return out

@@ -49,6 +49,11 @@ def batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
     return y
 
 
+def has_statistics(network: nn.Module) -> bool:
+    """Whether any layer keeps BatchNorm's running statistics."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """BatchNorm's running statistics stay as they are: what is run belongs to other weights, or to no training."""

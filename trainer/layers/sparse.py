@@ -94,29 +94,39 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
     nn.Linear also takes a picture (N, C, H, W), which it reads as if nn.Flatten had been there.
     """
     if type(layer) is nn.Linear and x.dim() in (2, 4):
-        return _dense(layer, x)
+        return _dense(layer, x, layer.weight, layer.bias) if _trains_here(layer, x) else layer(x.flatten(1))
     if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or not _trains_here(layer, x):
         return layer(x)
+    return _conv(layer, x, layer.weight, layer.bias)
+
+
+def weighted(layer: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As `linear`, with other weights and biases than the layer's own."""
+    dense = isinstance(layer, nn.Linear)
+    if _trains_here(layer, x):
+        return (_dense if dense else _conv)(layer, x, weight, bias)
+    if dense:
+        return nn.functional.linear(x.flatten(1), weight, bias)
+    return nn.functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def _conv(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     last = x.is_contiguous(memory_format=torch.channels_last)
     x = x if last else x.contiguous()
     events = None
     if layer.groups == 1 and layer.dilation == (1, 1) and not isinstance(layer.padding, str) and (
             x.dim() == 4 and x.shape[1] == layer.in_channels):
-        shape = _Shape(*layer.weight.shape[:2], tuple(x.shape[2:]), layer.kernel_size, layer.stride, layer.padding,
-                       last)
-        events = _events(x, layer.weight, shape.limit) if shape.fits else None
+        shape = _Shape(*weight.shape[:2], tuple(x.shape[2:]), layer.kernel_size, layer.stride, layer.padding, last)
+        events = _events(x, weight, shape.limit) if shape.fits else None
     if events:
-        return _Conv2d.apply(x, layer.weight, layer.bias, shape, *events)
+        return _Conv2d.apply(x, weight, bias, shape, *events)
     # on CPUs torch's convolutions are faster in this layout, backward by a factor of two
-    weight = layer.weight.contiguous(memory_format=torch.channels_last)
-    return nn.functional.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation,
-                                layer.groups)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    return nn.functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
-    if not _trains_here(layer, x):
-        return layer(x.flatten(1))
-    weight, order = layer.weight, None
+def _dense(layer: nn.Linear, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    order = None
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         order, x = x.shape[1:], x.permute(0, 2, 3, 1)
     x = x.flatten(1).contiguous()
@@ -124,11 +134,11 @@ def _dense(layer: nn.Linear, x: Tensor) -> Tensor:
     if x.shape[1] == weight.shape[1]:
         events = _events(x, weight, _limit(len(weight), _lanes(len(weight))))
     if events:
-        return _Linear.apply(x, weight, layer.bias, order, *events)
+        return _Linear.apply(x, weight, bias, order, *events)
     if order is not None:
         # to turn the weights costs less than to turn the pictures
         weight = weight.unflatten(1, order).permute(0, 2, 3, 1).flatten(1)
-    return nn.functional.linear(x, weight, layer.bias)
+    return nn.functional.linear(x, weight, bias)
 
 
 def _trains_here(layer: nn.Module, x: Tensor) -> bool:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from hardspike import UsageError, choice
 from trainer.methods import plain, sast
-from trainer.methods.method import Measured, Method
+from trainer.methods.method import Measured, Method, of_form
 from trainer.methods.sast import SastState
 from trainer.neurons.windows import WINDOWS, Windows
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+    from trainer.networks import Network
 
 _CHOICES = {"window": tuple(WINDOWS), "adapt": ("none", "spatial", "temporal", "both"), "search": ("exact", "bayesian")}
 
@@ -86,6 +88,12 @@ class A2sgState(SastState):
     epoch: int = 0
     batch: int = -1
     measured: dict[str, dict] = field(default_factory=dict)
+
+    def fits(self, network: "Network", steps: int) -> bool:
+        """As `State.fits`: positive widths of layers that there are."""
+        good = (isinstance(self.widths, dict) and self.widths.keys() <= network.neurons().keys() and not self.measured
+                and all(of_form(widths, (steps,)) and bool((widths > 0).all()) for widths in self.widths.values()))
+        return super().fits(network, steps) and good and type(self.epoch) is int and type(self.batch) is int
 
 
 def begin(state: A2sgState, epoch: int) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.networks import Network
 
 RETIRED = ("epoch", "batch")
 """Keys that every method's state had when states were dicts."""
@@ -23,6 +25,9 @@ class State:
 
     gradient_evaluations: int = 0
 
+    def forget_weights(self) -> None:
+        """Other weights are trained from now on: drop what belongs to single ones."""
+
     def to_dict(self) -> dict:
         """For the checkpoint."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
@@ -32,13 +37,28 @@ class State:
         """The state that `to_dict` gave, or an older version's dict; missing keys take their defaults.
 
         Raises:
-            HardspikeError: a key that this version does not know; `source` names the file.
+            HardspikeError: no keys and values, or a key that this version does not know; `source` names the file.
         """
+        if not isinstance(values, dict):
+            raise HardspikeError(f"{source}: its training state is {shown(values)}, where keys and values are "
+                                 "expected; train anew into another --out")
         known = {each.name for each in fields(cls)}
         if foreign := [key for key in values if key not in known and key not in RETIRED]:
             raise HardspikeError(f"{source}: its training state has '{foreign[0]}', which this version of the method "
                                  "does not know; train anew into another --out")
         return cls(**{key: value for key, value in values.items() if key in known})
+
+    def fits(self, network: "Network", steps: int) -> bool:
+        """Whether a run of `network` over `steps` time steps can go on from it, whatever file it came from."""
+        return type(self.gradient_evaluations) is int and self.gradient_evaluations >= 0
+
+
+def of_form(value: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a stored value is a tensor of finite floats of this shape."""
+    import torch
+
+    return (isinstance(value, torch.Tensor) and tuple(value.shape) == shape and value.is_floating_point()
+            and bool(value.isfinite().all()))
 
 
 @dataclass

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from hardspike import UsageError, choice
 from trainer.methods import plain
-from trainer.methods.method import Method, State
+from trainer.methods.method import Method, State, of_form
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from trainer.networks import Network
 
 _CHOICES = {"second_batch": ("independent", "reused", "previous"), "ascent": ("gradient", "momentum"),
             "adaptive": ("none", "kwon", "authors")}
@@ -33,7 +35,7 @@ class SastConfig:
             all parameters alike) or authors (its authors' code: parameters called `weight`, the others as in SAM)
         every: perturb in every n-th step only, plain steps between
         ascent: gradient (one more gradient evaluation a step) or momentum (ascend along the running mean of past
-            gradients: no further evaluation)
+            gradients: no further evaluation; with BatchNorm one more pass forward)
     """
 
     rho: float | None = None
@@ -103,18 +105,30 @@ class SastState(State):
     direction: list["Tensor"] | None = None
     previous: "tuple[Tensor, Tensor] | None" = None
 
+    def fits(self, network: "Network", steps: int) -> bool:
+        """As `State.fits`; of a minibatch nothing is kept beyond its epoch."""
+        weights = [p for p in network.parameters() if p.requires_grad]
+        directed = self.direction is None or (
+            isinstance(self.direction, list | tuple) and len(self.direction) == len(weights)
+            and all(of_form(m, tuple(w.shape)) for m, w in zip(self.direction, weights, strict=True)))
+        return super().fits(network, steps) and type(self.step) is int and directed and self.previous is None
+
+    def forget_weights(self) -> None:
+        """See `State.forget_weights`."""
+        self.direction = None
+
 
 def gradient(network, loss, batch, draw, config, state: SastState) -> "Tensor":
     """Leave the gradient at w + eps in `.grad`, with w itself restored bit for bit.
 
     eps comes from a minibatch of its own (`draw()`), the update from `batch`; every pass starts from resting neurons,
     since a network call holds no state. BatchNorm's running statistics are those at w, which is what is evaluated, so
-    they are taken in the first pass; a step along the running mean has none, and takes them at w + eps. See
-    `trainer.methods.method.Method`.
+    they are taken in the first pass; a step along the running mean has none, and runs `batch` forward for them, in a
+    network with BatchNorm. See `trainer.methods.method.Method`.
     """
     import torch
 
-    from trainer.layers.norm import frozen_statistics
+    from trainer.layers.norm import frozen_statistics, has_statistics
 
     options: SastConfig = config.sast
     weights = [p for p in network.parameters() if p.requires_grad]
@@ -127,18 +141,20 @@ def gradient(network, loss, batch, draw, config, state: SastState) -> "Tensor":
         direction = None
     elif momentum:
         direction = mean
+        if direction is not None and has_statistics(network):
+            with torch.no_grad():
+                loss(batch)
     else:
         direction = _ascent(network, loss, batch, draw, options, state)
     if options.second_batch == "previous":
         state.previous = batch
 
     before = [weight.detach().clone() for weight in weights]
-    at_w = direction is not None and not momentum
     with torch.no_grad():
         if direction is not None:
             torch._foreach_add_(weights, perturbation(weights, direction, options.radius,
                                                       asam_scales(network, options.adaptive)))
-    with frozen_statistics(network) if at_w else nullcontext():
+    with nullcontext() if direction is None else frozen_statistics(network):
         value = plain.gradient(network, loss, batch, draw, config, state)
     with torch.no_grad():
         torch._foreach_copy_(weights, before)

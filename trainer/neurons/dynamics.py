@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trainer.neurons.fixed import Fixed
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import Windows
 
@@ -16,6 +17,7 @@ class Dynamics:
         reset: "subtract", "zero" or "none".
         detach_reset: no gradient through the reset path.
         windows: in hard mode the backward instead of `surrogate`, or None.
+        fixed: in hard mode the forward in a chip's integers instead of floats, or None.
     """
 
     surrogate: Surrogate
@@ -23,6 +25,7 @@ class Dynamics:
     reset: str
     detach_reset: bool = False
     windows: Windows | None = None
+    fixed: Fixed | None = None
 
     @property
     def through_reset(self) -> bool:

@@ -15,6 +15,8 @@ Backward, with g = dL/ds (direct), d = phi'(u - theta), a = dL/du:
 The terms with d in c are the reset path. A detached reset (what `snntorch.Leaky` does) leaves them out. d is phi' of
 the surrogate or, in A2SG, a window whose width may change from step to step and be chosen on the way (A2SG alg. A1).
 
+A layer in a chip's integers has another forward (`trainer.neurons.fixed`) and this backward, of its membrane in floats.
+
 Three implementations of the same values: torch code that runs everywhere (below), C++ for the CPU (`scan_native`) and
 Triton for CUDA GPUs (`scan_triton`). `implementation` tells which one runs. Choosing windows on the way is torch only.
 """
@@ -28,6 +30,7 @@ from torch.autograd.function import once_differentiable
 from trainer import native
 from trainer.neurons import scan_native, scan_triton
 from trainer.neurons.dynamics import Dynamics
+from trainer.neurons.fixed import fixed_forward
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import Windows
 
@@ -44,6 +47,8 @@ def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dyna
     Returns:
         s and u, (T, B, ...) each. The order of operations is snnTorch's, so that float32 spikes are equal bit for bit.
     """
+    if dynamics.fixed:
+        return fixed_forward(current, beta, dynamics.reset, dynamics.fixed)
     spikes, membrane = torch.empty_like(current), torch.empty_like(current)
     u_before = s_before = None
     for t in range(len(current)):
@@ -109,6 +114,8 @@ def lif_backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, b
         later = a[t]
     if choose:
         windows.choose = None
+    if dynamics.fixed:
+        a.div_(dynamics.fixed.scale)  # the current is in integers
     return a, grad_beta if learned[0] else None, grad_threshold if learned[1] else None
 
 
@@ -124,6 +131,8 @@ class _LIFScan(torch.autograd.Function):
         if kernels.obstacle(current, beta, threshold, dynamics):
             kernels = None
         spikes, membrane = (kernels.forward if kernels else lif_forward)(current, beta, threshold, dynamics)
+        if dynamics.fixed:
+            threshold = dynamics.fixed.float_threshold(membrane)
         ctx.save_for_backward(membrane, beta, threshold)
         ctx.dynamics, ctx.kernels = dynamics, kernels
         ctx.set_materialize_grads(False)  # the membrane is rarely part of the loss
@@ -150,7 +159,13 @@ def lif_scan(current: Tensor, beta: Tensor, threshold: Tensor, surrogate: Surrog
     the exact derivative; in hard mode `surrogate` or, where given, `windows` gives the backward. `beta` and `threshold`
     as in `lif_forward`, the others as in `Dynamics`.
     """
-    return _LIFScan.apply(current, beta, threshold, Dynamics(surrogate, hard, reset, detach_reset, windows))
+    return scan(current, beta, threshold, Dynamics(surrogate, hard, reset, detach_reset, windows))
+
+
+def scan(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+    """As `lif_scan`; with `dynamics.fixed`, current and spikes are a chip's integers, and the membrane is in floats all
+    the same."""
+    return _LIFScan.apply(current, beta, threshold, dynamics)
 
 
 def implementation(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics | None = None) -> str:

@@ -38,6 +38,8 @@ struct Scan {
     const double *widths;                 // one a step
     Parameter beta, threshold;
     Parameter rest, rest_slope;           // phi(-threshold) before, phi'(-threshold) after shift and scaling
+    double scale, unit, fire;             // fixed.py: units for 1; 1/(64 scale); 64 times the integer threshold
+    Parameter bias;                       // fixed.py: in the current, in integer units
 };
 
 }
@@ -248,6 +250,41 @@ template <class real> void forward(const Scan &scan, const real *current, real *
     });
 }
 
+// The forward in a chip's integers, as in fixed.py: each value is an integer that `real` holds.
+template <class real> void fixed(const Scan &scan, const real *current, real *spikes, real *membrane) {
+    constexpr real SHIFT = 64, STATE = 1 << 23, UNIT = 4096, PART = real(1) / 4096;
+    share_blocks(scan, [&](int64_t first, int64_t count, int64_t) {
+        alignas(64) Values<real> keep, bias, v, fired;
+        load(scan.beta, first, count, keep);
+        load(scan.bias, first, count, bias);
+        for (int64_t i = 0; i < count; i++)
+            keep[i] *= UNIT;
+        std::fill_n(v, count, real(0));
+        std::fill_n(fired, count, real(0));
+        const real fire = static_cast<real>(scan.fire), unit = static_cast<real>(scan.unit);
+        const real taken = scan.reset == SUBTRACT ? fire : real(0), kept = scan.reset == ZERO ? real(0) : real(1);
+        for (int64_t t = 0; t < scan.steps; t++) {
+            const int64_t at = t * scan.neurons + first;
+            const real *__restrict input = current + at;
+            real *__restrict u = membrane + at, *__restrict s = spikes + at;
+            for (int64_t i = 0; i < count; i++) {
+                real x = (input[i] - bias[i]) * SHIFT;
+                x -= x > STATE ? 2 * STATE : real(0);
+                x += x <= -STATE ? 2 * STATE : real(0);
+                x += bias[i] * SHIFT - taken * fired[i];
+                const real high = std::trunc(v[i] * PART);
+                x += high * keep[i] + std::trunc((v[i] - high * UNIT) * (keep[i] * PART));
+                x = x > STATE - 1 ? STATE - 1 : x;
+                x = x < 1 - STATE ? 1 - STATE : x;
+                const real spike = x > fire ? real(1) : real(0);
+                s[i] = fired[i] = spike;
+                u[i] = x * unit;
+                v[i] = spike > 0 ? x * kept : x;
+            }
+        }
+    });
+}
+
 // Where gradients of beta and threshold go: one a neuron, or one a block where all neurons share the value. Sums are
 // in double and in a fixed order.
 void store(const Parameter &parameter, int64_t first, int64_t count, int64_t block, const double *sums, double *to) {
@@ -271,6 +308,13 @@ template <class real> void threshold_slope(const Scan &scan, int64_t count, cons
     phi(scan, count, u, threshold, rest, slope);
     for (int64_t i = 0; i < count; i++)
         slope[i] = d[i] - (1 - slope[i]) * rest_slope[i];
+}
+
+// A gradient in the float current becomes one in the integer current.
+template <class real> void scaled(const Scan &scan, int64_t count, real *__restrict a) {
+    const real scale = static_cast<real>(scan.scale);
+    for (int64_t i = 0; i < count; i++)
+        a[i] /= scale;
 }
 
 // grad_membrane, grad_beta and grad_threshold may be null.
@@ -337,7 +381,12 @@ template <class real> void backward(const Scan &scan, const real *membrane, cons
                         sum_threshold[i] -= later[i] * s[i];
                 }
             }
+            // not before: the step below takes it as it is
+            if (later && scan.scale != 1)
+                scaled(scan, count, a + scan.neurons);
         }
+        if (scan.steps && scan.scale != 1)
+            scaled(scan, count, grad_current + first);
         if (grad_beta)
             store(scan.beta, first, count, block, sum_beta, grad_beta);
         if (grad_threshold)
@@ -357,6 +406,14 @@ int lif_forward_float(const Scan *scan, const float *current, float *spikes, flo
 
 int lif_forward_double(const Scan *scan, const double *current, double *spikes, double *membrane) {
     return guarded([&] { forward(*scan, current, spikes, membrane); });
+}
+
+int lif_fixed_float(const Scan *scan, const float *current, float *spikes, float *membrane) {
+    return guarded([&] { fixed(*scan, current, spikes, membrane); });
+}
+
+int lif_fixed_double(const Scan *scan, const double *current, double *spikes, double *membrane) {
+    return guarded([&] { fixed(*scan, current, spikes, membrane); });
 }
 
 int lif_backward_float(const Scan *scan, const float *membrane, const float *grad, const float *grad_membrane,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from trainer import native
 from trainer.neurons.dynamics import Dynamics
+from trainer.neurons.fixed import SHIFT
 
 LIBRARY = "neurons/scan_native"
 RESETS = ("subtract", "zero", "none")
@@ -26,7 +27,8 @@ class _Scan(ctypes.Structure):
                 *((name, ctypes.c_int32) for name in ("hard", "reset", "detach_reset", "function", "rest_at_zero",
                                                       "window")),
                 ("slope", ctypes.c_double), ("height", ctypes.c_double), ("widths", ctypes.c_void_p),
-                *((name, _Parameter) for name in ("beta", "threshold", "rest", "rest_slope")))
+                *((name, _Parameter) for name in ("beta", "threshold", "rest", "rest_slope")),
+                *((name, ctypes.c_double) for name in ("scale", "unit", "fire")), ("bias", _Parameter))
 
 
 def obstacle(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics | None = None) -> str | None:
@@ -51,7 +53,7 @@ def forward(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics
     current = dense(current.detach())
     spikes, membrane = torch.empty_like(current), torch.empty_like(current)
     scan, _kept = _describe(current, beta, threshold, dynamics)
-    _call("forward", current, scan, current, spikes, membrane)
+    _call("fixed" if dynamics.fixed else "forward", current, scan, current, spikes, membrane)
     return spikes, membrane
 
 
@@ -99,6 +101,11 @@ def _describe(like: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics)
     if surrogate.rest_at_zero:
         scan.rest = parameter(surrogate.rest(threshold))
         scan.rest_slope = parameter(surrogate.derivative(-threshold, threshold))
+    scan.scale = 1
+    if fixed := dynamics.fixed:
+        scan.scale, scan.unit, scan.fire = fixed.scale, fixed.unit, SHIFT * fixed.threshold
+        bias = fixed.bias if fixed.bias is not None else like.new_zeros(())
+        scan.bias = parameter(bias.detach())
     return scan, kept
 
 

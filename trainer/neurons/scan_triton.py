@@ -9,17 +9,19 @@ tests/trainer/test_scan_triton.py runs the same tests on it.
 """
 
 import math
-import sys
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from hardspike import logger
 from trainer import native
 from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.scan_native import dense, laid_out_as, summed, unknown
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import Windows
+
+_log = logger(__name__)
 
 BLOCK, WARPS = 256, 2
 """Neurons of a program, and the warps of 32 threads that share them: 4 neurons a thread, 16 bytes a load."""
@@ -27,6 +29,8 @@ BLOCK, WARPS = 256, 2
 
 def obstacle(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dynamics | None = None) -> str | None:
     """Why the kernels cannot take these, or None."""
+    if dynamics is not None and dynamics.fixed:
+        return "integers: compiled for the CPU only"
     return unknown(dynamics) or native.refusal("cuda", current, beta, threshold) or _trial(current.device)
 
 
@@ -46,8 +50,7 @@ def _trial(device: torch.device) -> str | None:
     except Exception as error:  # whatever Triton, its compilers and the driver raise
         wrong = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
     if wrong:
-        print(f"scan on {device}: Triton {triton.__version__} does not work, torch code runs instead: {wrong}",
-              file=sys.stderr)
+        _log.warning(f"scan on {device}: Triton {triton.__version__} does not work, torch code runs instead: {wrong}")
     return wrong and f"Triton {triton.__version__}: {wrong}"
 
 

@@ -37,7 +37,7 @@ class Constants:
         for name in names:
             kind, where = ctype(self.arrays[name].dtype), f"s->data[{order.index(name)}]"
             lines.append(f"    const {kind} {name} = *(const {kind} *){where};" if self.arrays[name].size == 1
-                         and not name.endswith(("_weights", "_begins", "_sums", "_rows", "_quads")) else
+                         and not name.endswith(("_weights", "_places", "_rows", "_quads")) else
                          f"    const {kind} *restrict const {name} = {where};")
         return lines
 
@@ -96,28 +96,31 @@ def conv_tables(s: Synapses) -> tuple[np.ndarray, dict[tuple[int, int], int]]:
     return smallest(np.concatenate(parts)), begins
 
 
-def even_tables(s: Synapses, source: Geometry, row: int, channels: int, top: int, left: int) -> tuple:
+def even_tables(s: Synapses, source: Geometry, row: int, channels: int, top: int, left: int, run: int) -> tuple:
     """A convolution whose classes of places all have the same taps, filled up with zeros.
 
     Args:
         row: elements of a row of sums; `channels` of a place; `top`, `left`: margin in places.
+        run: weights of a row of taps, filled up.
 
     Returns:
-        weights [class][channel in][tap row][tap column * channel out], and for each place of the picture, row by row,
-        where its class begins there, where its first sum lies, and in which row of sums that is.
+        weights [class][channel in][tap row][tap column * channel out, filled up], and for each place of the picture,
+        row by row, where its class begins there, where its first sum lies, and in which row of sums that is.
     """
     (vertical, horizontal), (rows, columns) = s.conv, s.filled
     inputs, out = s.weight.shape[1], len(s.weight)
-    weights = np.zeros((vertical.stride, horizontal.stride, inputs, rows, columns, out), np.int64)
+    taps = np.zeros((vertical.stride, horizontal.stride, inputs, rows, columns, out), np.int64)
     for r, down in enumerate(vertical.classes):
         for c, across in enumerate(horizontal.classes):
             part = s.weight[:, :, down][:, :, :, across]
-            weights[r, c, :, :len(down), :len(across)] = part.transpose(1, 2, 3, 0)
+            taps[r, c, :, :len(down), :len(across)] = part.transpose(1, 2, 3, 0)
+    weights = np.zeros((*taps.shape[:4], run), np.int64)
+    weights[..., :columns * out] = taps.reshape(*taps.shape[:4], -1)
     y, x = (np.arange(n) + axis.padding for n, axis in ((source.height, vertical), (source.width, horizontal)))
     class_y, class_x = y % vertical.stride, x % horizontal.stride
     at_y = y // vertical.stride + np.array(vertical.first)[class_y] + top
     at_x = x // horizontal.stride + np.array(horizontal.first)[class_x] + left
-    begins = (class_y[:, None] * horizontal.stride + class_x) * (inputs * rows * columns * out)
+    begins = (class_y[:, None] * horizontal.stride + class_x) * (inputs * rows * run)
     sums = at_y[:, None] * row + at_x * channels
     return (smallest(weights.reshape(-1)), begins.reshape(-1).astype(np.int32), sums.reshape(-1).astype(np.int32),
             np.repeat(at_y, source.width).astype(np.int32))

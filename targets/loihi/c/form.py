@@ -6,6 +6,8 @@ from targets.loihi.c.constants import Constants
 from targets.loihi.c.program import Population, Program
 
 LANES = 16
+ROOM = 64
+"""Sums beyond the last one, fast form: what fills up a vector adds zeros there."""
 
 
 def comment(text: str) -> str:
@@ -46,11 +48,14 @@ class Form:
         """Of a layer's sums."""
         return "int16_t" if p.narrow else "int32_t"
 
+    def whole(self, p: Population) -> bool:
+        """Whether the sums of a layer fill whole vectors: flat ones of the fast form do."""
+        return self.fast and p.sums[0] * p.geometry.width == 1 and p.margin.left + p.margin.right == 0
+
     def row(self, p: Population) -> int:
-        """Elements of a row of sums; flat layers of the fast form fill whole vectors."""
-        rows, row = p.sums
-        whole = self.fast and rows * p.geometry.width == 1 and p.margin.left + p.margin.right == 0
-        return -(-row // LANES) * LANES if whole else row
+        """Elements of a row of sums."""
+        row = p.sums[1]
+        return -(-row // LANES) * LANES if self.whole(p) else row
 
     def state(self, readout: Population | None = None) -> list[str]:
         """The fields of the state, but for what the callers keep."""
@@ -64,7 +69,7 @@ class Form:
             if p.rests:
                 fields.append(f"uint8_t {p.name}_awake[{p.sums[0]}];")
         for kind, narrow in (("int16_t", True), ("int32_t", False)):
-            sizes = [p.sums[0] * self.row(p) for p in everybody if p.narrow == narrow]
+            sizes = [p.sums[0] * self.row(p) + ROOM * self.fast for p in everybody if p.narrow == narrow]
             if sizes:
                 fields.append(f"{kind} {'narrow' if narrow else 'wide'}_sum[{max(sizes)}];")
         return fields

@@ -2,15 +2,13 @@
 
 import re
 
-from targets.loihi.c.constants import conv_tables, dense_table, even_tables
+from targets.loihi.c.constants import conv_tables, dense_table
 from targets.loihi.c.form import Form, comment, plus
-from targets.loihi.c.gather import GUARD, gather
 from targets.loihi.c.neurons import describe, neurons
 from targets.loihi.c.program import Geometry, Population, Synapses
 
 BLOCK = 64
-"""Plain: so many input places are looked through at a time; their list is all the memory that it takes."""
-TABLES = ("weights", "begins", "sums", "rows", "quads")
+"""So many input places are looked through at a time; their list is all the memory that it takes."""
 
 
 class Functions(Form):
@@ -27,61 +25,32 @@ class Functions(Form):
 
     # ------------------------------------------------------------------------------------------- connections
 
+    def about(self, p: Population, s: Synapses) -> list[str]:
+        """The comment before the function of a connection."""
+        source = comment(self.program.populations[s.source].label) if s.source else "the input"
+        return [f"/* {comment(s.label)}: the {'matrix' if s.axes is None else 'convolution'} between {source} and "
+                f"{comment(p.label)}{f', heard {s.delay} steps late' if s.delay else ''}. */"]
+
     def synapses(self, p: Population, s: Synapses) -> list[str]:
         """The function of one connection: adds the weights of every event to the layer's sums."""
-        source = comment(self.program.populations[s.source].label) if s.source else "the input"
-        kind, sums, awake = self.input_type(s.source), self.sum_type(p), ", uint8_t *awake" if p.rests else ""
-        body = self._dense(p, s) if s.axes is None else self._even(p, s) if self.fast and s.even else self._conv(p, s)
+        body = self._dense(p, s) if s.axes is None else self._conv(p, s)
         size = self.program.geometry(s.source).size
-        block = size if self.fast else min(BLOCK, size)
-        loop, shift = [], ""
+        block, loop, shift = min(BLOCK, size), [], ""
         if block < size:
             loop = [f"    for (int32_t start = 0; start < {size}; start += {block}) {{"]
             shift = "start + "
         length = f"{size}" if block == size else f"start + {block} < {size} ? {block} : {size} - start"
         inner = "    " if loop else ""
-        what = "matrix" if s.axes is None else "convolution"
-        before, busy = self._busy(p, s)
         counted = not s.source and self.program.graded
         uses_i = counted or any(re.search(r"\bi\b", line) for line in body)  # not where there is a single place
-        where = "in + start" if loop else "in"
-        lines = [*before, f"/* {comment(s.label)}: the {what} between {source} and {comment(p.label)}"
-                 f"{f', heard {s.delay} steps late' if s.delay else ''}. */",
-                 f"static void {s.name}({'struct state *s, ' if self.fast else ''}const {kind} *restrict in, "
-                 f"{sums} *restrict sum{awake})", "{",
-                 *self.constants.prologue([name for name in self.constants.arrays if name in _tables(s.name)]),
-                 f"    {self.list_type(s.source)} {'*const list = s->list' if self.fast else f'list[{block}]'};", *loop,
-                 f"    {inner}const int32_t count = events{'_wide' if kind == 'int32_t' else ''}({where}, {length}, "
-                 "list);", *busy,
-                 f"    {inner}for (int32_t n = 0; n < count; n++) {{",
-                 *([f"        {inner}const int32_t i = {shift}list[n];"] if uses_i else []),
-                 *([f"        {inner}const int32_t value = in[i];"] if counted else []),
-                 *(f"    {inner}{line}" for line in body), f"    {inner}}}", *(["    }"] if loop else []), "}"]
-        return lines
-
-    def _busy(self, p: Population, s: Synapses) -> tuple[list[str], list[str]]:
-        """The function that gathers where many events come at once, and the lines that choose it; fast form alone."""
-        row = self.row(p)
-        found = gather(p, s, self.program.geometry(s.source), row) if self.fast else None
-        if found is None or self.input_type(s.source) != "uint8_t":
-            return [], []
-        self.constants.add(f"{s.name}_quads", found.weights)
-        self.extra += found.fields
-        picture, to = s.axes is not None, "sum"
-        if not picture:
-            to = f"sum{plus(p.margin.top * row + p.margin.left * p.geometry.channels)}"
-        wake = [f"        for (int32_t y = 0; y < {p.sums[0]}; y++)", "            awake[y] = 1;"] if p.rests else []
-        return found.lines, [GUARD, f"    if (count >= {found.events}) {{", *wake,
-                             f"        {s.name}_gather({'s, ' if picture else ''}in, {to}, {s.name}_quads);",
-                             "        return;", "    }", *self._listed(p, s, found.listed, to, wake),
-                             "#else", f"    (void){s.name}_quads;", "#endif"]
-
-    def _listed(self, p: Population, s: Synapses, listed: bool, to: str, wake: list[str]) -> list[str]:
-        """The lines that hand a list of events to the function that adds in registers, where there is one."""
-        if not listed or (not s.source and self.program.graded):
-            return []
-        return ["    if (count) {", *wake, f"        {s.name}_listed(list, count, {to}, {s.name}_weights);", "    }",
-                "    return;"]
+        return [*self.about(p, s), f"static void {s.name}(const {self.input_type(s.source)} *restrict in, "
+                f"{self.sum_type(p)} *restrict sum{', uint8_t *awake' if p.rests else ''})", "{",
+                f"    {self.list_type(s.source)} list[{block}];", *loop,
+                f"    {inner}const int32_t count = events({'in + start' if loop else 'in'}, {length}, list);",
+                f"    {inner}for (int32_t n = 0; n < count; n++) {{",
+                *([f"        {inner}const int32_t i = {shift}list[n];"] if uses_i else []),
+                *([f"        {inner}const int32_t value = in[i];"] if counted else []),
+                *(f"    {inner}{line}" for line in body), f"    {inner}}}", *(["    }"] if loop else []), "}"]
 
     def _dense(self, p: Population, s: Synapses) -> list[str]:
         g, m, rows = p.geometry, p.margin, p.sums[0]
@@ -144,30 +113,6 @@ class Functions(Form):
                       *self._class(p, s, table, begins[key], key, constant, "        "), "        break;", "    }"]
         return [*filter(None, lines), "    default:", "        break;", "    }"]
 
-    def _even(self, p: Population, s: Synapses) -> list[str]:
-        """A convolution without branches: what differs between classes of places stands in tables."""
-        g, m, row, (rows, columns) = self.program.geometry(s.source), p.margin, self.row(p), s.filled
-        tables = even_tables(s, g, row, p.geometry.channels, m.top, m.left)
-        for part, values in zip(TABLES, tables, strict=False):
-            self.constants.add(f"{s.name}_{part}", values)
-        run, picture = columns * len(s.weight), g.height * g.width
-        place, channel = ("%", "/") if g.planes else ("/", "%")
-        place, channel = f"i {place} {picture if g.planes else g.channels}", \
-            f"i {channel} {picture if g.planes else g.channels}"
-        factor = " * value" if not s.source and self.program.graded else ""
-        cast, step = "(int16_t)" if p.narrow else "", row * s.conv[0].step
-        lines = [f"    const int32_t at = {place};",
-                 f"    const {self._kind(f'{s.name}_weights')} *restrict w = {s.name}_weights + {s.name}_begins[at]"
-                 f"{f' + {channel} * {rows * run}' if g.channels > 1 else ''};",
-                 f"    {self.sum_type(p)} *restrict to = sum + {s.name}_sums[at];"]
-        if p.rests:
-            lines += [f"    awake[{s.name}_rows[at]{plus(k * s.conv[0].step)}] = 1;" for k in range(rows)]
-        for k in range(rows):
-            at = f"to[j{plus(k * step)}]"
-            lines += [f"    for (int32_t j = 0; j < {run}; j++)",
-                      f"        {at} = {cast}({at} + w[j{plus(k * run)}]{factor});"]
-        return lines
-
     def _class(self, p: Population, s: Synapses, table: str, begin: int, key: tuple[int, int], constant: dict,
                indent: str) -> list[str]:
         """What the events of one class of places do: `rows` x `columns` taps, a run of channels each."""
@@ -206,44 +151,29 @@ class Functions(Form):
     def population(self, p: Population) -> list[str]:
         """The function of one layer: its connections, then one step of all its neurons."""
         sources = [f"const {self.input_type(s.source)} *restrict from{i}" for i, s in enumerate(p.synapses)]
-        own, extra = (["struct state *s"], ["int32_t *restrict membrane"]) if self.fast else ([], [])
-        rows, row, g, m = p.sums[0], self.row(p), p.geometry, p.margin
+        rows, row, g, m, kind = p.sums[0], self.row(p), p.geometry, p.margin, self.sum_type(p)
         inside = g.width * g.channels
-        row_function, call, read = neurons(self, p)
-        calls = []
-        for i, s in enumerate(p.synapses):
-            calls += ([f"    if (from{i})"] if self.fast else [])
-            calls.append(f"    {'    ' if self.fast else ''}{s.name}({'s, ' if self.fast else ''}from{i}, sum"
-                         f"{f', {self.at}{p.name}_awake' if p.rests else ''});")
-        lines = [*row_function, "", f"/* {comment(p.label) if self.fast else describe(p)} */",
-                 f"static void {p.name}({', '.join((*own, *sources, *extra, 'uint8_t *restrict out'))})",
-                 "{", *self.constants.prologue(read),
-                 f"    {self.sum_type(p)} *const sum = {self.at}{'narrow' if p.narrow else 'wide'}_sum;", *calls,
-                 f"    for (int32_t y = 0; y < {rows}; y++) {{",
-                 f"        {self.sum_type(p)} *restrict a = sum + y * {row};"]
+        row_function, call, _ = neurons(self, p)
+        lines = [*row_function, "", f"/* {describe(p)} */",
+                 f"static void {p.name}({', '.join((*sources, 'uint8_t *restrict out'))})", "{",
+                 f"    {kind} *const sum = state.{'narrow' if p.narrow else 'wide'}_sum;",
+                 *(f"    {s.name}(from{i}, sum{f', state.{p.name}_awake' if p.rests else ''});"
+                   for i, s in enumerate(p.synapses)),
+                 f"    for (int32_t y = 0; y < {rows}; y++) {{", f"        {kind} *restrict a = sum + y * {row};"]
         edge = f"y >= {m.top} && y < {m.top + g.height}" if m.top or m.bottom else ""
         at = f"(y - {m.top}) * {inside}" if m.top else f"y * {inside}"
         indent = "            " if edge else "        "
         if p.rests:
-            lines += [f"        if (!{self.at}{p.name}_awake[y]) {{", *([f"            if ({edge})"] if edge else []),
+            lines += [f"        if (!state.{p.name}_awake[y]) {{", *([f"            if ({edge})"] if edge else []),
                       f"            {'    ' if edge else ''}for (int32_t i = 0; i < {inside}; i++)",
-                      f"            {'    ' if edge else ''}    out[{at} + i] = 0;"]
-            if self.fast:
-                lines += [f"            if (membrane{f' && {edge}' if edge else ''})",
-                          f"                for (int32_t i = 0; i < {inside}; i++)",
-                          f"                    membrane[{at} + i] = 0;"]
-            lines += ["            continue;", "        }"]
+                      f"            {'    ' if edge else ''}    out[{at} + i] = 0;", "            continue;",
+                      "        }"]
         if edge:
             lines.append(f"        if ({edge}) {{")
         lines += [f"{indent}const int32_t row = {at};", f"{indent}{call}"]
         if edge:
             lines.append("        }")
-        lines += [f"        for (int32_t i = 0; i < {row}; i++)", "            a[i] = 0;", "    }", "}"]
-        return lines
-
-
-def _tables(name: str) -> list[str]:
-    return [f"{name}_{part}" for part in TABLES]
+        return [*lines, f"        for (int32_t i = 0; i < {row}; i++)", "            a[i] = 0;", "    }", "}"]
 
 
 def _decoded(g: Geometry) -> tuple[str, str, str]:

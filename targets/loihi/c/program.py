@@ -27,15 +27,15 @@ LARGEST_TABLE = 1 << 26
 """Weights of one connection, bytes; beyond, no compiler takes the text."""
 LARGEST_LAYER = 1 << 22
 """Neurons of a layer: places inside it are counted in 32 bits, sums and margins included."""
-PARTS = ("weights", "threshold", "bias", "v", "u", "v_keep", "u_keep", "v_kept", "u_kept", "awake", "spikes", "now",
-         "row", "begins", "sums", "rows",
-         "quads", "gather", "picture", "listed")
+PARTS = ("weights", "threshold", "bias", "v", "u", "v_keep", "u_keep", "v_kept", "u_kept", "awake", "asleep", "spikes",
+         "now", "row", "places", "rows", "quads", "gather", "picture")
 RESERVED = set("""
     auto break case char const continue default do double else enum extern float for goto if inline int long register
-    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm
     main input in out data sum list n i x y w v u m s t b c a k j l to row from count value events decay state awake
     start fired seen membrane reset step size keep kept narrow_sum wide_sum in_spikes in_now simulate state_size group
-    threshold bias v_keep u_keep v_kept u_kept list_t
+    threshold bias v_keep u_keep v_kept u_kept list_t put taken given ahead floats most odd dot asleep quarter place
+    q at four picture bytes16 bytes32 narrow16 narrow32 wide16 narrow16_at narrow32_at wide16_at x4
     """.split())  # noqa: SIM905
 
 

@@ -5,15 +5,13 @@ through pipes: steps and samples and then bytes of input come in, bytes of every
 """
 
 import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, scratch_folder
 from targets import native
 from targets.loihi.c.constants import rows
 from targets.loihi.c.file import CFile, kept_slots
@@ -67,8 +65,7 @@ def run(written: CFile, spikes: Tensor, compiler: list[str], flags: tuple[str, .
     """
     steps, samples = spikes.shape[:2]
     given = spikes.transpose(0, 1).reshape(samples, steps, -1).to(torch.int16).to(torch.uint8).contiguous().numpy()
-    with tempfile.TemporaryDirectory(prefix="hs-c-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         (folder / f"{written.name}.c").write_text(written.text)
         (folder / f"{written.name}.h").write_text(written.header)
         (folder / "check.c").write_text(program_text(written))
@@ -116,11 +113,11 @@ def _read(written: CFile, content: np.ndarray, steps: int, samples: int) -> Seen
 
 def sanitizers(compiler: list[str]) -> bool:
     """Whether a program with undefined-behaviour and address sanitizers can be made and run here."""
-    with tempfile.TemporaryDirectory(prefix="hs-c-") as scratch:
-        Path(scratch, "a.c").write_text("int main(void) { return 0; }\n")
+    with scratch_folder() as scratch:
+        (scratch / "a.c").write_text("int main(void) { return 0; }\n")
         try:
-            native.run_compiler([*compiler, *SANITIZED, "a.c", "-o", "a"], Path(scratch))
-            native.run_compiler([str(Path(scratch, "a"))], Path(scratch))
+            native.run_compiler([*compiler, *SANITIZED, "a.c", "-o", "a"], scratch)
+            native.run_compiler([str(scratch / "a")], scratch)
         except (OSError, subprocess.SubprocessError):
             return False
     return True
@@ -128,8 +125,7 @@ def sanitizers(compiler: list[str]) -> bool:
 
 def code_bytes(written: CFile, compiler: list[str]) -> int | None:
     """Bytes of machine code at -Os, without constants; None where the `size` tool does not say."""
-    with tempfile.TemporaryDirectory(prefix="hs-c-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         (folder / f"{written.name}.c").write_text(written.text)
         (folder / f"{written.name}.h").write_text(written.header)
         try:

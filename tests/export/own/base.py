@@ -1,5 +1,7 @@
 """What the networks share: the table that they are entered in, samples, two dense layers."""
 
+import copy
+
 import snntorch as snn
 import torch
 from torch import nn
@@ -36,3 +38,24 @@ class Two(nn.Module):
         self.fc1, self.lif1 = nn.Linear(i, h), snn.Leaky(beta=0.9, **options)
         self.fc2, self.lif2 = nn.Linear(h, o), snn.Leaky(beta=0.8, **options)
         loud(self)
+
+
+@torch.no_grad()
+def own_run(network: nn.Module, *inputs) -> dict[str, torch.Tensor]:
+    """Spikes of every neuron, name -> (calls, B, ...), of a copy that runs by itself in float64."""
+    network, fired = copy.deepcopy(network).double().eval(), {}
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # states that forward makes
+    try:
+        for name, module in network.named_modules():
+            if not list(module.children()) or isinstance(module, snn.SpikingNeuron):  # surrogates give float32
+                module.register_forward_pre_hook(lambda _, args: tuple(
+                    a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args))
+            if isinstance(module, snn.SpikingNeuron):
+                spikes = fired.setdefault(name, [])
+                module.register_forward_hook(lambda _, args, result, spikes=spikes: spikes.append(
+                    (result[0] if isinstance(result, tuple) else result) != 0))
+        network(*(x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs))
+    finally:
+        torch.set_default_dtype(before)
+    return {name: torch.stack(spikes) for name, spikes in fired.items() if spikes}

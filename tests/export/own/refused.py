@@ -211,8 +211,3 @@ def group_norm_inside_the_loop():
     k = {"beta": 0.7, "init_hidden": True}
     return loud(nn.Sequential(nn.Conv2d(2, 4, 3), snn.Leaky(**k), nn.Conv2d(4, 4, 3), nn.GroupNorm(2, 4),
                               snn.Leaky(**k))), spikes(2, 8, 8)
-
-
-@own("inhibition")
-def winner_takes_all():
-    return loud(nn.Sequential(nn.Linear(20, 16), snn.Leaky(0.9, init_hidden=True, inhibition=True))), spikes(20)

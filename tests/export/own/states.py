@@ -306,3 +306,9 @@ def functional_neurons_and_softened_skip():
             s2 = self.l2(self.b(s1) + self.mix * s1)
             return self.l3((self.c(s2) - s1) / 2 + (1 - self.mix) * s2 + s1 + s1)
     return Net(), spikes(20)
+
+
+@own()
+def winner_takes_all():
+    return loud(nn.Sequential(nn.Linear(20, 16), snn.Leaky(0.9, init_hidden=True, inhibition=True), nn.Linear(16, 4),
+                              snn.Leaky(0.9, init_hidden=True))), spikes(20)

@@ -1,48 +1,23 @@
-"""The one place that imports tonic (GPL-3, optional): downloads of recordings, and AEDAT 4.0, which they come in."""
+"""The one place that imports tonic (GPL-3, optional): downloads of recordings."""
 
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-import numpy as np
+from hardspike import HardspikeError, choice, one_line
 
-from hardspike import HardspikeError
-from trainer.data.events import check_events
-
-__all__ = ["download", "read_aedat4"]
+__all__ = ["dataset", "download"]
 
 
 def _tonic() -> ModuleType:
     try:
         import tonic
     except ImportError as error:
-        raise HardspikeError("recordings are downloaded, and AEDAT 4.0 is read, by tonic, which is not installed: pip "
-                             "install 'hardspike[events]', or give the folder of recordings that you have as "
-                             "--data.path (`trainer fit`) or --path") from error
+        raise HardspikeError("recordings are downloaded by tonic, which is not installed: pip install "
+                             "'hardspike[events]', or give the folder of recordings that you have as --data.path "
+                             "(`trainer fit`) or --path") from error
     return tonic
-
-
-def read_aedat4(file: Path, sensor: int) -> np.ndarray:
-    """Events of one recording in AEDAT 4.0, iniVation's present format, as they lie in the file's first event stream.
-
-    Args:
-        file: `.aedat4`
-        sensor: side of the square sensor in pixels
-
-    Raises:
-        HardspikeError: the file is missing, cut, or holds something else, or tonic or its decoder is not installed.
-    """
-    tonic = _tonic()
-    try:
-        raw = tonic.io.read_aedat4(str(file))
-    except ImportError as error:
-        raise HardspikeError(f"{file}: AEDAT 4.0 is decoded by aedat, which tonic does not bring along: pip install "
-                             "aedat") from error
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # on damaged files the decoder, which is Rust, panics; that is no Exception
-        raise HardspikeError(f"{file}: cannot be read as AEDAT 4.0 ({error!r}); copy it again") from error
-    columns = {field: raw[name] for field, name in zip("txyp", ("t", "x", "y", "on"), strict=True)}
-    return check_events(file, columns, sensor)
 
 
 def download(name: str, folder: Path, split: bool = True) -> Path:
@@ -68,3 +43,22 @@ def download(name: str, folder: Path, split: bool = True) -> Path:
         raise HardspikeError(f"{name}: download into {folder} failed ({error}); get it yourself and give its folder as "
                              "--path, or take --name digits, which needs none") from error
     return folder / name
+
+
+def dataset(name: str, folder: Path, train: bool) -> Any:
+    """A part of one of tonic's data sets: item i is (events, label). What lies in `folder` is not downloaded again.
+
+    Raises:
+        UsageError: tonic has none of that name, or one without classes or parts.
+        HardspikeError: tonic is not installed, or it cannot be had.
+    """
+    datasets = _tonic().datasets
+    known = {each: kind for each in dir(datasets) if each[0].isupper()
+             and isinstance(kind := getattr(datasets, each), type) and "train" in signature(kind).parameters
+             and hasattr(kind, "sensor_size")}
+    kind = known[choice("data set of tonic's", name, known)]
+    try:
+        return kind(save_to=str(folder), train=train)
+    except Exception as error:  # the network, the archive or the disk: tonic passes on whatever they raise
+        raise HardspikeError(f"tonic:{name}: cannot be had in {folder} ({one_line(error)}); put its files there, as "
+                             "tonic lays them out, and give the folder as --data.path or --path") from error

@@ -20,21 +20,23 @@ Time begins at a recording's first event, as in `dat2mat.m`.
 
 import filecmp
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, read_npz
+from hardspike import HardspikeError, logger, read_npz
 from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
 from trainer.data.events import check_events
 from trainer.data.readers.aedat import read_aedat2
-from trainer.data.readers.tonic_files import download, read_aedat4
+from trainer.data.readers.aedat4 import read_aedat4
+from trainer.data.readers.tonic_files import download
 from trainer.data.samples import Sample, Source
 
 __all__ = ["CLASSES", "DURATION", "SENSOR", "source"]
+
+_log = logger(__name__)
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SENSOR = 128
@@ -71,8 +73,7 @@ def source(config: DataConfig) -> Source:
                                      f"{numbers[0]} to {numbers[-1]}; copy the class again")
             part += [Sample(f"{name}/{file.stem}", label, f"{name}/{file.stem}", file) for file in found]
     if twins:
-        print(f"{place}: {len(twins)} recordings lie there twice, such as {twins[0]}; each is taken once",
-              file=sys.stderr)
+        _log.warning(f"{place}: {len(twins)} recordings lie there twice, such as {twins[0]}; each is taken once")
     return Source(read, len(CLASSES), SENSOR, DURATION, train, test)
 
 
@@ -81,7 +82,7 @@ def _layout(folder: Path) -> tuple[Path, str]:
     for place in (folder / part for part in _PLACES):
         kinds = [suffix for suffix in _READERS if any(_files(place, name, suffix) for name in CLASSES)]
         if kinds[1:]:
-            print(f"{place}: holds recordings *{', *'.join(kinds)}; those *{kinds[0]} are taken", file=sys.stderr)
+            _log.warning(f"{place}: holds recordings *{', *'.join(kinds)}; those *{kinds[0]} are taken")
         if kinds:
             return place, kinds[0]
     raise HardspikeError(f"{folder}: no CIFAR10-DVS here: <class>/cifar10_<class>_<number> with the ending "

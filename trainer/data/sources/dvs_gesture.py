@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from sys import stderr
 
 import numpy as np
 
-from hardspike import HardspikeError, UsageError, one_line
+from hardspike import HardspikeError, UsageError, logger, one_line
 from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
 from trainer.data.events import LATEST, check_events
@@ -27,6 +26,8 @@ from trainer.data.readers.tonic_files import download
 from trainer.data.samples import Sample, Source
 
 __all__ = ["SENSOR", "source"]
+
+_log = logger(__name__)
 
 SENSOR = 128
 CLASSES = 11
@@ -146,7 +147,7 @@ def _windows(trials: list[_Trial], window: int) -> list[Sample]:
     if not samples:
         raise UsageError(f"window_ms {window // 1000}: longer than every recording; choose a shorter one")
     if short:
-        print(f"{short} of {len(trials)} gestures are shorter than {window // 1000} ms and left out", file=stderr)
+        _log.warning(f"{short} of {len(trials)} gestures are shorter than {window // 1000} ms and left out")
     return samples
 
 

@@ -1,0 +1,348 @@
+"""What has to be equal, for any graph: two programs that run it, or one program on two writings of the same thing.
+
+A relation takes a `Bench` and gives what differs, or nothing. A graph that a program refuses (HardspikeError) is no
+find: refusals are counted by what they say.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nir
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from export.check.rounding import first_differences
+from export.passes.bias_cells import require_no_negative
+from export.passes.lower import fold, lower
+from hardspike import HardspikeError
+from targets import loihi1, loihi2, metadata, native, reference
+from targets.chips import CHIPS, limits_of
+from targets.graph import plan, read, write
+from targets.loihi.c import file, selftest
+from targets.loihi.layers import split
+from targets.nodes.neurons import coefficients
+from targets.onnx import runtime
+from targets.onnx.model import to_onnx
+from targets.recording import Recording
+from tests.conform import naive, rewritten
+from tests.conform.grow import Case
+from tests.conform.rewritten import ElsewhereError
+
+ROUNDING = 1e-9
+"""Of the largest membrane so far: what float64 may round, with room for sums that cancel."""
+Spikes = dict[str, np.ndarray]
+
+
+class Bench:
+    """A case, what it gives, and draws that follow from it alone."""
+
+    def __init__(self, case: Case):
+        self.case, self.graph, self.frames = case, case.graph, case.frames
+        self.target = loihi2 if case.integers else reference
+        self.rng = np.random.default_rng([len(self.graph.nodes), *self.frames.shape])
+
+    @cached_property
+    def exact(self) -> Recording:
+        """Of `reference`, or of the torch code of `loihi2`, with membranes."""
+        return self.run(self.graph, self.frames, membrane=True)
+
+    def run(self, graph: nir.NIRGraph, frames: np.ndarray, membrane: bool = False) -> Recording:
+        with kernel("torch"):
+            return self.target.run(graph, torch.from_numpy(frames), membrane=membrane)
+
+    @property
+    def rounds(self) -> bool:
+        return self.case.kind == "floats"
+
+    def against(self, spikes: Spikes, names: dict[str, str] | None = None, rounds: bool | None = None) -> str:
+        """How the spikes (T, B, ...) of another run differ; `names`: what it calls a layer.
+
+        `rounds`: a first difference of a sample may be one of rounding, and what follows it a consequence.
+        """
+        for name in self.exact.spikes:
+            other = (names or {}).get(name, name)
+            if other not in spikes:
+                return f"layer '{name}' is missing"
+        mine = {name: spikes.flatten(2).numpy() for name, spikes in self.exact.spikes.items()}
+        theirs = {name: np.asarray(spikes[(names or {}).get(name, name)]).reshape(mine[name].shape) for name in mine}
+        wrong = {name: mine[name] != theirs[name] for name in mine}
+        if not any(w.any() for w in wrong.values()):
+            return ""
+        if self.rounds if rounds is None else rounds:
+            return self._beyond_rounding(wrong)
+        name, where = _first(wrong)
+        return f"layer '{name}' first at step {where[0]}, sample {where[1]}, neuron {where[2]}"
+
+    def _beyond_rounding(self, wrong: dict[str, np.ndarray]) -> str:
+        layout = plan(self.graph)
+        for sample in range(self.frames.shape[1]):
+            of = {name: w[:, [sample]] for name, w in wrong.items()}
+            if not any(w.any() for w in of.values()):
+                continue
+            name, (t, _, _) = _first(of)
+            shape = layout.input_shape[name]
+            theta = coefficients(name, layout.nodes[name], shape, layout.dt)["threshold"].expand(shape).flatten()
+            membrane = self.exact.membrane[name].flatten(2).numpy()
+            far = np.abs(membrane[t, sample] - theta.numpy())[of[name][t, 0]].max()
+            if far > ROUNDING * max(np.abs(membrane[:t + 1]).max(), float(theta.abs().max())):
+                return f"layer '{name}' at step {t}, sample {sample}: membrane {far:.3g} from its threshold"
+        return ""
+
+
+def _first(wrong: dict[str, np.ndarray]) -> tuple[str, tuple[int, int, int]]:
+    """The first step at which anything differs, and there the first layer."""
+    step, _, name = min((int(np.nonzero(w)[0].min()), i, name)
+                        for i, (name, w) in enumerate(wrong.items()) if w.any())
+    sample, neuron = np.argwhere(wrong[name][step])[0]
+    return name, (step, int(sample), int(neuron))
+
+
+@contextmanager
+def kernel(name: str) -> Iterator[None]:
+    """HARDSPIKE_KERNEL within the block."""
+    before = os.environ.get("HARDSPIKE_KERNEL")
+    os.environ["HARDSPIKE_KERNEL"] = name
+    try:
+        yield
+    finally:
+        os.environ.pop("HARDSPIKE_KERNEL")
+        if before is not None:
+            os.environ["HARDSPIKE_KERNEL"] = before
+
+
+def spikes_of(recording: Recording) -> Spikes:
+    return {name: spikes.numpy() for name, spikes in recording.spikes.items()}
+
+
+def _same_membranes(one: Recording, other: dict[str, np.ndarray]) -> str:
+    for name, membrane in one.membrane.items():
+        if not np.array_equal(membrane.flatten(2).numpy(), np.asarray(other[name]).reshape(*membrane.shape[:2], -1)):
+            return f"layer '{name}': spikes are equal, membranes are not"
+    return ""
+
+
+def _same_output(one: Recording, other: np.ndarray, tolerance: float = 0.0) -> str:
+    mine = one.output.flatten(2).numpy()
+    far = np.abs(mine - np.asarray(other, float).reshape(mine.shape)).max(initial=0)
+    return f"output differs by {far:.3g}" if far > tolerance * max(1.0, np.abs(mine).max(initial=0)) else ""
+
+
+# ------------------------------------------------------------------------------------------ other programs
+
+
+def naive_interpreter(b: Bench) -> str:
+    exact = b.exact  # what is refused is refused there
+    found = naive.run(b.graph, b.frames, b.case.dt, b.case.integers)
+    if said := b.against(found.spikes):
+        return said
+    if b.rounds:
+        return ""
+    return _same_membranes(exact, found.membrane) or _same_output(exact, found.output, 1e-12)
+
+
+def onnx_step(b: Bench) -> str:
+    """The ONNX model of a step; of integers in integers, of floats in float32, whose rounding is bounded."""
+    if b.case.integers:
+        recording = runtime.run(_marked(b.graph), torch.from_numpy(b.frames), None, membrane=True)
+        return b.against(spikes_of(recording)) or _same_membranes(
+            b.exact, {name: m.numpy() for name, m in recording.membrane.items()})
+    frames = torch.from_numpy(b.frames)
+    recording = runtime.run(b.graph, frames)
+    if not b.rounds and all(torch.equal(m, m.float().double()) for m in b.exact.membrane.values()):
+        return b.against(spikes_of(recording))  # so few digits that float32 does not round either
+    found = first_differences(b.graph, frames, b.exact, recording.spikes, recording.output)
+    if found.beyond or found.outputs_beyond:
+        return f"{found.beyond} first differences and {found.outputs_beyond} outputs beyond float32's rounding"
+    return ""
+
+
+def onnx_unrolled(b: Bench) -> str:
+    """All steps in one model against one step after the other, exactly."""
+    graph, steps = (_marked(b.graph) if b.case.integers else b.graph), min(len(b.frames), 5)
+    frames = torch.from_numpy(b.frames[:steps])
+    one = runtime.run(graph, frames)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # which constants it does without
+    session = onnxruntime.InferenceSession(to_onnx(graph, steps).SerializeToString(), options)
+    names = [value.name for value in session.get_outputs()]
+    other = dict(zip(names, session.run(None, {"input": frames.float().numpy()}), strict=True))
+    for name, spikes in one.spikes.items():
+        if not np.array_equal(spikes.numpy(), other[f"{name}.spikes"].reshape(spikes.shape)):
+            return f"layer '{name}': unrolled differs from stepped"
+    return "" if np.array_equal(one.output.numpy().astype(np.float32), other["output"].reshape(one.output.shape)) \
+        else "output: unrolled differs from stepped"
+
+
+def onnx_reference(b: Bench) -> str:
+    """onnx's own evaluator, of whom onnxruntime shares no code, on one sample of integers."""
+    if not b.case.integers:
+        raise ElsewhereError("of integers alone")
+    from onnx.reference import ReferenceEvaluator
+    steps = min(len(b.frames), 4)
+    model = onnx.load_model_from_string(to_onnx(_marked(b.graph), steps).SerializeToString())
+    largest = next(int(entry.value) for entry in model.metadata_props if entry.key == "largest_input")
+    if b.frames.max(initial=0) > largest:
+        raise HardspikeError(f"input values up to {b.frames.max():g}, exact up to {largest}")  # as runtime says
+    evaluator = ReferenceEvaluator(model)
+    made = dict(zip(evaluator.output_names, evaluator.run(None, {"input": b.frames[:steps].astype(np.float32)}),
+                    strict=True))
+    for name, spikes in b.exact.spikes.items():
+        if not np.array_equal(spikes[:steps].numpy(), made[f"{name}.spikes"].reshape(spikes[:steps].shape)):
+            return f"layer '{name}'"
+    return ""
+
+
+def loihi1_too(b: Bench) -> str:
+    """Loihi 1, where it holds the graph."""
+    if not b.case.integers:
+        raise ElsewhereError("of integers alone")
+    with kernel("torch"):
+        return b.against(spikes_of(loihi1.run(b.graph, torch.from_numpy(b.frames))))
+
+
+def compiled_simulator(b: Bench) -> str:
+    """The simulator's own C."""
+    if not b.case.integers:
+        raise ElsewhereError("of integers alone")
+    with kernel("native"):
+        recording = loihi2.run(b.graph, torch.from_numpy(b.frames), membrane=True)
+    return b.against(spikes_of(recording)) or _same_membranes(
+        b.exact, {name: m.numpy() for name, m in recording.membrane.items()}) \
+        or _same_output(b.exact, recording.output.numpy())
+
+
+def exported_c(b: Bench) -> str:
+    """The C file that is shipped."""
+    if not b.case.integers:
+        raise ElsewhereError("of integers alone")
+    largest = int(b.frames.max(initial=1))
+    written = file.write(split(plan(b.graph)), "net", max(largest, 1))
+    compiler = native.compilers()[int(b.rng.integers(len(native.compilers())))]
+    seen = selftest.run(written, torch.from_numpy(b.frames), compiler)
+    return b.against({name: spikes.numpy() for name, spikes in seen.spikes.items()}) \
+        or _same_output(b.exact, seen.output.numpy())
+
+
+def lava(b: Bench) -> str:
+    """Intel's simulator."""
+    if b.case.kind != "lava":
+        raise ElsewhereError("of what Lava holds alone")
+    from targets.table import TARGETS
+    return b.against(spikes_of(TARGETS["lava"].run(b.graph, torch.from_numpy(b.frames))))
+
+
+def integers_without_a_leak(b: Bench) -> str:
+    """Where nothing is rounded, wrapped or clipped, integers and floats are one."""
+    leaks = any(isinstance(node, nir.LIF | nir.LI | nir.CubaLIF) for node in b.graph.nodes.values())
+    if not b.case.integers or leaks or any(m.abs().max() >= 2**23 - 1 for m in b.exact.membrane.values()):
+        raise ElsewhereError("of integers without a leak alone")
+    largest = max((float(m.abs().max()) for m in b.exact.membrane.values()), default=0)
+    found = reference.run(b.graph, torch.from_numpy(b.frames))
+    return b.against(spikes_of(found)) if largest < 2**22 else ""
+
+
+# ------------------------------------------------------------------------------------ other writings of one
+
+
+def file_round_trip(b: Bench) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.nir"
+        write(b.graph, path)
+        return b.against(spikes_of(b.run(read(path), b.frames)), rounds=False)
+
+
+def batch_permuted(b: Bench) -> str:
+    """Samples know nothing of each other."""
+    order = b.rng.permutation(b.frames.shape[1])
+    found = b.run(b.graph, b.frames[:, order])
+    back = np.argsort(order)
+    return b.against({name: spikes.numpy()[:, back] for name, spikes in found.spikes.items()})
+
+
+def time_split(b: Bench) -> str:
+    """What happens later changes nothing before."""
+    steps = int(b.rng.integers(1, len(b.frames) + 1))
+    found = b.run(b.graph, b.frames[:steps])
+    for name, spikes in found.spikes.items():
+        if not torch.equal(spikes, b.exact.spikes[name][:steps]):
+            return f"layer '{name}': the first {steps} steps alone give other spikes"
+    return ""
+
+
+def renamed(b: Bench) -> str:
+    """Other names, nodes and edges in another order."""
+    graph, names = rewritten.renamed(b.graph, b.rng)
+    return b.against(spikes_of(b.run(graph, b.frames)), names)
+
+
+def in_subgraphs(b: Bench) -> str:
+    graph, names = rewritten.nested(b.graph, b.rng)
+    return b.against(spikes_of(b.run(graph, b.frames)), names, rounds=False)
+
+
+def neutral_nodes(b: Bench) -> str:
+    """Nodes that compute nothing, on some edges."""
+    return b.against(spikes_of(b.run(rewritten.neutral(b.graph, b.rng, b.case), b.frames)))
+
+
+def powers_of_two(b: Bench) -> str:
+    """Membranes in another unit: exact in floats, and in integers without a leak."""
+    return b.against(spikes_of(b.run(rewritten.scaled(b.graph, b.rng, b.case), b.frames)), rounds=False)
+
+
+# ------------------------------------------------------------------------------------------------- lowering
+
+
+def folded(b: Bench) -> str:
+    """The passes before quantising change no spike."""
+    if b.case.integers:
+        raise ElsewhereError("of floats alone")
+    graph = fold(b.graph)
+    require_no_negative(graph, torch.from_numpy(b.frames))
+    found = spikes_of(b.run(graph, b.frames))
+    layers = set(found) & set(b.exact.spikes)
+    if not layers:
+        raise ElsewhereError("no layer is left")
+    kept = {name: found.get(name, spikes.numpy()) for name, spikes in b.exact.spikes.items()}
+    return b.against(kept, rounds=True)
+
+
+def lowered(b: Bench) -> str:
+    """A float graph in a chip's integers: every program of those integers agrees."""
+    if b.case.integers:
+        raise ElsewhereError("of floats alone")
+    frames = np.abs(np.sign(b.frames))
+    graph, _ = lower(b.graph, torch.from_numpy(frames), CHIPS["loihi2"], bits=int(b.rng.integers(2, 9)),
+                     scale="max_abs")
+    integers = Bench(Case("integers", graph, frames))
+    return naive_interpreter(integers) or file_round_trip(integers) or onnx_step(integers)
+
+
+def _marked(graph: nir.NIRGraph) -> nir.NIRGraph:
+    return metadata.mark_quantised(graph, metadata.Quantised(limits_of(CHIPS["loihi2"]).chip))
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`every`: of so many graphs one is tried; some start a compiler or a simulator."""
+
+    differs: Callable[[Bench], str]
+    every: int = 1
+
+
+RELATIONS = {
+    "naive": Relation(naive_interpreter), "batch": Relation(batch_permuted), "prefix": Relation(time_split),
+    "names": Relation(renamed, 2), "subgraphs": Relation(in_subgraphs, 2), "neutral": Relation(neutral_nodes, 2),
+    "two": Relation(powers_of_two, 2), "loihi1": Relation(loihi1_too), "leakless": Relation(integers_without_a_leak),
+    "folded": Relation(folded, 2), "lowered": Relation(lowered, 5), "file": Relation(file_round_trip, 5),
+    "onnx": Relation(onnx_step, 3), "unrolled": Relation(onnx_unrolled, 15), "evaluator": Relation(onnx_reference, 40),
+    "native": Relation(compiled_simulator, 60), "c": Relation(exported_c, 60),
+    "lava": Relation(lava, 0)}
+"""By the name that a find is kept under. Lava, which takes seconds a graph, is only asked for by name."""

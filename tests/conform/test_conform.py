@@ -1,0 +1,142 @@
+"""A short round of the campaign, everything that it has found before, and that it would find what it looks for."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+
+from hardspike import HardspikeError
+from targets import loihi2, reference
+from targets.nodes import neurons
+from tests.conform import corpus, grow, naive, networks, strategies
+from tests.conform.campaign import Find, Total, campaign, differs, shrunk
+from tests.conform.relations import RELATIONS, Bench
+from tests.conform.rewritten import ElsewhereError
+
+ROUND = 60
+"""Graphs."""
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """What is small runs slower on two."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_short_round():
+    total = Total()
+    finds = [f"{find.number} ({find.case.kind}): {find.relation}: {find.said}"
+             for find in campaign(0, 0, 0, ROUND, total=total)]
+    assert finds == []
+    assert total.graphs == ROUND and total.silent < ROUND // 3
+    assert {name for name, relation in RELATIONS.items() if relation.every in (1, 2, 3)} <= set(total.tried)
+
+
+@pytest.mark.parametrize("path", sorted(corpus.FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_what_was_found_before(path):
+    """Equal, or refused by name where it ended in a traceback."""
+    case, relation = corpus.from_text(path.read_text())
+    with contextlib.suppress(HardspikeError):
+        assert differs(relation, case) == ""
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None,
+          suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
+@given(strategies.cases())
+def test_hypothesis_draws_the_same_graphs(case):
+    found = (loihi2 if case.integers else reference).run(case.graph, torch.from_numpy(case.frames))
+    wanted = naive.run(case.graph, case.frames, case.dt, case.integers)
+    assert Bench(case).against(wanted.spikes) == "" and set(found.spikes) == set(wanted.spikes)
+
+
+def test_networks_as_users_write_them():
+    """snnTorch networks: what their file gives in the naive interpreter is what they give."""
+    finds, refused = networks.round_of(0, 0, 10)
+    assert finds == {} and len(refused) <= 3, refused
+
+
+@pytest.mark.slow
+def test_many_networks_as_users_write_them():
+    finds, refused = networks.round_of(1, 0, 150)
+    assert finds == {} and len(refused) <= 45, refused
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["native", "c", "evaluator"])
+def test_programs_that_take_a_compiler(name):
+    total = Total()
+    assert [find.said for find in campaign(0, 0, 0, 40, [name], total)] == [] and total.tried[name] > 10
+
+
+@pytest.mark.lava
+@pytest.mark.slow
+def test_graphs_in_intels_simulator():
+    total = Total()
+    assert [find.said for find in campaign(0, 0, 0, 60, ["lava"], total)] == [] and total.tried["lava"] > 3
+
+
+# ------------------------------------------------------------------------------------------- the machinery
+
+
+def test_a_case_is_text_and_back():
+    for number in range(20):
+        case = grow.case(0, number, grow.KINDS[number % 6])
+        if number % 6 == 1:  # whose sums may be too large to run
+            continue
+        again, relation = corpus.from_text(corpus.to_text(case, "naive"))
+        assert relation == "naive" and np.array_equal(again.frames, case.frames)
+        assert Bench(again).against({name: spikes.numpy() for name, spikes in Bench(case).exact.spikes.items()}) == ""
+
+
+def _find(relation: str, most: int = 300) -> Find:
+    return next(campaign(0, 0, 0, most, [relation]))
+
+
+def test_a_planted_fault_is_found_shrunk_and_kept(monkeypatch, tmp_path):
+    """`>=` for `>` in `reference`: a tie, with one neuron."""
+    def fire(v, c):
+        spikes = v >= c["threshold"]
+        return spikes.to(v.dtype), v, (torch.where(spikes, c["reset"], v),)
+
+    monkeypatch.setattr(neurons, "_fire", fire)
+    find = _find("naive")
+    small = shrunk(find, 20)
+    assert small.said and len(small.case.graph.nodes) <= 5 and small.case.frames.shape[:2] == (1, 1)
+    path = corpus.keep(small.case, small.relation, small.said, tmp_path)
+    case, relation = corpus.from_text(path.read_text())
+    assert differs(relation, case) and json.loads(path.read_text())["said"] == small.said
+    monkeypatch.undo()
+    assert differs(relation, case) == ""
+
+
+def test_an_exception_is_a_find(monkeypatch):
+    def broken(b):
+        raise KeyError("x")
+
+    monkeypatch.setitem(RELATIONS, "naive", replace(RELATIONS["naive"], differs=broken))
+    assert "KeyError at test_conform.py" in _find("naive").said
+
+
+def test_relations_know_what_they_are_about():
+    integers, floats = grow.case(0, 0, "integers"), grow.case(0, 0, "floats")
+    for name, case in (("folded", integers), ("native", floats), ("c", floats), ("lava", floats)):
+        with pytest.raises(ElsewhereError):
+            differs(name, case)
+
+
+def test_the_command(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "tests.conform", "naive,batch", "--seed", "2", "--count", "5",
+                           "--keep", str(tmp_path)], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "seed 2, from 0: 5 graphs" in done.stdout and "naive 5, batch 5; 0 finds" in done.stdout
