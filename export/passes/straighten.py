@@ -51,7 +51,8 @@ def straighten(graph: nir.NIRGraph) -> nir.NIRGraph:
 def _refuse_tricks(edit: Edit, name: str) -> None:
     """Name the neuron where its form is one that lives on NIR's equations alone."""
     node, targets, sources = edit.nodes[name], edit.targets(name), edit.sources(name)
-    if isinstance(node, nir.Delay) and sources and isinstance(edit.nodes[sources[0]], nir.LI | nir.I):
+    if isinstance(node, nir.Delay) and sources and isinstance(edit.nodes[sources[0]], nir.LI | nir.I) and any(
+            isinstance(edit.nodes[target], nir.Threshold) for target in targets):
         layer = next((t for t in edit.targets(sources[0]) if isinstance(edit.nodes[t], nir.Threshold)), sources[0])
         raise HardspikeError(
             f"layer '{layer}': takes its threshold off in the step of the spike (reset_delay=False with reset "
