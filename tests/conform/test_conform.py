@@ -125,7 +125,15 @@ def test_an_exception_is_a_find(monkeypatch):
         raise KeyError("x")
 
     monkeypatch.setitem(RELATIONS, "naive", replace(RELATIONS["naive"], differs=broken))
-    assert "KeyError at test_conform.py" in _find("naive").said
+    find = _find("naive")
+    assert "KeyError at test_conform.py" in find.said
+
+    def run(*arguments, **options):
+        raise KeyError("x")
+
+    monkeypatch.setattr(Bench, "run", run)  # nothing runs any more
+    small = shrunk(find, 10)
+    assert small.said == find.said and len(small.case.graph.nodes) <= 3
 
 
 def test_relations_know_what_they_are_about():

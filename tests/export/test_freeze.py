@@ -244,10 +244,8 @@ def test_refused_layers(layer, message):
 @pytest.mark.parametrize(("layer", "message"), [
     (nn.MaxPool2d(2), "use average pooling"),
     (nn.AdaptiveAvgPool2d(3), "windows of different sizes"),
-    (nn.AvgPool2d(2, ceil_mode=True), "ceil_mode"),
     (nn.AvgPool2d(2, padding=1, count_include_pad=False), "count_include_pad"),
     (nn.Conv2d(2, 4, 3, padding_mode="circular"), "padding_mode 'circular'"),
-    (nn.Conv2d(2, 4, 4, padding="same"), "use an odd kernel"),
     (hidden(snn.RLeaky, 0.5, conv2d_channels=2, kernel_size=2), r"gives \(2, 9, 9\), its input is \(2, 8, 8\)"),
 ])
 def test_refused_layers_of_pictures(layer, message):
@@ -297,10 +295,20 @@ def test_refused_forward(step, message):
         freeze(Net(step), (20,))
 
 
-def test_the_membrane_of_a_zero_reset_is_no_output():
-    network = Branches("zero")
-    with pytest.raises(HardspikeError, match=r"reads the state of 'lif3'.*use reset_mechanism 'none' or 'subtract'"):
-        freeze(network, (2, 9, 11))
+def test_the_membrane_of_a_zero_reset_is_no_output_and_another_result_is(tmp_path):
+    """It is inside of a NIR neuron; what is taken instead is said."""
+    x = (torch.rand(6, 4, 2, 9, 11) < 0.3).float()
+    checked = write_checked(Branches("zero"), x, tmp_path / "a.nir")
+    said = checked.verdict()
+    assert checked.mismatches == 0 and "not in Output" in said and "reads the state of 'lif3'" in said
+
+
+@pytest.mark.parametrize("layer", [nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(2, 4, 4, padding="same")])
+def test_windows_that_are_whole_and_kernels_that_are_even_have_a_form(layer, tmp_path):
+    network = nn.Sequential(layer, hidden())
+    x = (torch.rand(6, 4, 2, 8, 8) < 0.4).float() * 4
+    checked = write_checked(network, x, tmp_path / "a.nir")
+    assert checked.mismatches == 0 and checked.layers[0].spikes > 20
 
 
 def test_write_checked(tmp_path, monkeypatch):

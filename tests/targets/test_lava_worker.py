@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -127,7 +128,7 @@ def test_nothing_is_left_of_a_run_that_is_ended(end, tmp_path, monkeypatch):
     started, popen = [], subprocess.Popen
     monkeypatch.setattr(runner.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(runner.tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     rng = np.random.default_rng(0)
     lava_naive.write(tmp_path / "model.net", lava_naive.random_layers(rng, (2, 9, 11)), (2, 9, 11))
     spikes, shared = torch.zeros(100, 100, 2, 9, 11), shared_memory()
