@@ -69,7 +69,7 @@ class Program:
         number, axis = found[0]
         one, two = (program.inputs[number].shape[axis] for program in (self, other))
         for place, (mine, theirs) in enumerate(zip(self.order, other.order, strict=True)):
-            if mine.function is not theirs.function or _shape_of(mine) != _shape_of(theirs):
+            if mine.function != theirs.function or _shape_of(mine) != _shape_of(theirs):
                 return False
             if mine.function is None and (mine.shape != theirs.shape or not torch.equal(mine.tensor, theirs.tensor)):
                 return False

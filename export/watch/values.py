@@ -131,6 +131,8 @@ def key_of(tree: Any) -> Any:
         tree = tree.item()
     if isinstance(tree, int | float | str | bool | complex | torch.dtype | torch.device | None | type(...)):
         return (type(tree).__name__, tree)
+    if getattr(getattr(tree, "__dataclass_params__", None), "frozen", False):
+        return ("data", tree)
     return ("object", id(tree))
 
 
