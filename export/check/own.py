@@ -212,7 +212,7 @@ def _float32(part: Part, watched: Watched, frames: Tensor, recording: Recording)
     """Where the same run in float32 parts from float64; None where the host or the graph computes otherwise."""
     plain = all(watched.compared.get(name) == name and not isinstance(p.module, snn.Alpha | snn.Lapicque)
                 for name, p in watched.neurons.items())
-    if not plain or watched.host or len(watched.streams) > 1:
+    if not plain or watched.host or len(watched.streams) > 1 or part.usage.dtype() == torch.float64:
         return None
     if not torch.equal(frames.float().double(), frames):
         return None

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from export.check.parity import HostPart
 from export.watch.graph import Watched, build
-from export.watch.host import Part, Replay, before, behind, single
+from export.watch.host import Part, Replay, arguments, before, behind, single
 from export.watch.parts import batch_axes, cut
 from export.watch.snapshot import prepared
 from export.watch.usage import Run, Usage, recorded
-from export.watch.values import Value, tensors
+from export.watch.values import Value
 from hardspike import HardspikeError, atomic_path, one_line, versions
 from targets import reference
 from targets.recording import Recording
@@ -214,7 +214,7 @@ def _calls(kind: str, part: Part, run: Run, watched: Watched, recording: Recordi
     """What a file gets for each call of forward."""
     if kind == "before":
         calls = run.given[watched.calls] if run.usage.outside else run.given
-        return [[single(dict(tensors(given))[path]).numpy() for path in part.paths] for given in calls]
+        return [[single(dict(arguments(given))[path].tensor).numpy() for path in part.paths] for given in calls]
     output = recording.output.float()
     return [[step.numpy()] for step in output] if run.usage.outside else [[output.numpy()]]
 

@@ -169,14 +169,19 @@ def _unmoved_by_reads(usage: Usage, watched: Watched, reads: list[str], lossy_re
     Raises:
         HardspikeError: they give another one.
     """
+    said = (f"forward reads values of what goes in into Python ({', '.join(reads)}), and silent, dense or larger "
+            "samples give another graph")
     for changed in extremes(usage):
         try:
             with recorded(changed) as run:
                 other = build(run, dict(watched.graph.metadata), lossy_reset)
-        except HardspikeError:  # forward itself refuses such samples
-            continue
-        said = (f"forward reads values of what goes in into Python ({', '.join(reads)}), and silent, dense or larger "
-                "samples give another graph")
+        except HardspikeError as error:
+            if error.__cause__ is not None:  # forward itself refuses such samples
+                continue
+            raise HardspikeError(f"{said} or none ({error}); take branches on values out of forward") from error
+        if other.steps != watched.steps:
+            raise HardspikeError(f"{said}, of {other.steps} steps for {watched.steps}; let forward run every layer in "
+                                 "every step, also in one without input")
         if other.host != watched.host:
             raise HardspikeError(f"{said} or other steps of the host before it ({', '.join(other.host) or 'none'} for "
                                  f"{', '.join(watched.host) or 'none'}); take branches on values out of forward")

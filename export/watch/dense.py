@@ -60,7 +60,8 @@ def runner(expr: Apply, sources: list[Expr]) -> Callable[[list[Tensor]], Tensor]
         HardspikeError: it does not take these values, or gives another shape for them.
     """
     def run(parts: list[Tensor]) -> Tensor:
-        given = {id(source): part.reshape(source.shape()) for source, part in zip(sources, parts, strict=True)}
+        given = {id(source): part.reshape(source.shape()).to(source.values[0].dtype)
+                 for source, part in zip(sources, parts, strict=True)}
         result = evaluate(expr, given)
         if tuple(result.shape) != expr.shape():
             raise HardspikeError("gives another shape for other values; a graph's shapes are fixed")

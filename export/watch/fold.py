@@ -34,8 +34,8 @@ class Expr:
     values: tuple[Value, ...]
 
     def shape(self) -> tuple[int, ...]:
-        """With the batch."""
-        return self.values[0].shape
+        """With the batch; a state that starts as zeros may have none in the first step."""
+        return self.values[-1].shape
 
     def free(self) -> bool:
         """Whether no neuron has a part in it."""

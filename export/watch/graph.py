@@ -133,7 +133,7 @@ class Builder:
         cuts: expressions that the host computes.
 
     Attributes:
-        found, taps: matrices and convolutions that were found already, by expression.
+        found, taps: matrices and convolutions that were found already, by an expression and what it is made of.
         gates, under_way: thresholds of sums that were made already; operations that are being built, by id.
         late: an operation -> nodes that delay it and wait for its signal.
         made: expressions that no run gave.
@@ -142,8 +142,8 @@ class Builder:
     def __init__(self, run: Run, folder: Folder, part: Sequence, lossy_reset: bool, cuts: Cuts):
         self.run, self.folder, self.part, self.neurons, self.lossy_reset = run, folder, part, part.neurons, lossy_reset
         self.cuts = cuts
-        self.found: dict[int, Affine] = {}
-        self.taps: dict[int, tuple[list[Tap], np.ndarray] | None] = {}
+        self.found: dict[tuple[int, ...], Affine] = {}
+        self.taps: dict[tuple[int, ...], tuple[list[Tap], np.ndarray] | None] = {}
         self.gates: dict[tuple, tuple[str, ...]] = {}
         self.assembly = Assembly({*run.recorder.modules, *(n.name for n in self.neurons)} - {""})
         self.pieces: dict[int, Piece] = {}

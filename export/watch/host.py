@@ -5,6 +5,7 @@ alone, the numbers that grow with it are found; so a program takes any number of
 """
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +69,7 @@ class Program:
         number, axis = found[0]
         one, two = (program.inputs[number].shape[axis] for program in (self, other))
         for place, (mine, theirs) in enumerate(zip(self.order, other.order, strict=True)):
-            if mine.function is not theirs.function or _shape_of(mine) != _shape_of(theirs):
+            if mine.function != theirs.function or _shape_of(mine) != _shape_of(theirs):
                 return False
             if mine.function is None and (mine.shape != theirs.shape or not torch.equal(mine.tensor, theirs.tensor)):
                 return False
@@ -178,8 +179,7 @@ def before(run: Run, watched: Watched) -> Part | None:
     steps = 1 if run.usage.outside else watched.steps
     frames = [value for expr in watched.streams for value in (
         expr.values if len(expr.values) == watched.steps else expr.values * watched.steps)[:steps]]
-    first = run.given[watched.calls.start if run.usage.outside else 0]
-    given = [(path, run.recorder.value(tensor)) for path, tensor in tensors(first)]
+    given = list(arguments(run.given[watched.calls.start if run.usage.outside else 0]))
     needed, parameters = _met(frames, {id(value) for _, value in given}), _parameters(run)
     used = [(path, value) for path, value in given if id(value) in needed]
     names = [_spelled(path, parameters) for path, _ in used]
@@ -211,6 +211,12 @@ def _spelled(path: tuple, parameters: list[str]) -> str:
     kind, key, *rest = path
     named = isinstance(key, int) and kind == 0 and key < len(parameters)
     return ".".join(map(str, [parameters[key] if named else key, *rest]))
+
+
+def arguments(given: Any) -> Iterator[tuple[tuple, Value]]:
+    """(path, value) of all that a call of forward got."""
+    paths = [path for path, _ in tensors(transform(given, Value, lambda _: torch.empty(0)))]
+    yield from zip(paths, leaves(given), strict=True)
 
 
 def _parameters(run: Run) -> list[str]:

@@ -60,12 +60,21 @@ def elementwise(expr: Expr, shape: tuple[int, ...]) -> bool:
 
 def pointwise(builder: "Builder", expr: Apply) -> Signal | None:
     """A function of each value of one signal, or of two layers' spikes; None where it is none, or of currents."""
-    leaves = _leaves(builder, expr) if elementwise(expr, expr.shape()) else []
-    products = sum(not isinstance(child, Fixed) for child in expr.children()) > 1
-    plain = not isinstance(expr.function, nn.Module) and label(expr.function) in _SUMS and not (
-        products and label(expr.function) in ("mul", "mul_"))
-    if not 0 < len(leaves) <= 4 or (plain and any(builder.soft(leaf) for leaf in leaves)):
+    if not elementwise(expr, expr.shape()):
         return None
+    near = list({id(child): child for child in expr.children() if not isinstance(child, Fixed)}.values())
+    products = label(expr.function) in ("mul", "mul_") and len(near) > 1
+    plain = not isinstance(expr.function, nn.Module) and label(expr.function) in _SUMS and not products
+    for leaves in (_leaves(builder, expr), near):
+        if 0 < len(leaves) <= 4 and not (plain and any(builder.soft(leaf) for leaf in leaves)):
+            found = _function_of(builder, expr, leaves)
+            if found is not None:
+                return found
+    return None
+
+
+def _function_of(builder: "Builder", expr: Apply, leaves: list[Expr]) -> Signal | None:
+    """An elementwise expression as a function of what it is made of."""
     groups: dict[tuple[str, ...], list[Expr]] = {}
     signals: dict[tuple[str, ...], Signal] = {}
     for leaf in leaves:

@@ -6,7 +6,7 @@ import nir
 import numpy as np
 import torch
 
-from export.freeze.assembly import Signal, few_values
+from export.freeze.assembly import MOST_VALUES, Signal, few_values
 from export.freeze.layers import Piece
 from export.watch.dense import Affine, affine, runner, source_of
 from export.watch.fold import Apply, Expr
@@ -35,13 +35,14 @@ def linear(builder: "Builder", name: str, expr: Apply) -> Signal:
     found = as_taps(builder, expr, sources, signals)
     if found is not None:
         return _convolutions(builder, name, *found, signals)
-    if id(expr) not in builder.found:
+    key = (id(expr), *map(id, sources))
+    if key not in builder.found:
         try:
-            builder.found[id(expr)] = affine(expr, sources)
+            builder.found[key] = affine(expr, sources)
         except HardspikeError as error:
             odd = expr if str(error) else _culprit(builder, expr)
             raise HardspikeError(why(builder, odd, str(error))) from error
-    return _matrices(builder, name, builder.found[id(expr)], signals, expr)
+    return _matrices(builder, name, builder.found[key], signals, expr)
 
 
 def as_taps(builder: "Builder", expr: Apply, sources: list[Expr],
@@ -49,13 +50,14 @@ def as_taps(builder: "Builder", expr: Apply, sources: list[Expr],
     """An operation on pictures as convolutions of one tap each; None where it is something else."""
     if any(signal.flat() for signal in signals):
         return None
-    if id(expr) not in builder.taps:
+    key = (id(expr), *map(id, sources))
+    if key not in builder.taps:
         with torch.no_grad():
             try:
-                builder.taps[id(expr)] = taps(expr, sources, runner(expr, sources))
+                builder.taps[key] = taps(expr, sources, runner(expr, sources))
             except HardspikeError:  # it does not run on other values: as a matrix it says so
-                builder.taps[id(expr)] = None
-    return builder.taps[id(expr)]
+                builder.taps[key] = None
+    return builder.taps[key]
 
 
 def _convolutions(builder: "Builder", name: str, found: list[Tap], offset: np.ndarray,
@@ -71,10 +73,16 @@ def _convolutions(builder: "Builder", name: str, found: list[Tap], offset: np.nd
         node = tap.node(signal.shape[1:], bias)
         shape = output_shape(part, node, signal.shape)
         sources += builder.assembly.add(part, Piece({part: node}, shape), signal.sources)
-    known = {signal.values for signal in signals}
-    selects = all(tap.selects() for tap in found) and not offset.any() and (
-        len(found) == 1 or sum(tap.channels() for tap in found).max() <= 1)
-    return Signal(sources, shape, shape, few_values(np.append(known.pop(), 0.0)) if selects and len(known) == 1 else ())
+    return Signal(sources, shape, shape, _values(found, offset, {signal.values for signal in signals}))
+
+
+def _values(found: list[Tap], offset: np.ndarray, given: set[tuple[float, ...]]) -> tuple[float, ...]:
+    """What each value of a picture may be, where it hangs on one that came in, or on none."""
+    weights = np.concatenate([np.diag(tap.weight) if tap.weight.ndim == 1 else tap.weight for tap in found], 1)
+    pairs = np.unique(np.stack([weights.sum(1), offset], 1), axis=0)
+    if len(given) != 1 or ((weights != 0).sum(1) > 1).any() or len(pairs) > MOST_VALUES:
+        return ()
+    return few_values(pairs[:, :1] * np.append(given.pop(), 0.0) + pairs[:, 1:])  # zero where it is padded
 
 
 def _matrices(builder: "Builder", name: str, found: Affine, signals: list[Signal], expr: Apply) -> Signal:

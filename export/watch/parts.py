@@ -85,13 +85,24 @@ def others(usage: Usage, seed: int = 1) -> Usage:
 
 
 def extremes(usage: Usage) -> Iterator[Usage]:
-    """The same network on samples far from the given ones: silent, everywhere 1, a thousand times as large."""
-    for change in (torch.zeros_like, torch.ones_like, lambda tensor: tensor * 1000):
+    """The same network on samples far from the given ones: silent, everywhere 1, a thousand times as large, silent at
+    one place of each axis, so in one step."""
+    for change in (torch.zeros_like, torch.ones_like, lambda tensor: tensor * 1000, *map(_gap, range(3))):
         def changed(tensor: Tensor, change: Callable[[Tensor], Tensor] = change) -> Tensor:
             return change(tensor.detach()) if tensor.is_floating_point() else tensor
 
         args, kwargs, calls = transform((usage.args, usage.kwargs, usage.calls), Tensor, changed)
         yield replace(usage, args=args, kwargs=kwargs, calls=calls)
+
+
+def _gap(axis: int) -> Callable[[Tensor], Tensor]:
+    def change(tensor: Tensor) -> Tensor:
+        changed = tensor.clone()
+        if tensor.ndim > axis:
+            changed.narrow(axis, tensor.shape[axis] // 2, 1).zero_()
+        return changed
+
+    return change
 
 
 def batch_axes(usage: Usage) -> tuple[dict[int, int], int]:

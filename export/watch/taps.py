@@ -48,15 +48,6 @@ class Tap:
         return self.weight.ndim == 1 and bool((self.weight == 1).all()) and set(
             self.kernel + self.stride) == {1} and not any(self.padding)
 
-    def channels(self) -> np.ndarray:
-        """How many channels each channel of the result takes anything from."""
-        return (self.weight != 0).reshape(len(self.weight), -1).sum(1)
-
-    def selects(self) -> bool:
-        """Whether every value of a channel is one that came in, or a padding's zero."""
-        return bool(np.isin(self.weight, (0, 1)).all()) and (self.weight.ndim == 1 or bool(
-            (self.weight.sum(1) <= 1).all()))
-
 
 def taps(expr: Apply, sources: list[Expr], run: Run) -> tuple[list[Tap], np.ndarray] | None:
     """A tap for each source and the offset of each channel; None where the operation is something else.

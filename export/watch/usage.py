@@ -50,6 +50,10 @@ class Usage:
     changes: dict[int, list[Change]] = field(default_factory=dict)
     result: str = ""
 
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return torch.float64 if any(p.dtype == torch.float64 for p in self.network.parameters()) else torch.float32
+
     def name(self) -> str:
         """The network as its user calls it."""
         return type(self.network).__name__
@@ -65,13 +69,14 @@ class Given:
 
 @dataclass
 class Run:
-    """One recorded run: what forward got and gave (one result, or one a step), and how its states went back."""
+    """One recorded run: the recorder, for each call of forward what it gave and, as values, what it got, and how states
+    went back."""
 
     usage: Usage
     recorder: Recorder
     results: list[Any]
     outputs: list[list[tuple[tuple, Tensor, Value]]]
-    given: list[tuple[tuple, dict]]
+    given: list[Any]
     handed: Handed | None = None
 
 
@@ -130,7 +135,7 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
         for args, kwargs in _calls(usage, results, handed):
             with recorder.aside():
                 recorder.outside((args, kwargs))
-            given.append((args, kwargs))
+                given.append(transform((args, kwargs), Tensor, recorder.value))
             results.append(call(usage, args, kwargs))
     if not recorder.calls:
         for name, module in modules.items():
@@ -363,13 +368,13 @@ _AXES = {nn.Linear: 2, nn.Conv1d: 3, nn.Conv2d: 4}
 
 
 def observe(usage: Usage) -> Seen:
-    """Run the network once, as its user does, in float32, and count.
+    """Run the network once, as its user does, in its own precision, and count.
 
     Raises:
         HardspikeError: it fails.
     """
     seen = Seen()
-    with prepared(usage.network, torch.float32) as modules:
+    with prepared(usage.network, usage.dtype()) as modules:
         names = {id(module): name for name, module in modules.items()}
 
         def before(module: nn.Module, args: tuple) -> None:
@@ -385,7 +390,7 @@ def observe(usage: Usage) -> Seen:
         handle = nn.modules.module.register_module_forward_pre_hook(before)
         try:
             results: list[Any] = []
-            usage = on_device(usage, torch.float32)
+            usage = on_device(usage, usage.dtype())
             for args, kwargs in _calls(usage, results, _handed(usage)):
                 results.append(call(usage, args, kwargs))
         except HardspikeError as error:

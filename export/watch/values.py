@@ -131,6 +131,8 @@ def key_of(tree: Any) -> Any:
         tree = tree.item()
     if isinstance(tree, int | float | str | bool | complex | torch.dtype | torch.device | None | type(...)):
         return (type(tree).__name__, tree)
+    if getattr(getattr(tree, "__dataclass_params__", None), "frozen", False):
+        return ("data", tree)
     return ("object", id(tree))
 
 
@@ -147,4 +149,5 @@ _SPELLINGS = {"__getitem__": "getitem", "__setitem__": "setitem", "__radd__": "a
               "__add__": "add", "__mul__": "mul", "__rmul__": "mul", "__imul__": "mul_", "__sub__": "sub",
               "__rsub__": "rsub", "__truediv__": "div", "__matmul__": "matmul", "__rmatmul__": "rmatmul",
               "__neg__": "neg", "_max_pool2d": "max_pool2d", "_max_pool1d": "max_pool1d", "true_divide": "div",
-              "multiply": "mul", "subtract": "sub", "divide": "div", "swapaxes": "transpose", "negative": "neg"}
+              "multiply": "mul", "subtract": "sub", "divide": "div", "swapaxes": "transpose", "negative": "neg",
+              "overwritten": "a change in place"}

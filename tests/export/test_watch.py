@@ -76,7 +76,10 @@ def test_what_goes_to_a_chip_keeps_its_spikes(name, tmp_path, monkeypatch):
 LACKING = {"autoencoder": "reset_mechanism='none'", "feedback_stored_for_the_next_step": "behind a bias",
            "lapicque_and_learned_leaks": "loses what comes in in the step after a spike",
            "alpha_without_reset": "use snn.Synaptic", "max_pool_of_masked_spikes": "differs inside a channel",
-           "shortcut_of_a_residual_network": "put a neuron between them", "winner_takes_all": "compare their membranes"}
+           "shortcut_of_a_residual_network": "put a neuron between them",
+           "a_dendrite_and_a_soma": "hand on spikes, not their membranes",
+           "adaptive_neurons_by_hand": "hand on spikes, not their membranes",
+           "winner_takes_all": "compare their membranes"}
 
 
 def exported(network, inputs, tmp_path, monkeypatch) -> tuple[torch.Tensor, nir.NIRGraph]:
