@@ -167,15 +167,20 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def scratch_folder(longest: int | None = None) -> Iterator[Path]:
     """A folder of this process alone, which goes when the block ends. Those of killed processes go before it is made.
+
+    Args:
+        longest: letters that its path may have; where the folder for temporary files has a longer one, it lies in /tmp.
 
     Raises:
         HardspikeError: the system's folder for temporary files cannot be written.
     """
-    root = Path(tempfile.gettempdir())
+    root, name = Path(tempfile.gettempdir()), f"hardspike-{os.getpid()}-{host()}{os.urandom(4).hex()}.tmp"
+    if longest is not None and len(os.fsencode(root / name)) > longest:
+        root = Path("/tmp")
     _sweep_scratch(root)
-    folder = root / f"hardspike-{os.getpid()}-{host()}{os.urandom(4).hex()}.tmp"
+    folder = root / name
     try:
         folder.mkdir(mode=0o700)
     except OSError as error:

@@ -21,11 +21,12 @@ from export.passes.fold_batchnorm import fold_batchnorm
 from export.passes.neutral import neutral
 from export.recordings import Recordings, check_samples
 from export.watch.called import Called
+from export.watch.choice import chosen
 from export.watch.graph import Watched, build
 from export.watch.owner import require_chain
 from export.watch.parts import chunk_of, extremes, few, others
 from export.watch.same import require_same_graph
-from export.watch.usage import Usage, chosen, recorded
+from export.watch.usage import Usage, recorded
 from hardspike import HardspikeError, UsageError, atomic_path, check_suffix, logger, require_writable, versions
 from targets.graph import read, write
 from targets.inputs import load_spikes, spread

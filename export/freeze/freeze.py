@@ -49,8 +49,8 @@ def freeze(network: nn.Module | Mapping[str, nn.Module], shape: tuple[int, ...],
         network = Chain({"0": network})
     shape = tuple(int(size) for size in shape)
     if not _is_chain(network):
+        from export.watch.choice import chosen
         from export.watch.graph import watched_graph  # it builds on this package
-        from export.watch.usage import chosen
 
         spikes = (torch.rand(5, 3, *shape) < 0.5).float()
         try:

@@ -18,7 +18,7 @@ LARGEST = 16384
 def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
     """A graph in which a linear node lies on every way from spikes or the Input to a neuron; the same spikes.
 
-    Loops are left alone: a reset may be written as one.
+    Loops are left alone, since a reset may be written as one, but for spikes that come back late.
 
     Raises:
         HardspikeError: so many values in a row that their identity matrix, which NIR holds dense, is too large.
@@ -27,7 +27,8 @@ def weigh(graph: nir.NIRGraph) -> nir.NIRGraph:
     group_of = {name: index for index, group in enumerate(layout.groups) for name in group}
     for source, target in list(edit.edges):
         inside = group_of[source] == group_of[target]
-        if isinstance(edit.nodes[target], NEURONS) and not inside and weightless(edit, source):
+        alone = inside and not isinstance(edit.nodes[source], nir.Delay)
+        if isinstance(edit.nodes[target], NEURONS) and not alone and weightless(edit, source):
             name = edit.fresh(f"{source}_to_{target}")
             shape = layout.output_shape[source]
             if len(shape) == 1 and shape[0] > LARGEST:

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from export.freeze.chain import Chain
+from export.watch.choice import chosen
 from export.watch.parts import few
-from export.watch.usage import Usage, chosen, recorded
+from export.watch.usage import Usage, recorded
 from hardspike import HardspikeError
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

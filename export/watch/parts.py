@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from export.watch.usage import Run, Usage, observe
+from export.watch.choice import observe
+from export.watch.usage import Run, Usage
 from export.watch.values import tensors, transform
 from hardspike import HardspikeError
 

@@ -25,6 +25,9 @@ from targets.loihi.layers import Network
 from targets.loihi.readout import read_out
 from targets.recording import Recording
 
+_LONGEST = 107 - len("/pymp-12345678/listener-12345678")
+"""Bytes of the folder in which the simulator's processes make their sockets; a socket's path has 107 at most."""
+
 
 def run(net: Path, spikes: Tensor, timeout: float = 3600, folder: Path | None = None) -> Recording:
     """Run `net` on `spikes` (T, B, *input) of 0 and 1; every sample starts from state zero.
@@ -84,7 +87,7 @@ def _simulate(command: str, path: Path, shapes: dict[str, tuple[int, ...]], spik
               folder: Path | None, label: str) -> dict[str, Tensor]:
     """Start the worker on a file; spikes of every layer (T, B, *shape). `label` begins an error."""
     steps, samples = spikes.shape[:2]
-    with scratch_folder() as scratch:
+    with scratch_folder(_LONGEST) as scratch:
         source, result, log = (scratch / name for name in ("spikes.npy", "layers.npz", "log"))
         np.save(source, spikes.cpu().numpy().astype(np.uint8))
         words = [str(required(folder).python), str(WORKER), command, str(path.absolute()), str(source), str(result)]

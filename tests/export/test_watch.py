@@ -77,7 +77,9 @@ LACKING = {"autoencoder": "reset_mechanism='none'", "feedback_stored_for_the_nex
            "lapicque_and_learned_leaks": "loses what comes in in the step after a spike",
            "alpha_without_reset": "use snn.Synaptic", "max_pool_of_masked_spikes": "differs inside a channel",
            "shortcut_of_a_residual_network": "put a neuron between them",
-           "a_dendrite_and_a_soma": "hand on spikes, not their membranes",
+           "a_dendrite_and_a_soma": "hears its membrane", "membranes_drive_the_next_layer": "hears its membrane",
+           "adaptation_kept_outside_of_neurons": "hand on spikes, not their membranes",
+           "states_among_other_results": "gives its membrane to more than its Threshold",
            "adaptive_neurons_by_hand": "hand on spikes, not their membranes",
            "winner_takes_all": "compare their membranes"}
 

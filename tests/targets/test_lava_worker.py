@@ -123,6 +123,18 @@ def shared_memory() -> set[str]:
     return {name for name in os.listdir("/dev/shm") if "loky" not in name}
 
 
+def test_a_long_folder_for_temporary_files_is_no_hindrance(tmp_path, monkeypatch):
+    """As a cluster's scratch is: the simulator's sockets would not fit into it."""
+    long = tmp_path / ("scratch" * 12)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    rng = np.random.default_rng(0)
+    layers = lava_naive.random_layers(rng, (12,))
+    spikes = (rng.random((9, 3, 12)) < 0.4).astype(np.uint8)
+    found = simulate(tmp_path / "model.net", layers, (12,), spikes)
+    assert [(a != b).sum() for a, b in zip(lava_naive.run(layers, spikes)[0], found, strict=True)] == [0] * len(layers)
+
+
 @pytest.mark.parametrize("end", ["timeout", "interrupt"])
 def test_nothing_is_left_of_a_run_that_is_ended(end, tmp_path, monkeypatch):
     started, popen = [], subprocess.Popen
@@ -137,10 +149,14 @@ def test_nothing_is_left_of_a_run_that_is_ended(end, tmp_path, monkeypatch):
             runner.run(tmp_path / "model.net", spikes, timeout=3)
     else:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-        threading.Timer(3, _thread.interrupt_main).start()
-        with pytest.raises(KeyboardInterrupt):
-            runner.run(tmp_path / "model.net", spikes)
-        signal.signal(signal.SIGINT, before)
+        timer = threading.Timer(3, _thread.interrupt_main)
+        try:
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                runner.run(tmp_path / "model.net", spikes)
+        finally:
+            timer.cancel()
+            signal.signal(signal.SIGINT, before)
     time.sleep(2)  # until init has collected the simulator's processes
     with pytest.raises(ProcessLookupError):
         os.killpg(started[0].pid, 0)
