@@ -63,8 +63,15 @@ def check(config: "FitConfig") -> None:
     chosen, network = config.quantise, config.network
     if config.prune and not config.from_:
         raise UsageError(f"prune {config.prune:g}: takes weights away from a trained network; give --from CHECKPOINT")
+    for key in ("rmp", "diagnose"):
+        if network.counts and getattr(config, key):
+            raise UsageError(f"{key} {getattr(config, key):g}: is of neurons with one threshold; leave it out with "
+                             f"{network.layers}")
     if chosen.bits is None:
         return
+    if network.counts:
+        raise UsageError(f"quantise.bits {chosen.bits}: {network.layers} is not trained in a chip's integers; train it "
+                         "in floats and quantise its convolutional stages (export nir --conv_stages, export quantise)")
     if chosen.epochs is not None and chosen.epochs > config.epochs:
         raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
     if config.precision != "float32":

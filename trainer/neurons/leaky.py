@@ -35,6 +35,10 @@ class Leaky(snn.Leaky):
         self.detach_reset = detach_reset
         self.windows: Windows | None = None
 
+    def windows_of(self, steps: int) -> int:
+        """How many backward windows the layer has in a run of `steps` steps: one a step."""
+        return steps
+
     def forward(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """Spikes and membrane before the reset, (T, B, ...) each, of input current (T, B, ...); the state starts at
         zero in every call."""
