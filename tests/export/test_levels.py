@@ -13,16 +13,23 @@ from targets import reference
 from targets.loihi import chips
 from trainer.networks import Network, NetworkConfig, build
 from trainer.networks.espikeformer import conv_stages
+from trainer.networks.layouts import LAYOUTS, Layout, Stage
 
-SHAPE = (2, 8, 8)
+SHAPE = (2, 6, 6)
+
+
+@pytest.fixture(autouse=True)
+def _few_layers(monkeypatch):
+    """A layout of one stage of convolutions and one of attention."""
+    monkeypatch.setitem(LAYOUTS, "few", Layout((Stage(4, 1, 1), Stage(8, 2, 1, True)), 3, 2, 2))
 
 
 def network(**options) -> Network:
     """An E-SpikeFormer whose BatchNorm has seen frames, so that all its layers fire."""
-    made = build(NetworkConfig(layers="espikeformer_small", **{"beta": 0, "levels": 3, **options}), SHAPE, 10)
+    made = build(NetworkConfig(layers="few", **{"beta": 0, "levels": 3, **options}), SHAPE, 10)
     made.set_mode(True)
     with torch.no_grad():
-        for _ in range(40):
+        for _ in range(20):
             made(frames())
     return made.eval()
 
@@ -66,7 +73,7 @@ def test_a_chips_integers_spike_as_the_network_of_the_same_weights():
 
 
 def test_attention_is_refused_by_name_and_no_stages_where_there_is_none():
-    with pytest.raises(HardspikeError, match=r"layer 'attention4_1' \(Attention\): NIR has no such .*--conv_stages.*ONNX"):
+    with pytest.raises(HardspikeError, match=r"layer 'attention2_1' \(Attention\): NIR has no such .*--conv_stages.*ONNX"):
         freeze(network(), SHAPE)
     with pytest.raises(UsageError, match="the network has no attention"):
         conv_stages(build(NetworkConfig(), (2, 34, 34), 10))
