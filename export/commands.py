@@ -31,8 +31,8 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
         lossy_reset: write a subtracting reset as NIR's LIF, which resets to zero; prints how many spikes that changes
         result: of a network of your own, which of what forward returns is the Output: 1, spikes, or several in a row,
             0,1; without it the first that the last layer of neurons gives
-        conv_stages: of an E-SpikeFormer, the stages before the first attention alone, which NIR and the chips hold; their
-            Output is what the next stage's first neurons give, and the rest is the host's. MODEL.conv.nir
+        conv_stages: of an E-SpikeFormer, the stages before the first attention alone, which NIR and the chips hold:
+            MODEL.conv.nir. Their Output is what the next stage's first neurons give, and the rest is the host's
 
     Returns:
         what the check saw; None without a check.

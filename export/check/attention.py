@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from export.check.rounding import UNIT_ROUNDOFF, FirstDifferences, roundings
 from export.freeze.convert import convert
 from export.freeze.layers import Layer
-from targets.nodes import stateless
 from targets.graph.shapes import array
+from targets.nodes import stateless
 from trainer.layers.attention import Attention
 from trainer.networks import Network
 from trainer.neurons.levels import LevelLeaky

@@ -120,7 +120,8 @@ def network_to_onnx(network: Network, shape: Shape, properties: dict[str, str],
                 if isinstance(layer, LevelLeaky):
                     spikes = _levels(e, layer, x, shapes[name])
                     results[f"{name}.spikes"] = spikes, shapes[name]
-                    x = spikes if layer.norm == 1 else e.op("Mul", spikes, e.constant("grade", np.array(1 / layer.norm)))
+                    grade = e.constant("grade", np.array(1 / layer.norm))
+                    x = spikes if layer.norm == 1 else e.op("Mul", spikes, grade)
                 elif name in parts:
                     x = OPERATORS[type(parts[name])](e, x, parts[name], shapes[name])
             values[name] = x

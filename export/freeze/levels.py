@@ -1,8 +1,8 @@
 """I-LIF as NIR nodes: D neurons with a threshold each on one membrane, whose spikes meet.
 
-A unit that gives s = 0..D in training is D binary neurons `NAME_1` .. `NAME_D`, the i-th with threshold (i - 1/2)*theta:
-it spikes where s >= i. A factor `NAME_grade`, 1/norm, which the passes take into the next layer's weights, stands behind
-them where s/norm is passed on. Without memory nothing else is needed; with it all D take their part off the membrane,
+A unit that gives s = 0..D in training is D binary neurons `NAME_1` .. `NAME_D`, the i-th with threshold
+(i - 1/2)*theta: it spikes where s >= i. A factor `NAME_grade`, 1/norm, stands behind them, which the passes take into
+the next layer's weights. Without memory nothing else is needed; with it all D take their part off the membrane,
 as the reset leaks with it: u[t] = beta*u[t-1] + I[t] - beta*theta*(s_1 + .. + s_D)[t-1].
 """
 

@@ -1,4 +1,4 @@
-"""Networks of I-LIF neurons down to the chip: parallel thresholds in NIR and in Loihi 2's integers, attention refused."""
+"""I-LIF neurons down to the chip: parallel thresholds in NIR and in Loihi 2's integers, attention refused by name."""
 
 import pytest
 import torch
@@ -7,10 +7,12 @@ from torch import nn
 from export.check.parity import check_network, compare, network_spikes
 from export.freeze import freeze
 from export.passes.fold_batchnorm import fold_batchnorm
-from export.passes.lower import lower
+from export.passes.lower import fold, lower
 from hardspike import HardspikeError, UsageError
 from targets import reference
+from targets.graph import plan
 from targets.loihi import chips
+from targets.loihi.layers import split
 from trainer.networks import Network, NetworkConfig, build
 from trainer.networks.espikeformer import conv_stages
 from trainer.networks.layouts import LAYOUTS, Layout, Stage
@@ -72,8 +74,13 @@ def test_a_chips_integers_spike_as_the_network_of_the_same_weights():
     assert len(busy) > 0.6 * len(spikes)
 
 
+def test_a_membrane_of_several_thresholds_is_refused_by_chips():
+    graph = freeze(conv_stages(network(beta=0.25, detach_reset=True)), SHAPE)
+    assert split(plan(fold(graph))).problems
+
+
 def test_attention_is_refused_by_name_and_no_stages_where_there_is_none():
-    with pytest.raises(HardspikeError, match=r"layer 'attention2_1' \(Attention\): NIR has no such .*--conv_stages.*ONNX"):
+    with pytest.raises(HardspikeError, match=r"'attention2_1' \(Attention\): NIR has no such.*--conv_stages.*ONNX"):
         freeze(network(), SHAPE)
     with pytest.raises(UsageError, match="the network has no attention"):
         conv_stages(build(NetworkConfig(), (2, 34, 34), 10))

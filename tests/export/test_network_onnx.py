@@ -1,7 +1,6 @@
 """Whole networks with attention as ONNX: the file's spikes are the network's, up to rounding at a threshold."""
 
 import pytest
-import torch
 
 from export.check.attention import network_differences
 from export.formats.network_onnx import check_network_file, network_to_onnx

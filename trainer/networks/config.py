@@ -137,9 +137,9 @@ class NetworkConfig:
         gain: factor on the initial weights
         readout: linear (on time-averaged spikes, SAST eq. 6) or spikes (count of a spiking output layer)
         surrogate: smooth spike function (forward or backward, as the method says)
-        levels: D of E-SpikeFormer's neurons, which give whole numbers up to it and on a chip are D neurons each. Their reset
-            is by subtraction, leaks with the membrane and is detached (published: 4 levels; beta 0 for one time step,
-            0.25 for several)
+        levels: D of E-SpikeFormer's neurons, which give whole numbers up to it and on a chip are D neurons each. Their
+            reset is by subtraction, leaks with the membrane and is detached (published: 4 levels; beta 0 for one time
+            step, 0.25 for several)
 
     Raises:
         UsageError: a value that is unknown or out of its range, or layers that cannot be read or hold no neurons.
