@@ -26,6 +26,7 @@ from targets.loihi.layers import LINEAR, split
 from targets.table import TARGETS
 from targets.target import Target
 from trainer.networks import Network
+from trainer.neurons.levels import require_one_threshold
 
 Classify = Callable[[Tensor, list[str]], Tensor]
 """Frames (T, B, C, H, W) and the names of the B recordings -> logits (B, classes)."""
@@ -101,6 +102,7 @@ def inject(model: Model, mode: Mode, name: str, severity: float, seed: int = 0) 
 def _hooked(model: Model, mode: Mode, change: Callable) -> Classify:
     network = model.trained.network
     hidden = network.neurons()
+    require_one_threshold(hidden, "a fault of spikes")
     if network.readout == "spikes":  # the last ones are the output
         hidden.popitem()
     answer = answers(model, mode)

@@ -15,10 +15,13 @@ over is the published straight-through gradient, 1/theta within the range. A2SG'
 goes over steps elsewhere: the highest first (least SGV), then each one below (greatest TGC with the one above).
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hardspike import HardspikeError
 from trainer.neurons.leaky import Leaky
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import Windows
@@ -61,6 +64,18 @@ def count(u: Tensor, neuron: LevelLeaky) -> Tensor:
         z = u - threshold
         spikes += (z > 0).to(u.dtype) if neuron.hard else neuron.surrogate(z, threshold)
     return spikes
+
+
+def require_one_threshold(neurons: Mapping[str, Leaky], what: str) -> None:
+    """Refuse what is of zeros and ones alone.
+
+    Raises:
+        HardspikeError: a layer counts; names it.
+    """
+    for name, neuron in neurons.items():
+        if isinstance(neuron, LevelLeaky):
+            raise HardspikeError(f"layer '{name}': its neurons have {neuron.levels} thresholds, and {what} is of neurons "
+                                 "with one; take the graph of its convolutional stages (export nir --conv_stages)")
 
 
 class _Levels(torch.autograd.Function):
