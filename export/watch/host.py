@@ -167,6 +167,12 @@ class Part:
     names: list[str]
     paths: list[tuple] = field(default_factory=list)
 
+    def taken(self, kind: str) -> str:
+        """What the program takes, with its size, in words."""
+        if kind == "behind":
+            return f"output of {self.samples} samples"
+        return ", ".join(f"{name} {value.shape}" for name, value in zip(self.names, self.program.inputs, strict=True))
+
 
 def before(run: Run, watched: Watched) -> Part | None:
     """What the host makes of what goes in; None where the graph takes it as it is.
