@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nir
 import numpy as np
@@ -207,7 +208,15 @@ def _to_onnx(kind: str, usage: Usage, part: Part, fewer: Part | None, graph: nir
             named = [p.inputs if kind == "before" else p.outputs for p in (program, fewer.program)]
             axes = {name: _axes(*pair) for name, pair in zip(part.names, zip(*named, strict=True), strict=True)}
             axes["input" if kind == "before" else "output"] = {0 if usage.outside else 1: "batch"}
-        return _exported(module, examples, names, axes)
+        content = _exported(module, examples, names, axes)
+        with torch.no_grad():
+            wanted = module(*examples)
+        made = _run(content, [[example.numpy() for example in examples]], kind)[0]
+        worst = max(map(_difference, made, (w.numpy() for w in (wanted if isinstance(wanted, tuple) else (wanted,)))))
+        if not worst <= TOLERANCE:
+            raise HardspikeError(f"has no form in ONNX that computes the same (what torch writes is off by {worst:.2g} "
+                                 "of the largest value)")
+        return content
 
 
 def _axes(value: Value, other: Value) -> dict[int, str]:
@@ -218,8 +227,9 @@ def _axes(value: Value, other: Value) -> dict[int, str]:
 def _exported(module: nn.Module, examples: tuple[Tensor, ...], names: tuple[list[str], list[str]],
               axes: dict[str, dict[int, str]]) -> bytes:
     file = io.BytesIO()
+    silent = patch.object(torch._C, "_jit_onnx_log", lambda *_: None, create=True)  # torch prints what it cannot write
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), silent:
             warnings.simplefilter("ignore")  # of numbers that it keeps fixed: those that grow are found above
             torch.onnx.export(module.eval(), examples, file, input_names=names[0], output_names=names[1],
                               opset_version=OPSET, dynamic_axes=axes, dynamo=False)

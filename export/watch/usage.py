@@ -1,7 +1,7 @@
 """How a user runs a network: one call of forward, or one call a step with the states handed back."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -140,12 +140,15 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
                 given.append(transform((args, kwargs), Tensor, recorder.value))
             results.append(call(usage, args, kwargs))
     if not recorder.calls:
+        held = [name for name, module in modules.items() if isinstance(module, snn.SpikingNeuron)]
         for name, module in modules.items():
-            if type(module).__module__.startswith("snntorch"):
+            if type(module).__module__.startswith("snntorch") and name not in held:
                 raise HardspikeError(f"layer '{name}' ({type(module).__name__}): NIR has no such operation; "
                                      f"{advice(module)}")
-        raise HardspikeError(f"{usage.name()}: forward runs no snnTorch neuron, so there are no spikes to compare; put "
-                             "in snn.Leaky, Synaptic, RLeaky or RSynaptic")
+        raise HardspikeError(f"{usage.name()}: forward runs no snnTorch neuron, so there are no spikes to compare; " + (
+            f"let it call those that it holds ({', '.join(held[:6])})" if held else
+            "put in snn.Leaky, Synaptic, RLeaky or RSynaptic"))
+    recorder.require_lasting()
     outputs = [[(path, tensor, recorder.value(tensor)) for path, tensor in tensors(result)] for result in results]
     draws = [name for name, state in _random_states().items() if state != numbers[name]]
     return Run(usage, recorder, results, outputs, given, handed, draws)
@@ -195,13 +198,14 @@ def calls_of(usage: Usage, results: list[Any], handed: Handed | None) -> Iterato
 
 
 def call(usage: Usage, args: tuple, kwargs: dict) -> Any:
-    """What the network gives.
+    """What the network gives; of a forward that yields, all of it.
 
     Raises:
         HardspikeError: it fails; what is said names the shape that it got.
     """
     try:
-        return usage.network(*args, **kwargs)
+        result = usage.network(*args, **kwargs)
+        return list(result) if isinstance(result, Generator) else result
     except HardspikeError:
         raise
     except Exception as error:  # the user's own code

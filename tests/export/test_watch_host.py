@@ -191,6 +191,37 @@ def test_several_sequences_and_what_the_host_makes_of_them(tmp_path):
     assert "is not written" in checked.verdict() and not list(tmp_path.glob("*.onnx"))
 
 
+class Halved(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *given):
+        result = self.inner(*given)
+        return tuple(value * 0.5 for value in result) if isinstance(result, tuple) else result * 0.5
+
+
+@pytest.mark.parametrize("unwritten", [nn.RMSNorm(20), lambda x: torch.special.i0(x)])
+def test_what_onnx_does_not_have_is_said_in_a_line(unwritten, tmp_path, capfd):
+    """torch would print the whole graph."""
+    class Net(Two):
+        def forward(self, x):
+            return self.lif2(self.fc2(self.lif1(self.fc1(unwritten(x)))))
+
+    verdict = write_checked(Net(init_hidden=True), torch.rand(9, 5, 20), tmp_path / "net.nir").verdict()
+    assert "before the graph is not written: it has no form in ONNX" in verdict
+    assert capfd.readouterr() == ("", "") and not list(tmp_path.glob("*.onnx"))
+
+
+def test_what_torch_writes_otherwise_is_left_out(tmp_path, monkeypatch):
+    """A fault of the writer of ONNX files is none of the graph's."""
+    export = host_files._exported
+    monkeypatch.setattr(host_files, "_exported", lambda module, *rest: export(Halved(module), *rest))
+    checked = write_checked(Hybrid(), torch.rand(7, 1, 8, 8), tmp_path / "net.nir")
+    assert "not written: it has no form in ONNX that computes the same" in checked.verdict()
+    assert not checked.host and not list(tmp_path.glob("*.onnx"))
+
+
 def test_a_file_that_computes_otherwise_is_refused(tmp_path, monkeypatch):
     export = host_files._exported
 

@@ -1,5 +1,7 @@
 """Networks whose forward hangs on values: never "0 mismatching spikes" about another network than the user's."""
 
+import re
+
 import pytest
 import snntorch as snn
 import torch
@@ -50,6 +52,18 @@ def test_what_hangs_on_values_is_refused(name, tmp_path):
     with pytest.raises(HardspikeError, match=message):
         write_checked(looping(step), spikes(20), tmp_path / "net.nir")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("given", "advice"), [
+    (lambda: spikes(20).to_sparse(), "of layout torch.sparse_coo; give it dense: x.to_dense()"),
+    (lambda: torch.nested.nested_tensor([torch.rand(3, 20), torch.rand(4, 20)], layout=torch.jagged), "that is nested; give it padded"),
+    (lambda: torch.quantize_per_tensor(spikes(20), 0.1, 0, torch.quint8), "with a scale; give it as what it stands"),
+    (lambda: spikes(20).to("meta"), "without numbers (on the device meta); give real samples")])
+@pytest.mark.parametrize("steps", [None, "outside"])
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_tensors_of_other_kinds_are_refused(given, advice, steps, tmp_path):
+    with pytest.raises(HardspikeError, match=re.escape(advice)):
+        write_checked(looping(lambda net, x, spk: net.fc2(spk)), given(), tmp_path / "net.nir", steps=steps)
 
 
 def test_harmless_reads_go_through(tmp_path, capsys):
