@@ -17,7 +17,7 @@ from targets.readers.setup import python_of
 from targets.readers.table import Reader
 
 WORKER = Path(__file__).with_name("worker.py")
-TIMEOUT = 600
+TIMEOUT = 300
 """Seconds."""
 _VERSION = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
 
