@@ -396,18 +396,3 @@ def root_mean_squares_between_layers():
     network.norm = nn.RMSNorm(6)
     network.second = lambda spk: network.norm(network.fc2(spk))
     return network, spikes(20)
-
-
-@own("into Python")
-def early_exit_when_sure():
-    class Net(Two):
-        def forward(self, x):
-            mem1, mem2, total = self.lif1.init_leaky(), self.lif2.init_leaky(), 0
-            for step in x:
-                spk1, mem1 = self.lif1(self.fc1(step), mem1)
-                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
-                total = total + spk2
-                if F.softmax(total, -1).max() > 0.9:
-                    break
-            return total
-    return Net(), spikes(20)
