@@ -7,6 +7,7 @@ imported where they are needed: `import hardspike` takes some hundredths of a se
 from hardspike.arrays import load_npy, read_npz
 from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
+from hardspike.commit import commit
 from hardspike.errors import HardspikeError, UsageError, about, choice, few, nearest, one_line, printable, shown, words
 from hardspike.files import (
     atomic_path,
@@ -44,6 +45,7 @@ __all__ = [
     "choice",
     "claim",
     "claimed",
+    "commit",
     "csv_cell",
     "few",
     "file_size",

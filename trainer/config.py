@@ -112,7 +112,7 @@ class FitConfig:
         if self.diagnose < 0:
             raise UsageError(f"diagnose {self.diagnose}: must be 0 (none) or more")
         check_augment(self.augment, self.data.steps)
-        for key, value in _flat(dataclasses.asdict(self)).items():
+        for key, value in flat(dataclasses.asdict(self)).items():
             largest = {float: LARGEST, int: LARGEST_SEED if key == "seed" else 2**63 - 1}.get(type(value))
             if largest is not None and abs(value) > largest:
                 raise UsageError(f"{key} {value}: must be at most {largest:.6g}; torch computes with no larger ones")
@@ -141,7 +141,7 @@ def from_dict(values: dict, source: str) -> FitConfig:
 def changes(one: FitConfig, other: FitConfig) -> dict[str, tuple]:
     """Key such as "network.beta" -> its two values, where they differ; where the results and the recordings lie is no
     difference."""
-    a, b = _flat(to_dict(one)), _flat(to_dict(other))
+    a, b = flat(to_dict(one)), flat(to_dict(other))
     return {key: (a[key], b[key]) for key in a if a[key] != b[key] and key not in ("out", "data.path")}
 
 
@@ -150,9 +150,9 @@ def differences(one: FitConfig, other: FitConfig) -> list[str]:
     return [f"{key}: {a} -> {b}" for key, (a, b) in changes(one, other).items()]
 
 
-def _flat(values: dict, prefix: str = "") -> dict:
+def flat(values: dict, prefix: str = "") -> dict:
     """Nested keys joined by dots."""
     out = {}
     for key, value in values.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return out

@@ -63,8 +63,18 @@ def check(config: "FitConfig") -> None:
     chosen, network = config.quantise, config.network
     if config.prune and not config.from_:
         raise UsageError(f"prune {config.prune:g}: takes weights away from a trained network; give --from CHECKPOINT")
+    heard = next((word for word in network.layers.split("-") if word.endswith("rec")), None)
+    if heard and config.method == "a2sg":
+        raise UsageError(f"method a2sg: chooses windows for layers that do not hear themselves, and {heard} does; take "
+                         "hard, surrogate or sast")
+    if heard and config.diagnose:
+        raise UsageError(f"diagnose {config.diagnose}: SAST's bounds are those of a chain, and {heard} hears itself; "
+                         "leave it out")
     if chosen.bits is None:
         return
+    if heard:
+        raise UsageError(f"quantise.bits {chosen.bits}: {heard} hears itself, which is not trained in integers; train "
+                         "it in floats and quantise the graph (`python -m export quantise`)")
     if chosen.epochs is not None and chosen.epochs > config.epochs:
         raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
     if config.precision != "float32":

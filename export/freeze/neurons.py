@@ -28,6 +28,7 @@ from export.freeze import inhibition, layers
 from export.freeze.layers import Layer, Piece, refusal, to_array
 from hardspike import one_line
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.recurrent import Recurrent
 
 DT = 1e-4
 """Seconds a step: what the NIR paper used and what snnTorch's importer assumes."""
@@ -131,7 +132,7 @@ def _graded(layer: Layer, piece: Piece) -> Piece:
         piece.exit = f"{name}_grade"
         piece.nodes[piece.exit] = nir.Scale(grade)
         piece.edges.append((name, piece.exit))
-    if isinstance(module, snn.RLeaky | snn.RSynaptic):
+    if isinstance(module, snn.RLeaky | snn.RSynaptic | Recurrent):
         (_add_silence if "spk" in layer.forgets else _add_recurrence)(layer, piece)
     return piece
 
@@ -345,5 +346,5 @@ def _tau(leak: np.ndarray) -> np.ndarray:
 
 
 CONVERTERS: dict[type[nn.Module], Callable[[Layer], Piece]] = dict.fromkeys(
-    (snn.Leaky, Leaky, snn.Lapicque, snn.Synaptic, snn.Alpha, snn.RLeaky, snn.RSynaptic), neuron)
+    (snn.Leaky, Leaky, Recurrent, snn.Lapicque, snn.Synaptic, snn.Alpha, snn.RLeaky, snn.RSynaptic), neuron)
 """`trainer.neurons.leaky.Leaky` is snnTorch's run over all steps at once."""

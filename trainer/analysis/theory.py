@@ -5,6 +5,7 @@ from torch import nn
 
 from trainer.networks import Network
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.recurrent import Recurrent
 
 
 def contraction(neuron: Leaky) -> tuple[float, float]:
@@ -44,6 +45,7 @@ def report(network: Network, hard: bool) -> dict:
         (any(n.reset_mechanism != "subtract" for n in neurons), "reset is not by subtraction (eq. 4)"),
         (any(n.detach_reset for n in neurons), "reset path detached: the gradient is not exact"),
         (any(n.beta.requires_grad for n in neurons), "leak is learned, and q with it"),
+        (any(isinstance(n, Recurrent) for n in neurons), "a layer hears itself (eq. 3 is a chain)"),
         (bool(network.sums), "branches meet in sums (eq. 3 is a chain)"),
         (surrogate.rest_at_zero, "shifted surrogate leaves [0, 1]"),
         (bool(kinds & {nn.BatchNorm1d, nn.BatchNorm2d}), "BatchNorm in training mode"),

@@ -20,9 +20,10 @@ class DataConfig:
 
     Args:
         name: data source: digits (made here from scikit-learn's handwritten digits, nothing to download), nmnist,
-            dvs_gesture, cifar10_dvs, events (folders of your own recordings, one a class), frames (your own
-            train.npz and test.npz), images (CIFAR-10 and -100, folders of pictures, .npz; without a path
-            scikit-learn's digits as pictures) or tonic:NAME (a data set of tonic's)
+            dvs_gesture, cifar10_dvs, events (folders of your own recordings, one a class), hdf5 (spike trains of
+            channels in SHD's layout), frames (your own train.npz and test.npz, or .h5), images (CIFAR-10 and -100,
+            folders of pictures, .npz; without a path scikit-learn's digits as pictures) or tonic:NAME (a data set of
+            tonic's)
         path: folder of recordings that you already have, in their original layout; without it tonic downloads them
         steps: time steps T: equal time bins of one sample
         encoding: binary: {0,1}, whether a pixel spiked in a bin, as a chip receives it; count: events of a pixel in a
@@ -35,8 +36,8 @@ class DataConfig:
         folds: cross-validation: training and test recordings are dealt into so many folds, stratified by class, and one
             of them is the test part; 0 keeps the source's own test part
         fold: which one, from 1
-        window_ms: length of a sample in ms, of dvs_gesture, events and tonic:NAME; without it dvs_gesture has 1450 for
-            the full release and 145 where there is one short recording a class
+        window_ms: length of a sample in ms, of dvs_gesture, events, hdf5 and tonic:NAME; without it dvs_gesture has
+            1450 for the full release and 145 where there is one short recording a class
         sensor: rows and columns of the sensor that gave your own events, [rows, columns]; a third number 1 says that
             its events have no polarity
 

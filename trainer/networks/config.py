@@ -57,10 +57,18 @@ class Dense:
     size: int
 
 
-Word = Convolution | Residual | Pool | Dense
+@dataclass(frozen=True)
+class Recurrent:
+    """`128rec`: a dense layer of so many neurons, all of which hear all of its spikes of the step before."""
+
+    size: int
+
+
+Word = Convolution | Residual | Pool | Dense | Recurrent
 _CONV = re.compile(r"(\d{1,9})c(\d{1,9})(?:s(\d{1,9}))?(?:p(\d{1,9}))?", re.ASCII)
 _RESIDUAL = re.compile(r"(\d{1,9})r(?:s(\d{1,9}))?", re.ASCII)
 _POOL = re.compile(r"([am])p(\d{0,9})", re.ASCII)
+_RECURRENT = re.compile(r"(\d{1,9})rec", re.ASCII)
 _DENSE = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -76,12 +84,12 @@ def read_layers(layers: str) -> list[tuple[str, Word]]:
     read = [(word, _read(layers, word)) for word in words]
     dense = False
     for place, (word, layer) in enumerate(read):
-        if dense and not isinstance(layer, Dense):
+        if dense and not isinstance(layer, Dense | Recurrent):
             raise UsageError(f"layers {shown(layers)}: {word} comes after a dense layer; put convolutions first")
         if place == 0 and isinstance(layer, Residual):
             raise UsageError(f"layers {shown(layers)}: {word} comes first, and its shortcut would add the frames to a "
                              "current; put a convolution before it")
-        dense = isinstance(layer, Dense)
+        dense = isinstance(layer, Dense | Recurrent)
     return read
 
 
@@ -96,6 +104,9 @@ def _read(layers: str, word: str) -> Word:
     elif match := _POOL.fullmatch(word):
         layer = Pool(match[1] == "a", int(match[2]) if match[2] else None)
         sizes = (1 if layer.size is None else layer.size,)
+    elif match := _RECURRENT.fullmatch(word):
+        layer = Recurrent(int(match[1]))
+        sizes = (layer.size,)
     elif _DENSE.fullmatch(word):
         layer = Dense(int(word))
         sizes = (layer.size,)
@@ -117,7 +128,8 @@ class NetworkConfig:
         layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vggsnn, or layers joined by '-': 12c5s2 is a
             convolution (12 channels, kernel 5, stride 2, padding kernel//2 unless p0 is added), 64rs2 a residual block
             (64 channels, stride 2), ap2 average pooling, ap the average of the whole picture, mp2 max pooling (NIR and
-            the chips cannot hold it), 128 a dense layer
+            the chips cannot hold it), 128 a dense layer, 128rec one whose neurons hear
+            all of its spikes one step later
         beta: leak per time step; the first one where it is learned
         learn_beta: one learned leak a layer, clamped to [0, 1] as in snnTorch; beyond either end it gets no gradient.
             The PLIF of Fang et al. 2021 writes the leak as 1 - sigmoid(a), which reaches neither end, and scales the
