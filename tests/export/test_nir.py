@@ -36,7 +36,8 @@ def saved(network_config: NetworkConfig, path, network: Network | None = None):
 
 @pytest.mark.parametrize(("reset", "batch_norm", "readout", "beta"), [
     *itertools.product(["zero", "subtract"], [False, True], ["linear", "spikes"], [0.9]),
-    ("zero", False, "linear", 1.0), ("subtract", True, "spikes", 1.0)])
+    ("zero", False, "linear", 1.0), ("subtract", True, "spikes", 1.0), ("subtract_leaky", True, "linear", 0.5),
+    ("subtract_leaky", False, "spikes", 1.0), ("subtract_leaky", False, "linear", 0.0)])
 def test_every_spike_of_the_hard_network_is_kept(reset, batch_norm, readout, beta, tmp_path):
     network = busy_network(reset=reset, batch_norm=batch_norm, readout=readout, beta=beta)
     unfolded = freeze(dict(network.layers), SHAPE)

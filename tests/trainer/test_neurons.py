@@ -6,7 +6,7 @@ import pytest
 import snntorch as snn
 import torch
 
-from trainer.neurons.leaky import Leaky
+from trainer.neurons.leaky import LEAKY_RESET, Leaky
 from trainer.neurons.spikes import SURROGATES, Surrogate
 
 RESETS = ["subtract", "zero"]
@@ -52,7 +52,7 @@ def test_detached_gradient_equals_stock_snntorch(reset):
 
 
 @pytest.mark.parametrize(("name", "reset", "rest_at_zero", "learn"),
-                         itertools.product(SURROGATES, RESETS, [False, True], [False, True]))
+                         itertools.product(SURROGATES, [*RESETS, LEAKY_RESET], [False, True], [False, True]))
 def test_smooth_gradient_is_the_exact_derivative(name, reset, rest_at_zero, learn):
     """Central differences in float64 through two layers, of a loss on spikes and membranes: relative error below 1e-6
     for every input and parameter."""
@@ -85,6 +85,23 @@ def test_smooth_gradient_is_the_exact_derivative(name, reset, rest_at_zero, lear
             assert abs(difference - analytic) < 1e-6 * max(1, abs(analytic))
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("tau", [1.0, 1.5, 4.0])
+def test_a_leaky_subtraction_is_the_neuron_of_a2sg(tau):
+    """A1-A3, neuron by neuron, in plain numbers; their 1/tau on the input is the caller's."""
+    drive = (torch.randn(30, 8, dtype=torch.float64) + 0.3) * tau
+    beta, theta = torch.tensor([1 / tau, 1.0], dtype=torch.float64)
+    spikes, membrane = Leaky(beta, theta, hard=True, reset_mechanism=LEAKY_RESET)(drive / tau)
+    for neuron in range(8):
+        v = 0.0
+        for t in range(30):
+            u = (v + drive[t, neuron].item()) / tau
+            s = float(u > 1)
+            v = (u - s) * s + u * (1 - s)
+            assert membrane[t, neuron].item() == pytest.approx(u, abs=1e-12) and spikes[t, neuron].item() == s
+    assert spikes.sum() > 40
+    assert torch.equal(spikes, Leaky(beta, theta, hard=True)(drive / tau)[0]) == (tau == 1)
 
 
 def test_state_dict_loads_into_stock_snntorch_and_back():

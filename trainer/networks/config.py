@@ -20,7 +20,7 @@ PRESETS = {
 LARGEST_NUMBER = 1 << 20
 """Channels, kernel, stride, padding, neurons of a layer."""
 MOST_LAYERS = 1000
-RESETS = ("subtract", "zero")
+RESETS = ("subtract", "zero", "subtract_leaky")
 READOUTS = ("linear", "spikes")
 
 
@@ -123,7 +123,8 @@ class NetworkConfig:
             The PLIF of Fang et al. 2021 writes the leak as 1 - sigmoid(a), which reaches neither end, and scales the
             input by sigmoid(a), which here the weights have to learn
         threshold: firing threshold
-        reset: subtract (SAST eq. 4) or zero (Loihi 1 and stock Lava hold only this)
+        reset: subtract (SAST eq. 4), zero (Loihi 1 and stock Lava hold only this) or subtract_leaky (what is taken off
+            leaks as well, A2SG eqs. A1-A3; NIR and ONNX hold it, no chip here does)
         detach_reset: no gradient through the reset, as in snnTorch; wrong for a smooth forward
         batch_norm: batch normalisation after each convolution and hidden dense layer; folded at export. As in tdBN
             (Zheng et al. 2021), its statistics are taken over batch and time together, and its gain begins

@@ -8,6 +8,8 @@ from trainer.neurons.scan import lif_scan
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import Windows
 
+LEAKY_RESET = "subtract_leaky"
+
 
 class Leaky(snn.Leaky):
     """`snntorch.Leaky` with the same parameters and state dict, called once with (T, B, ...) instead of once a step.
@@ -20,20 +22,30 @@ class Leaky(snn.Leaky):
         surrogate: forward in smooth mode, backward in hard mode.
         hard: forward with the hard threshold.
         detach_reset: no gradient through the reset path (snnTorch's way; wrong in smooth mode).
-        options: `learn_beta`, `learn_threshold`, `reset_mechanism` of `snntorch.Leaky`.
+        options: `learn_beta`, `learn_threshold`, `reset_mechanism` of `snntorch.Leaky`; of the latter also
+            "subtract_leaky" (A2SG eqs. A1-A3), for which snnTorch has no word: its state dict says "subtract".
 
     The attribute `windows`, where a method sets it, is the backward in hard mode instead of `surrogate`.
     """
 
     def __init__(self, beta: float | Tensor = 0.9, threshold: float | Tensor = 1.0, surrogate: Surrogate | None = None,
                  hard: bool = False, detach_reset: bool = False, **options):
+        leaky_reset = options.get("reset_mechanism") == LEAKY_RESET
+        if leaky_reset:
+            options["reset_mechanism"] = "subtract"
         # snnTorch makes an integer buffer of `threshold=1`; tensors keep their dtype
         super().__init__(*(v if isinstance(v, Tensor) else torch.tensor(float(v)) for v in (beta, threshold)),
                          **options)
+        self.leaky_reset = leaky_reset
         self.surrogate = surrogate or Surrogate()
         self.hard = hard
         self.detach_reset = detach_reset
         self.windows: Windows | None = None
+
+    @property
+    def reset(self) -> str:
+        """What a spike does to the membrane: `reset_mechanism`, or "subtract_leaky"."""
+        return LEAKY_RESET if self.leaky_reset else self.reset_mechanism
 
     def forward(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """Spikes and membrane before the reset, (T, B, ...) each, of input current (T, B, ...); the state starts at
@@ -41,5 +53,5 @@ class Leaky(snn.Leaky):
         # mixed precision ends here: a membrane sums many small currents
         current = current.to(torch.promote_types(current.dtype, self.threshold.dtype))
         return lif_scan(current, self.beta.clamp(0, 1), self.threshold, self.surrogate, hard=self.hard,
-                        reset=self.reset_mechanism, detach_reset=self.detach_reset,
+                        reset=self.reset, detach_reset=self.detach_reset,
                         windows=self.windows if self.hard else None)
