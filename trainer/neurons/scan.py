@@ -90,14 +90,19 @@ def lif_backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, b
             total = grad[t]  # dL/ds: the direct part and what flows back through the reset of the next step
             if later is not None and dynamics.through_reset:
                 total = total - (beta * u[t] if reset == "zero" else taken) * later
+        s = None
+        if choose or reset == "zero" or any(learned):
+            s = (z > 0).to(u.dtype) if dynamics.hard else surrogate(z, threshold)
         if choose:
-            windows.widths[t] = choose(t, z, total, d_later)
+            rest = None
+            if windows.whole and later is not None:
+                rest = (beta * (1 - s) if reset == "zero" else beta) * later
+            if windows.whole and grad_membrane is not None:
+                rest = grad_membrane[t] if rest is None else rest + grad_membrane[t]
+            windows.widths[t] = choose(t, z, total, later if windows.whole else d_later, rest)
         d = windows.derivative(t, z) if windows else surrogate.derivative(z, threshold)
         if choose:
             d_later = total * d
-        s = None
-        if reset == "zero" or any(learned):
-            s = (z > 0).to(u.dtype) if dynamics.hard else surrogate(z, threshold)
         torch.mul(grad[t], d, out=a[t])
         if grad_membrane is not None:
             a[t] += grad_membrane[t]

@@ -19,7 +19,7 @@ constexpr double PI = 3.14159265358979323846;
 
 enum Reset { SUBTRACT, ZERO, NONE, SUBTRACT_LEAKY };
 enum Function { ARCTAN, FAST_SIGMOID, SIGMOID };
-enum Window { NO_WINDOW, BOX, TRI, ASY, ARC };
+enum Window { NO_WINDOW, BOX, TRI, ASY, ARC, RAMP };
 
 }  // namespace
 
@@ -197,6 +197,14 @@ template <class real> void window(const Scan &scan, int64_t t, int64_t count, co
         for (int64_t i = 0; i < count; i++) {
             const real z = u[i] - threshold[i];
             d[i] = (z + shift) * scale * (std::fabs(z) <= width ? real(1) : real(0));
+        }
+        break;
+    }
+    case RAMP: {
+        const real scale_ramp = static_cast<real>(1 / (2 * b * b));
+        for (int64_t i = 0; i < count; i++) {
+            const real z = u[i] - threshold[i];
+            d[i] = (z + width) * scale_ramp * (std::fabs(z) <= width ? real(1) : real(0));
         }
         break;
     }

@@ -97,7 +97,7 @@ def _window(z, constants, WINDOW: tl.constexpr):
     elif WINDOW == "tri":
         inside = width - tl.abs(z)
         height = tl.where(inside < 0, 0.0, inside) * scale
-    elif WINDOW == "asy":
+    elif WINDOW == "asy" or WINDOW == "ramp":
         height = (z + tl.load(constants + 2)) * scale * (tl.abs(z) <= width).to(z.dtype)
     else:
         x = z * width
