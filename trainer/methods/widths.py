@@ -80,9 +80,9 @@ def exact_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: 
 
     Each of these windows is a line, f = alpha(b)*x(b) + gamma(b), within its support, with x = b - |z| (tri) or
     x = b + z (asy, ramp): so the sums of q*f, q^2*f^2, ... over the elements with |z| <= b follow from the sums of
-    q*x^n of the elements that each width adds to the one before, moved on by x(b) = x(b') + (b - b'). x never is negative: no
-    term of q^2*f^2 cancels another, which is what makes the float64 result good to 1e-9 of the naive one, at ties
-    and at the window's edge too.
+    q*x^n of the elements that each width adds to the one before, moved on by x(b) = x(b') + (b - b'). x never is
+    negative: no term of q^2*f^2 cancels another, which is what makes the float64 result good to 1e-9 of the naive one,
+    at ties and at the window's edge too.
 
     Args: as `naive_metric`; `widths` ascending, and no `rest` without `later`: Mean(|d|) is no such sum then.
     """

@@ -14,6 +14,8 @@ PRESETS = {
     "resnet18": "64c3-64r-64r-128rs2-128r-256rs2-256r-512rs2-512r-ap",
     "resnet19": "128c3-128r-128r-128r-256rs2-256r-256r-512rs2-512r-ap-256",
     "vgg": "64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2-512",
+    # VGG-16 (configuration D of Simonyan & Zisserman 2015), with the dense layers of 512 that it has on CIFAR
+    "vgg16": "64c3-64c3-ap2-128c3-128c3-ap2-256c3-256c3-256c3-ap2-512c3-512c3-512c3-ap2-512c3-512c3-512c3-ap2-512-512",
     # VGGSNN of Deng et al. 2022, for CIFAR10-DVS
     "vggsnn": "64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2",
 }
@@ -114,7 +116,7 @@ class NetworkConfig:
     """The network and its neurons.
 
     Args:
-        layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vggsnn, or layers joined by '-': 12c5s2 is a
+        layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vgg16, vggsnn, or layers joined by '-': 12c5s2 is a
             convolution (12 channels, kernel 5, stride 2, padding kernel//2 unless p0 is added), 64rs2 a residual block
             (64 channels, stride 2), ap2 average pooling, ap the average of the whole picture, mp2 max pooling (NIR and
             the chips cannot hold it), 128 a dense layer
