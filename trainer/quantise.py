@@ -78,6 +78,9 @@ def check(config: "FitConfig") -> None:
                          "pooling (ap2) or a strided convolution")
     if chosen.target == "none":
         return
+    if config.augment.mixup:
+        raise UsageError(f"augment.mixup {config.augment.mixup}: gives fractions, and {chosen.target} takes whole "
+                         "spikes; take cutmix, or --quantise.target none")
     if config.data.encoding != "binary":
         raise UsageError(f"data.encoding {config.data.encoding}: gives fractions, and {chosen.target} takes whole "
                          "spikes; take binary, or --quantise.target none")

@@ -167,7 +167,7 @@ def test_theory_takes_the_worst_layer_and_names_what_it_does_not_cover():
 
 def test_presets():
     """Parameters on CIFAR-10 and CIFAR10-DVS: ResNet-18's 11.17 million and VGGSNN's 9.27 of the literature; VGG-16's
-    and ResNet-19's counted from their tables: kernels, two values a channel that is normalised, the readout's biases."""
+    and ResNet-19's counted from their tables: kernels, two values a normalised channel, the readout's biases."""
     sizes = {preset: sum(p.numel() for p in build(NetworkConfig(layers=preset, batch_norm=True), (
         (2, 48, 48) if preset == "vggsnn" else (3, 32, 32)), 10).parameters()) for preset in PRESETS}
     assert sizes["resnet18"] == 11_173_962 and round(sizes["vggsnn"], -4) == 9_270_000
