@@ -67,6 +67,9 @@ def check(config: "FitConfig") -> None:
         return
     if chosen.epochs is not None and chosen.epochs > config.epochs:
         raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
+    if network.plif:
+        raise UsageError("network.plif: scales a neuron's input by a learned factor, which integers do not; train with "
+                         "learn_beta, or without bits and quantise the export")
     if config.precision != "float32":
         raise UsageError(f"quantise.bits {chosen.bits}: {config.precision} rounds integers; take precision float32")
     if config.device == "cuda":

@@ -101,7 +101,7 @@ class Run:
         config, self.network = self.config, network
         if config.prune:
             keep_zeros(network)
-        self.leaks = [neuron.beta for neuron in network.neurons().values() if neuron.beta.requires_grad]
+        self.leaks = [leak for neuron in network.neurons().values() if (leak := neuron.learned_leak) is not None]
         weights = [p for p in network.parameters() if not any(p is leak for leak in self.leaks)]
         # decay would pull a learned leak towards forgetting
         groups = [{"params": weights}] + [{"params": self.leaks, "weight_decay": 0.0}] * bool(self.leaks)
@@ -238,8 +238,9 @@ class Run:
             if "without overflow" not in str(error):  # torch's words where a factor of the step is beyond float32
                 raise
             raise self._diverged(f"the optimizer's step failed ({error})") from error
-        for leak in self.leaks:  # outside [0, 1] it would get no gradient to come back
-            leak.data.clamp_(0, 1)
+        for neuron in self.network.neurons().values():  # outside [0, 1] it would get no gradient to come back
+            if neuron.learned_leak is not None and not neuron.plif:
+                neuron.beta.data.clamp_(0, 1)
         self.schedule.step()
         if self.average:
             self.average.update_parameters(self.network)

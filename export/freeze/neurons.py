@@ -57,6 +57,8 @@ def neuron(layer: Layer) -> Piece:
     theta, leak, gain = _full(layer, "threshold", module.threshold), _leak(layer), None
     if isinstance(module, snn.Lapicque):
         gain = _full(layer, "C", module.R * (1 / (module.R * module.C)) * module.time_step)
+    elif isinstance(module, Leaky) and module.plif:
+        gain = _full(layer, "beta", module.gain)
     piece = _alpha(layer, leak, theta) if isinstance(module, snn.Alpha) else _remembering(layer, theta, leak)
     if module.inhibition:
         piece = inhibition.largest(layer, theta, piece)

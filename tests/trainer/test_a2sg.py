@@ -244,12 +244,14 @@ def test_a_resumed_run_has_the_same_widths_and_weights_and_diagnostics_change_ne
 @pytest.mark.parametrize("options", [
     dict(network=NetworkConfig("4c5s4-8r-16", learn_beta=True, batch_norm=True, reset="zero")),
     dict(network=NetworkConfig("4c5s4-16", detach_reset=True, surrogate=Surrogate(rest_at_zero=True)), rmp=0.1),
+    dict(network=NetworkConfig("4c5s4-8r-16", beta=0.5, plif=True, reset="subtract_leaky"),
+         a2sg=A2sgConfig(metric="membrane"), rmp=0.1),
     dict(network=NetworkConfig("4c5s4-16", readout="spikes"), a2sg=A2sgConfig(window="arc", sam=True), rmp=0.1)])
 def test_composes_with_residual_blocks_learned_leaks_resets_losses_and_sam(small, options):
     done = fit(replace(small, **options))
     assert math.isfinite(done.history[-1]["train_loss"]) and done.history[-1]["width"] != 0.5
     network = checkpoint.load(done.best).network
-    if options["network"].learn_beta:
+    if options["network"].learn_beta or options["network"].plif:
         leaks = {neuron.beta.item() for neuron in network.neurons().values()}
         assert len(leaks) == 4 and all(0 <= leak <= 1 for leak in leaks)
 

@@ -132,7 +132,7 @@ class _Builder:
         config = self.config
         self.layers[f"lif{index}"] = Leaky(config.beta, config.threshold, config.surrogate,
                                            learn_beta=config.learn_beta, reset_mechanism=config.reset,
-                                           detach_reset=config.detach_reset)
+                                           detach_reset=config.detach_reset, plif=config.plif)
 
     def normalisation(self, index: str, norm: nn.BatchNorm1d | nn.BatchNorm2d, alpha: float = 1.0) -> None:
         """Batch normalisation to the standard deviation alpha*threshold (tdBN)."""

@@ -122,8 +122,8 @@ class NetworkConfig:
             the chips cannot hold it), 128 a dense layer
         beta: leak per time step; the first one where it is learned
         learn_beta: one learned leak a layer, clamped to [0, 1] as in snnTorch; beyond either end it gets no gradient.
-            The PLIF of Fang et al. 2021 writes the leak as 1 - sigmoid(a), which reaches neither end, and scales the
-            input by sigmoid(a), which here the weights have to learn
+        plif: the learned leak of Fang et al. 2021 instead: 1 - sigmoid(a), which reaches neither end, with an input
+            scaled by sigmoid(a); that factor is a Scale node in NIR, and in the weights on a chip
         threshold: firing threshold
         reset: subtract (SAST eq. 4), zero (Loihi 1 and stock Lava hold only this) or subtract_leaky (what is taken off
             leaks as well, A2SG eqs. A1-A3; NIR and ONNX hold it, no chip here does)
@@ -143,6 +143,7 @@ class NetworkConfig:
     layers: str = "conv"
     beta: float = 0.9
     learn_beta: bool = False
+    plif: bool = False
     threshold: float = 1.0
     reset: str = "subtract"
     detach_reset: bool = False
@@ -157,6 +158,9 @@ class NetworkConfig:
         choice("readout", self.readout, READOUTS)
         if not 0 <= self.beta <= 1:
             raise UsageError(f"beta {self.beta}: a leak lies in [0, 1]")
+        if self.plif and (self.learn_beta or not 0 < self.beta < 1):
+            raise UsageError("plif: learns the leak by itself; leave learn_beta out" if self.learn_beta else
+                             f"beta {self.beta}: plif's first leak lies between 0 and 1, neither of them")
         for key, value in (("threshold", self.threshold), ("gain", self.gain)):
             if not 0 < value < float("inf"):
                 raise UsageError(f"{key} {value}: must be positive and finite")
