@@ -220,7 +220,8 @@ def test_where_it_is_ambiguous_the_user_says(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["lapicque_and_learned_leaks", "alpha_without_reset", "recurrence_by_hand",
-                                  "autoencoder", "spikes_of_two_steps_ago", "recurrent_rleaky_states_outside"])
+                                  "spikes_of_two_steps_ago", "recurrent_rleaky_states_outside",
+                                  pytest.param("autoencoder", marks=pytest.mark.slow)])
 def test_a_change_of_any_array_is_seen(name, tmp_path, monkeypatch):
     """One per cent on one array of the file at a time: spikes, membranes or the output tell."""
     network, inputs = OWN[name][0]()
