@@ -48,7 +48,7 @@ mutants: $(STAMP)
 
 # What other readers of NIR make of the golden graphs, each reader in an environment of its own
 readers: $(STAMP)
-	$(BIN)/python -m targets setup reader snntorch spikingjelly norse sinabs
+	$(BIN)/python -m targets setup reader snntorch spikingjelly norse sinabs rockpool spyx sc-neurocore
 	$(BIN)/python -m eval golden runs/golden
 	$(BIN)/python -m eval conformance runs/golden/*.nir --json runs/golden/readers.json
 

@@ -4,6 +4,7 @@ import importlib
 
 from hardspike.arguments import arguments
 from hardspike.called import called_as
+from hardspike.console import OWN
 
 MARK = "<!-- commands -->"
 PROGRAMS = {"trainer": "hardspike", "export": "hardspike export", "targets": "hardspike targets",
@@ -19,14 +20,17 @@ def commands() -> str:
     """A section a command, with its help."""
     called_as(console=True)
     try:
-        return "\n\n".join(_section(package, name, what) for package in PROGRAMS
-                           for name, what in importlib.import_module(f"{package}.__main__").COMMANDS.items())
+        tables = {program: importlib.import_module(f"{package}.__main__").COMMANDS
+                  for package, program in PROGRAMS.items()}
+        tables["hardspike"] = tables["hardspike"] | OWN
+        return "\n\n".join(_section(program, name, what) for program, table in tables.items()
+                           for name, what in table.items())
     finally:
         called_as(console=False)
 
 
-def _section(package: str, name: str, what: tuple[str, str]) -> str:
+def _section(program: str, name: str, what: tuple[str, str]) -> str:
     module, _, function = what[0].partition(":")
-    prog = f"{PROGRAMS[package]} {name}"
+    prog = f"{program} {name}"
     said = arguments(getattr(importlib.import_module(module), function), prog, ["--help"])
     return f"## {prog}\n\n```text\n{said}```"

@@ -11,7 +11,7 @@ from typing import Any
 
 from hardspike import HardspikeError, atomic_path, cache_folder, logger, versions
 
-__all__ = ["cached", "cached_file", "fingerprint", "own_files"]
+__all__ = ["cached", "cached_file", "fingerprint", "own_files", "program_key"]
 
 _log = logger(__name__)
 
@@ -57,7 +57,7 @@ def cached_file(key: dict, suffix: str, write: Callable[[Path], object]) -> Path
 
 
 def _path(key: dict, suffix: str) -> Path:
-    return cache_folder() / "eval" / f"{fingerprint(key, _program())}{suffix}"
+    return cache_folder() / "eval" / f"{fingerprint(key, program_key())}{suffix}"
 
 
 def _whole(path: Path) -> bool:
@@ -140,7 +140,7 @@ def _update_array(digest, value: Any) -> None:
 
 
 @functools.cache
-def _program() -> str:
+def program_key() -> str:
     """Fingerprint of our own source and tables, by their places in the tree, and of the libraries' versions."""
     return fingerprint([[place, file] for place, file in own_files()], versions(*LIBRARIES))
 

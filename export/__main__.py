@@ -13,6 +13,8 @@ COMMANDS = {
     "c": ("export.commands:c",
           "Write a checkpoint or NIR graph as C for any machine, compiled and checked against the chip's integers."),
     "onnx": ("export.commands:onnx", "Write a network as an ONNX model and check it in onnxruntime, layer by layer."),
+    "zoo": ("export.zoo.commands:zoo",
+            "Small checked networks by name: `zoo list` tells them, `zoo get NAME` makes one."),
 }
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ It lies below `trainer` and `targets`, which do not know each other, and imports
 imported where they are needed: `import hardspike` takes some hundredths of a second.
 """
 
-from hardspike.arrays import read_npz
+from hardspike.arrays import load_npy, read_npz
 from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
+from hardspike.commit import commit
 from hardspike.errors import HardspikeError, UsageError, about, choice, few, nearest, one_line, printable, shown, words
 from hardspike.files import (
     atomic_path,
@@ -44,12 +45,14 @@ __all__ = [
     "choice",
     "claim",
     "claimed",
+    "commit",
     "csv_cell",
     "few",
     "file_size",
     "free_memory",
     "from_values",
     "laid_upon",
+    "load_npy",
     "logger",
     "nearest",
     "one_line",

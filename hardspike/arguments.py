@@ -20,7 +20,7 @@ from hardspike.plain import parse_yaml, read_yaml
 from hardspike.shipped import shipped
 from hardspike.values import bare, built, checked, converted, dataclass_in, laid_upon, to_values
 
-__all__ = ["Call", "arguments", "docstring"]
+__all__ = ["Call", "arguments", "docstring", "parser"]
 
 _SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Notes?|Examples?):\s*$")
 _NUMBER_BELOW_ZERO = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
@@ -109,6 +109,13 @@ def arguments(function: Callable, prog: str, words: list[str]) -> Call | str:
         return call
     outputs, inputs = _places(known, call)
     return replace(call, alone=check_outputs(outputs, [*map(Path, files), *inputs]))
+
+
+def parser(function: Callable, prog: str) -> tuple[argparse.ArgumentParser, set[str]]:
+    """What takes a command's words apart, and which of them are files or folders."""
+    known, config = _arguments(function), "config" in _configs(function)
+    paths = {one.key for one in known if one.hint in (Path, Path | None)} | ({"config"} if config else set())
+    return _parser(prog, known, config), paths
 
 
 def docstring(thing: Any) -> tuple[str, str, dict[str, str]]:

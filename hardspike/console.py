@@ -21,6 +21,10 @@ PACKAGES = {"export": "Freeze a trained network and write it for other tools, ch
             "eval": "Accuracy, transfer gap, robustness, spikes and energy of checkpoints and exported graphs."}
 """Programs of several commands, and what they do. The commands of `trainer` stand at the top, as `hardspike fit`."""
 
+OWN = {"completion": ("hardspike.completion:completion",
+                      "Print the script that completes `hardspike`'s commands, options and files in a shell.")}
+"""Commands of no package."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """The program `hardspike`; the exit status is that of `hardspike.run`.
@@ -39,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             return run(words[0], main_module.COMMANDS, words[1:], f"hardspike {words[0]}", main_module.__doc__, own)
         commands = importlib.import_module("trainer.__main__").COMMANDS
         packages = {name: ("", what) for name, what in PACKAGES.items()}  # for help and hints: they were taken above
-        return run("hardspike", commands | packages, words, "hardspike", __doc__, own)
+        return run("hardspike", commands | packages | OWN, words, "hardspike", __doc__, own)
     finally:
         called_as(console=False)
 

@@ -59,6 +59,7 @@ class Target:
         integers: what an integer graph for it may hold; None: it takes floats.
         floor_plan: where its cores lie, if that is public.
         like_lava: its integers are Lava's (`targets.loihi.fixed_point`), the ones that ONNX models hold as well.
+        records_membranes: whether `membrane` is taken.
         membrane_parts: membranes are recorded in so many parts of the graph's unit.
         loses_spikes: whether `transmit` is taken.
         files: its own kind of file, where it has one.
@@ -74,6 +75,7 @@ class Target:
     integers: Limits | None = None
     floor_plan: FloorPlan | None = None
     like_lava: bool = False
+    records_membranes: bool = True
     membrane_parts: int = 1
     loses_spikes: bool = False
     files: Files | None = None
@@ -101,11 +103,14 @@ class Target:
                 which chips then give sooner. None: all, and nothing is counted.
 
         Raises:
-            UsageError: `transmit` for a target that cannot lose spikes between layers.
+            UsageError: `transmit` for a target that cannot lose spikes between layers, `membrane` for one that does not
+                show membranes.
             HardspikeError: the graph or the spikes are refused.
         """
         if transmit and not self.loses_spikes:
             raise UsageError(f"target '{self.name}' cannot lose spikes between layers; reference and the chips can")
+        if membrane and not self.records_membranes:
+            raise UsageError(f"target '{self.name}' records no membranes; the targets loihi2 and reference do")
         if layers is not None and self.records and not membrane and not transmit:
             return self.records(graph, spikes, dt, layers)
         found = self.runs(graph, spikes, dt=dt, membrane=membrane, transmit=transmit)

@@ -102,3 +102,33 @@ def test_the_library_is_silent_and_heard_by_whoever_listens(capsys, caplog):
         _speaking()
     assert capsys.readouterr() == ("", "")
     assert [record.name for record in caplog.records] == ["hardspike.trainer.run", "hardspike.files"]
+
+
+def test_completion_knows_every_command_and_its_options():
+    from hardspike.completion import tree
+    commands = tree()._subparsers._group_actions[0].choices
+    assert {"fit", "data", "completion", *PACKAGES} == set(commands)
+    below = commands["eval"]._subparsers._group_actions[0].choices
+    options = {option for action in below["report"]._actions for option in action.option_strings}
+    assert {"--samples", "--bits", "--out"} <= options
+    assert "--network.layers" in {option for action in commands["fit"]._actions for option in action.option_strings}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_commands(shell, capsys):
+    pytest.importorskip("shtab", reason="shtab is not installed: pip install 'hardspike[completion]'")
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "report" in script and "--network.layers" in script
+    if shell == "bash":
+        asked = f'{script}\nCOMP_WORDS=(hardspike eval rep); COMP_CWORD=2; _shtab_hardspike; echo "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, timeout=60)
+        assert "report" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("words", "said"), [(["fish"], "shell 'fish' is unknown"),
+                                             (["bash"], "pip install 'hardspike[completion]'")])
+def test_what_completion_cannot_do_is_said(words, said, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", *words]) == 2
+    assert said in capsys.readouterr().err

@@ -8,11 +8,13 @@ from hardspike import OutFile, UsageError
 from trainer.config import FitConfig
 from trainer.data.config import DataConfig
 from trainer.data.sources import check_source
+from trainer.track import require
 
 __all__ = ["data", "fit"]
 
 
-def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None = None) -> None:
+def fit(config: FitConfig, resume: bool = False, track: str | None = None,
+        given: Collection[str] | None = None) -> None:
     """Train a network and keep the weights of its best epoch.
 
     The folder `out` gets config.yaml, best.pt (of the epoch that `keep` says: by default the latest within one standard
@@ -26,12 +28,16 @@ def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None =
         config: the run
         resume: go on with the run in `out` after its last whole epoch, to the same weights, bit for bit, that an
             uninterrupted run reaches
+        track: also note configuration and epochs in mlflow or wandb, through its own library (pip install
+            'hardspike[mlflow]', 'hardspike[wandb]') and where its own variables say
         given: as in `trainer.fit.fit`
     """
     check_source(config.data)
+    if track is not None:
+        require(track)  # before anything is read
     from trainer.fit import fit as train
 
-    train(config, resume, given)
+    train(config, resume, given, track)
 
 
 def data(source: str, config: DataConfig, split: str = "test", out: OutFile = Path("spikes.npz"),

@@ -12,12 +12,13 @@ from torch.utils.tensorboard import SummaryWriter
 from hardspike import HardspikeError, UsageError, atomic_path, logger, run_lock
 from trainer import checkpoint as checkpoints
 from trainer import distributed, hardware
-from trainer.config import FitConfig, changes, to_dict
+from trainer.config import FitConfig, changes, flat, to_dict
 from trainer.data import load
 from trainer.networks import build
 from trainer.networks.integers import IntegerNetwork, require_pooling
 from trainer.prune import prune
 from trainer.run import Run, scalars
+from trainer.track import Log, tracked
 
 _log = logger(__name__)
 
@@ -37,7 +38,8 @@ class Fit:
     history: list[dict]
 
 
-def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None = None) -> Fit:
+def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None = None,
+        track: str | None = None) -> Fit:
     """Train a network and keep the weights of its best epoch.
 
     The folder `out` gets config.yaml, best.pt (of the epoch that `keep` says: by default the latest within one standard
@@ -53,6 +55,7 @@ def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None =
             uninterrupted run reaches
         given: what of `config` the caller set, such as "network.beta", which a resumed run must not contradict; None:
             whatever differs from the defaults
+        track: mlflow or wandb, see `trainer.track`; None for neither
 
     Raises:
         UsageError: `out` holds a run already, a resumed one was begun with other settings, or the recordings do not
@@ -76,7 +79,7 @@ def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None =
         with alone:
             if not resume and distributed.rank() == 0:
                 _check_new(config)  # somebody may have been quicker
-            return _finished(run, resume)
+            return _finished(run, resume, track)
 
 
 def _check_new(config: FitConfig) -> None:
@@ -135,7 +138,7 @@ def _begun(config: FitConfig, device: torch.device, resume: bool = False) -> Run
     return Run(config, data, network, device)
 
 
-def _finished(run: Run, resume: bool) -> Fit:
+def _finished(run: Run, resume: bool, track: str | None) -> Fit:
     """The run after its last step, in a folder that is nobody else's."""
     config, leads = run.config, distributed.rank() == 0
     if resume:
@@ -146,7 +149,8 @@ def _finished(run: Run, resume: bool) -> Fit:
             temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
     if config.precision != "float32" and not resume:
         run.check_precision()
-    _train(run, leads)
+    with tracked(track if leads else None, config, flat(to_dict(config))) as log:
+        _train(run, leads, log)
     best = config.out / "best.pt"
     with distributed.first_process_first():
         if leads:
@@ -156,8 +160,8 @@ def _finished(run: Run, resume: bool) -> Fit:
     return Fit(config.out, best, run.history)
 
 
-def _train(run: Run, leads: bool) -> None:
-    """The epochs that are left; the first process writes what each of them gave."""
+def _train(run: Run, leads: bool, log: Log) -> None:
+    """The epochs that are left; the first process writes what each of them gave, and notes it with `log`."""
     config = run.config
     board = SummaryWriter(config.out, purge_step=len(run.history) + 1) if leads else None
     try:
@@ -167,6 +171,7 @@ def _train(run: Run, leads: bool) -> None:
             if board:
                 run.save(row)
                 _draw(board, row, epoch)
+                log(scalars(row), epoch)
     finally:
         if board:
             board.close()

@@ -6,12 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from trainer.networks.network import Network
+from trainer.neurons.recurrent import Recurrent
 
 
 def linear_weights(network: Network) -> dict[str, nn.Parameter]:
     """The weights of every linear layer on the chip; the host's readout is left alone."""
-    return {name: layer.weight for name, layer in network.layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)
-            and not (name == "readout" and network.readout == "linear")}
+    found = {name: layer.weight for name, layer in network.layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)
+             and not (name == "readout" and network.readout == "linear")}
+    return found | {f"{name}_recurrent": layer.recurrent.weight for name, layer in network.layers.items()
+                    if isinstance(layer, Recurrent)}
 
 
 @torch.no_grad()

@@ -63,17 +63,25 @@ def check(config: "FitConfig") -> None:
     chosen, network = config.quantise, config.network
     if config.prune and not config.from_:
         raise UsageError(f"prune {config.prune:g}: takes weights away from a trained network; give --from CHECKPOINT")
-    for key in ("rmp", "diagnose"):
-        if network.counts and getattr(config, key):
-            raise UsageError(f"{key} {getattr(config, key):g}: is of neurons with one threshold; leave it out with "
-                             f"{network.layers}")
+    if network.counts:
+        _check_counting(config)
+    heard = next((word for word in network.layers.split("-") if word.endswith("rec")), None)
+    if heard and config.method == "a2sg":
+        raise UsageError(f"method a2sg: chooses windows for layers that do not hear themselves, and {heard} does; take "
+                         "hard, surrogate or sast")
+    if heard and config.diagnose:
+        raise UsageError(f"diagnose {config.diagnose}: SAST's bounds are those of a chain, and {heard} hears itself; "
+                         "leave it out")
     if chosen.bits is None:
         return
-    if network.counts:
-        raise UsageError(f"quantise.bits {chosen.bits}: {network.layers} is not trained in a chip's integers; train it "
-                         "in floats and quantise its convolutional stages (export nir --conv_stages, export quantise)")
+    if heard:
+        raise UsageError(f"quantise.bits {chosen.bits}: {heard} hears itself, which is not trained in integers; train "
+                         "it in floats and quantise the graph (`python -m export quantise`)")
     if chosen.epochs is not None and chosen.epochs > config.epochs:
         raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
+    if network.plif:
+        raise UsageError("network.plif: scales a neuron's input by a learned factor, which integers do not; train with "
+                         "learn_beta, or without bits and quantise the export")
     if config.precision != "float32":
         raise UsageError(f"quantise.bits {chosen.bits}: {config.precision} rounds integers; take precision float32")
     if config.device == "cuda":
@@ -85,9 +93,15 @@ def check(config: "FitConfig") -> None:
                          "pooling (ap2) or a strided convolution")
     if chosen.target == "none":
         return
+    if config.augment.mixup:
+        raise UsageError(f"augment.mixup {config.augment.mixup}: gives fractions, and {chosen.target} takes whole "
+                         "spikes; take cutmix, or --quantise.target none")
     if config.data.encoding != "binary":
         raise UsageError(f"data.encoding {config.data.encoding}: gives fractions, and {chosen.target} takes whole "
                          "spikes; take binary, or --quantise.target none")
+    if network.reset == "subtract_leaky":
+        raise UsageError(f"network.reset {network.reset}: a chip's neuron takes off the whole threshold; train with "
+                         "subtract or zero, or take --quantise.target none")
     if chosen.target == "loihi1" and network.reset != "zero":
         raise UsageError(f"network.reset {network.reset}: loihi1 resets to zero only; train with zero, or take "
                          "--quantise.target loihi2")
@@ -95,3 +109,17 @@ def check(config: "FitConfig") -> None:
         raise UsageError(f"network.beta {network.beta}: rounds to 4096/4096, no leak at all; use 1 or below 0.9998")
     if chosen.target == "loihi1" and round(network.beta * 4096) == 0:
         raise UsageError(f"network.beta {network.beta}: loihi1 keeps at least 1/4096 of a membrane; use 0.0003 or more")
+
+
+def _check_counting(config: "FitConfig") -> None:
+    """Refuse what is of zeros and ones alone, for neurons that count."""
+    layers, bits = config.network.layers, config.quantise.bits
+    for key in ("rmp", "diagnose"):
+        if value := getattr(config, key):
+            raise UsageError(f"{key} {value:g}: is of neurons with one threshold; leave it out with {layers}")
+    if config.method == "a2sg" and config.a2sg.metric != "local":
+        raise UsageError(f"a2sg.metric {config.a2sg.metric}: is of what flows from step to step, and {layers} chooses "
+                         "windows by thresholds; take local")
+    if bits is not None:
+        raise UsageError(f"quantise.bits {bits}: {layers} is not trained in a chip's integers; train it in floats and "
+                         "quantise its convolutional stages (export nir --conv_stages, export quantise)")

@@ -11,7 +11,7 @@ from pathlib import Path
 from eval.commands import say
 from eval.options import Effort, Sample
 from export.recordings import Recordings
-from hardspike import OutFile, OutFolder, UsageError, check_suffix, require_writable, versions, write_text
+from hardspike import OutFile, OutFolder, UsageError, check_suffix, commit, require_writable, versions, write_text
 
 LIBRARIES = ("hardspike", "torch", "numpy", "scipy", "nir", "snntorch", "onnx", "onnxruntime", "scikit-learn",
              "matplotlib", "jinja2")
@@ -36,6 +36,7 @@ def report(*models: Path, out: OutFile | None = None, compare: Path | None = Non
         UsageError: more than two models, other data, unknown targets.
         HardspikeError: a model or its recordings cannot be read.
     """
+    from eval.cache import program_key
     from eval.report.measure import check, measure
     from eval.report.page import render
     from eval.report.plain import plain, without_pictures
@@ -56,6 +57,7 @@ def report(*models: Path, out: OutFile | None = None, compare: Path | None = Non
     pages = list(map(plain, found))
     content = {"data": subjects[0].source, "made": datetime.date.today().isoformat(), "command": words,
                "json": out.with_suffix(".json").name, "versions": versions(*LIBRARIES),
+               "commit": commit(), "program": program_key(),
                "models": pages}
     write_text(out, render(content, found))
     bare = {**content, "models": [without_pictures(model) for model in pages]}

@@ -35,13 +35,19 @@ def up_to_node(graph: Graph, name: str) -> Graph | None:
 
 
 def from_node(graph: Graph, name: str, shape: tuple[int, ...]) -> Graph | None:
-    """What hangs on `name` alone, which becomes the Input."""
+    """What hangs on `name` alone, which becomes the Input, and leads to the Output; `name`'s own reset does not."""
     if name not in graph.nodes:
         return None
     edit, inlet = Edit(graph), _end(graph, nir.Input)
     del edit.nodes[name], edit.nodes[inlet]
     edit.nodes = {inlet: nir.Input(np.array(shape)), **edit.nodes}
     edit.edges = [(inlet if a == name else a, b) for a, b in edit.edges if name != b and inlet != a]
+    outlet = _end(graph, nir.Output)
+    if all(b != outlet for _, b in edit.edges):
+        return None
+    leading = nx.ancestors(nx.DiGraph(edit.edges), outlet) | {inlet, outlet}
+    edit.nodes = {key: node for key, node in edit.nodes.items() if key in leading}
+    edit.edges = [edge for edge in edit.edges if set(edge) <= leading]
     return _reachable(edit)
 
 

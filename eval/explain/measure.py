@@ -167,5 +167,5 @@ def _parted(place: Place, membranes: list[np.ndarray], step: int) -> int:
 
 def _side(ran: Ran, sample: int) -> Side:
     frames = ran.frames[:, sample:sample + 1]
-    membranes = ran.target.name != "lava"
-    return Side(ran.name, ran.graph, ran.target, frames, ran.target.run(ran.graph, frames, membrane=membranes))
+    ran_again = ran.target.run(ran.graph, frames, membrane=ran.target.records_membranes)
+    return Side(ran.name, ran.graph, ran.target, frames, ran_again)

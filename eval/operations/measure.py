@@ -41,6 +41,7 @@ from targets.target import CHUNK, Target
 from trainer.layers.attention import Attention
 from trainer.networks import Network
 from trainer.neurons.levels import LevelLeaky
+from trainer.neurons.recurrent import Recurrent
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,9 @@ def count_network(network: Network, frames: Tensor) -> Counts:
             for name, spikes in record.items():
                 counted = isinstance(network.layers[name], LevelLeaky)
                 (tally.add_levels if counted else tally.add_spikes)(name, spikes)
+                if isinstance(network.layers[name], Recurrent):  # hears the spikes of the step before
+                    late = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
+                    tally.add_inputs(f"{name}_recurrent", late.flatten(0, 1))
     layers: list[NeuronCounts | SynapseCounts] = []
     for name, module in network.layers.items():
         if name in shapes:
@@ -165,4 +169,8 @@ def count_network(network: Network, frames: Tensor) -> Counts:
             layers.append(attentions[name].counts(name))
         elif name in tally.fired:
             layers.append(count_neurons(name, tally.fired[name], tally))
+            if isinstance(module, Recurrent):
+                heard, size = f"{name}_recurrent", module.recurrent.weight.shape[:1]
+                node = convert(Layer(heard, module.recurrent, tuple(size))).nodes[heard]
+                layers.append(count_synapses(heard, node, tuple(size), size[0], tally))
     return Counts(tally.samples, tally.steps, tuple(layers))

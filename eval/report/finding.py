@@ -6,22 +6,33 @@ from typing import Any
 
 from eval.energy.measure import Energies
 from eval.mode import HARD, Mode
+from eval.neurobench import NeuroBench
 from eval.operations.measure import Operations
 from eval.report.example import Example
+from eval.report.layers import Layers
 from eval.report.membranes import LayerMembranes
 from eval.report.runs import Accuracy, Missing, Run
+from eval.report.timing import Timing
 from eval.robustness.measure import Robustness
 
 
 @dataclass(frozen=True)
 class LayerCores:
-    """A layer on the cores of a chip; `usage`: resource -> share of a core's limit in the fullest core, where that
-    limit is public."""
+    """A layer on the cores of a chip.
+
+    Args:
+        layer, neurons, synapses, cores: its name, and how many.
+        memory: bytes of its synapses,
+        fullest: and those of its fullest core.
+        usage: resource -> share of a core's limit in the fullest core, where that limit is public.
+    """
 
     layer: str
     neurons: int
     synapses: int
     cores: int
+    memory: float
+    fullest: float
     usage: dict[str, float]
 
 
@@ -47,6 +58,11 @@ class Cores:
     def cores(self) -> int:
         """How many are filled."""
         return sum(layer.cores for layer in self.layers)
+
+    @property
+    def memory(self) -> float:
+        """Bytes of synapses."""
+        return sum(layer.memory for layer in self.layers)
 
 
 @dataclass(frozen=True)
@@ -76,11 +92,13 @@ class Verdict:
         state: ready, not ready or open.
         headline: in one line.
         points: (good, bad or note, sentence) each.
+        answers: (question, sentence) each: what its reader came for.
     """
 
     state: str
     headline: str
     points: Sequence[tuple[str, str]]
+    answers: Sequence[tuple[str, str]] = ()
 
 
 @dataclass
@@ -103,6 +121,9 @@ class Finding:
         missing: what is.
         training: of a checkpoint.
         counted: recordings behind `operations` and `energy`.
+        recordings: SHA-256 of the recordings with their labels.
+        chip_graph: SHA-256 of the graph in integers that was made for the chip; None where none was made.
+        margins: membranes of the graph that `layers` is about.
     """
 
     label: str
@@ -127,5 +148,11 @@ class Finding:
     operations: list[Operations] | None = None
     energy: Energies | None = None
     cores: Cores | None = None
+    layers: Layers | None = None
+    margins: list[LayerMembranes] | None = None
+    timings: list[Timing] | None = None
+    neurobench: list[NeuroBench] | None = None
     counted: int = 0
+    recordings: str = ""
+    chip_graph: str | None = None
     verdict: Verdict = Verdict("open", "Not judged yet", ())

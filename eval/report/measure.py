@@ -1,23 +1,31 @@
 """Everything that the report says about one model, measured."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from eval.cache import cached
 from eval.energy.measure import Energies, for_weights
 from eval.energy.measure import measure as energy
 from eval.energy.price_tables import load_table
+from eval.neurobench import NeuroBench
+from eval.neurobench import measure as neurobench
 from eval.operations.measure import Operations
 from eval.operations.measure import measure as operations
 from eval.options import ALL, Effort, Stress, bit_widths, whole
+from eval.report.answers import answers
 from eval.report.example import example
 from eval.report.finding import Cores, Finding, LayerCores, Training
+from eval.report.layers import Layers
+from eval.report.layers import measure as layer_by_layer
 from eval.report.membranes import membranes
 from eval.report.runs import Missing, Run, accuracies, all_runs, confusion, trained_hard
+from eval.report.timing import Timing
+from eval.report.timing import measure as timing
 from eval.report.verdict import judge
 from eval.robustness.measure import Robustness, severities_of
 from eval.robustness.measure import measure as robustness
 from eval.subject import Subject
+from export.model import Model
 from export.options import Quantisation
 from hardspike import HardspikeError, UsageError, progress
 from targets.chips import CHIPS, limits_of
@@ -72,8 +80,10 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
     found = Finding(label, str(model.path), _kind(subject), model.key, subject.parameters, len(subject.part),
                     subject.data.steps, subject.data.classes, subject.labels.tolist(), subject.source, runs,
                     accuracies(subject, runs), deployed.mode, confusion(subject, deployed), missing,
-                    _training(subject), counted=min(COUNTED, len(subject.data.test)))
+                    _training(subject), counted=min(COUNTED, len(subject.data.test)),
+                    recordings=subject.key["recordings"])
     chip, subjects = _deployed(subject, runs, bits)
+    found.chip_graph = subjects[-1].model.key if len(subjects) > 1 else None
     sections: dict[str, Callable[[], object]] = {
         "membranes": lambda: membranes(subject, OBSERVED),
         "example": lambda: example(subject),
@@ -81,6 +91,10 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
         "operations": lambda: _operations(subjects),
         "energy": lambda: _energy(subjects),
         "cores": lambda: _cores(subjects[-1], chip or CHIPS["loihi2"]),
+        "layers": lambda: _layers(subjects[-1], effort),
+        "margins": lambda: membranes(_graph(subjects[-1]), OBSERVED),
+        "timings": lambda: _timings(subjects[-1], targets),
+        "neurobench": lambda: _neurobench(subjects, found),
     }
     for name, compute in progress(sections.items(), label):
         try:
@@ -88,7 +102,7 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
         except HardspikeError as error:
             found.missing.append(Missing(name.capitalize(), str(error)))
     found.missing += _absent(subject, targets)
-    found.verdict = judge(found)
+    found.verdict = replace(judge(found), answers=answers(found))
     return found
 
 
@@ -157,6 +171,40 @@ def _energy(subjects: list[Subject]) -> Energies:
     return found
 
 
+def _graph(subject: Subject) -> Subject:
+    """The same recordings and the graph that is deployed: of a checkpoint without a chip, what NIR makes of it.
+
+    Raises:
+        HardspikeError: NIR cannot hold the network.
+    """
+    model = subject.model
+    return replace(subject, model=Model(model.path, given=model.graph)) if model.checkpoint else subject
+
+
+def _layers(subject: Subject, effort: Effort) -> Layers:
+    graph = _graph(subject)
+    run, = operations(_on([graph], COUNTED))
+    return layer_by_layer(_on([graph], effort.corrupted)[0], run,
+                          [for_weights(graph, load_table(name)) for name in PRICES])
+
+
+def _timings(subject: Subject, targets: list[Target]) -> list[Timing]:
+    """The deployed graph on its chip, and on those of `targets` that run it without being set up apart."""
+    graph = _graph(subject)
+    found = graph.modes([target for target in targets if not target.setup])
+    return timing(graph, [mode for mode in found if not TARGETS[f"{mode.target}"].setup])
+
+
+def _neurobench(subjects: list[Subject], found: Finding) -> list[NeuroBench]:
+    """Of every run whose operations were counted."""
+    rows = []
+    for subject in subjects:
+        for run in operations(_on([subject], COUNTED)):
+            accuracy = next((row.accuracy for row in found.accuracy if row.mode == run.mode), None)
+            rows.append(neurobench(subject, run, accuracy))
+    return rows
+
+
 def _cores(subject: Subject, chip: Target) -> Cores:
     """The graph on the cores of a chip, a picture of them, and what the chip does not hold.
 
@@ -172,6 +220,8 @@ def _cores(subject: Subject, chip: Target) -> Cores:
             used = [usage(core, limits) for core in cores]
             rows.append(LayerCores(layer, sum(core.neurons for core in cores),
                                    sum(core.synapse_count for core in cores), len(cores),
+                                   sum(core.synapse_bits for core in cores) / 8,
+                                   max(core.synapse_bits for core in cores) / 8,
                                    {key: max(each[key] for each in used) for key in used[0]}))
         errors = [violation for violation in chip.check(model.graph)
                   if violation.severity == "error"] if model.chip else []

@@ -27,6 +27,10 @@ ZONE = (0.05, 0.95)
 """A neuron whose phi lies between is neither off nor on."""
 NEAR = 0.1
 """Of a threshold: how close a membrane is called near."""
+CLOSEST = 0.01
+"""Share of the membranes that a layer's margin is about."""
+FINE = 0.001
+"""Of a threshold: how fine the margin is told; it ends at 1."""
 CHUNK = 32
 
 
@@ -42,6 +46,7 @@ class LayerMembranes:
         silent: share of the neurons that never fired.
         near: share of the membranes within `NEAR` of the threshold.
         beyond: share outside of +-`EDGE`.
+        margin: distance that a share of `CLOSEST` of the membranes stays within, in parts of `FINE` thresholds.
         histogram: share in each of `BINS` bins from -`EDGE` to `EDGE`.
         rate_surrogate: `rate` of the smooth network.
         in_zone: share whose phi lies in `ZONE`.
@@ -59,6 +64,7 @@ class LayerMembranes:
     near: float
     beyond: float
     histogram: list[float]
+    margin: float
     rate_surrogate: float | None = None
     in_zone: float | None = None
     difference: float | None = None
@@ -131,7 +137,8 @@ def _positive(layer: str, theta: Tensor) -> Tensor:
 def _sums(spikes: Tensor, z: Tensor, theta: Tensor) -> dict:
     return {"spikes": spikes.sum(dtype=torch.float64).item(), "fired": (spikes != 0).sum((0, 1)),
             "near": int((z.abs() < NEAR).sum()), "count": z.numel(),
-            "histogram": torch.histc(z.float(), BINS, -EDGE, EDGE).double()}
+            "histogram": torch.histc(z.float(), BINS, -EDGE, EDGE).double(),
+            "closest": torch.histc(z.abs().float(), round(1 / FINE), 0, 1).double()}
 
 
 def _row(subject: Subject, layer: str, sums: dict, samples: int, steps: int) -> LayerMembranes:
@@ -147,4 +154,10 @@ def _row(subject: Subject, layer: str, sums: dict, samples: int, steps: int) -> 
     return LayerMembranes(
         layer, sums["fired"].numel(), samples, steps, sums["spikes"] / count,
         (sums["fired"] == 0).double().mean().item(), sums["near"] / count, 1 - sums["histogram"].sum().item() / count,
-        (sums["histogram"] / count).tolist(), **smooth)
+        (sums["histogram"] / count).tolist(), _margin(sums["closest"] / count), **smooth)
+
+
+def _margin(shares: Tensor) -> float:
+    """The distance that `CLOSEST` of the membranes stay within, of their shares in steps of `FINE`; 1 is the most."""
+    within = (shares.cumsum(0) < CLOSEST).sum().item()
+    return min(1.0, FINE * (within + 1))

@@ -21,6 +21,13 @@ from eval.robustness.measure import severity_key
 MOST_CLASSES = 25
 """A confusion matrix of more classes is a list of the most frequent errors."""
 
+NEUROBENCH = (("Footprint (bytes)", "footprint", "{:,}"), ("ConnectionSparsity", "connection_sparsity", "{:.3f}"),
+              ("ClassificationAccuracy", "accuracy", "{:.3f}"), ("ActivationSparsity", "activation_sparsity", "{:.3f}"),
+              ("SynapticOperations, Dense", "dense", "{:,.0f}"),
+              ("SynapticOperations, Effective_MACs", "macs", "{:,.0f}"),
+              ("SynapticOperations, Effective_ACs", "acs", "{:,.0f}"), ("MembraneUpdates", "updates", "{:,.0f}"))
+"""NeuroBench's name -> ours, and how it is written."""
+
 
 def render(content: dict, found: list[Finding]) -> str:
     """The page of what `python -m eval report` found: HTML that refers to nothing outside.
@@ -57,6 +64,9 @@ def _sections(content: dict, found: list[Finding]) -> Iterator[dict]:
                    "Every mode on the same recordings. Intervals are exact binomial (Clopper-Pearson, 95 %). Change is "
                    "in points against the first row; lost and won are the recordings behind it, p the exact McNemar "
                    "test on them. Spikes are those of one recording.")
+    yield _section("layers", "Layer by layer", _split(models, "layers", _layers),
+                   "The graph that is deployed. Above: what each layer costs. Below: how near its membranes are to the "
+                   "threshold, and points of accuracy lost when that layer alone is disturbed.")
     smooth = any("phi" in layer for model in models for layer in model.get("membranes", []))
     yield _section("membranes", "Where the gap comes from" if smooth else "Membranes and thresholds",
                    _split(models, "membranes", _membranes),
@@ -69,11 +79,19 @@ def _sections(content: dict, found: list[Finding]) -> Iterator[dict]:
     yield _section("operations", "Operations", _split(models, "operations", _operations),
                    "Counted on recorded spikes and true fan-out, for one recording on average. SynOps are events times "
                    "their source's synapses; MACs and ACs leave out weights of 0.")
+    yield _section("neurobench", "NeuroBench", _split(models, "neurobench", _neurobench),
+                   "The metrics of NeuroBench 2.3 that follow from counts, for one recording on average. A footprint "
+                   "of integers is every weight in whole bytes. MembraneUpdates are an upper bound: every neuron in "
+                   "every step.")
     yield _section("energy", "Energy", _split(models, "energy", _energy),
                    "Counts times published prices. Each price says what it rests on; none was measured on this "
                    "network. Weights of 8 bits or fewer are priced by the tables for 8-bit integers where the source "
                    "has one, the network's and its ANN's alike, so energies compare within a table only.")
-    yield _section("cores", "Cores", _split(models, "cores", _cores))
+    yield _section("cores", "Cores and memory", _split(models, "cores", _cores))
+    yield _section("timing", "Latency and throughput", _split(models, "timing", _timing),
+                   "The deployed graph on this machine, as `python -m targets bench` measures: simulators, not the "
+                   "chip, whose steps no public number gives in seconds. Latency of one recording alone; recordings a "
+                   "second when all run at once.")
     yield _section("parity", "Parity of targets", _split(models, "runs", _parity),
                    "Spikes that differ between two runs, over all layers and recordings. Integers and floats differ "
                    "rightly, since integers round leaks and weights; runs of one integer graph have to be equal. A run "
@@ -149,7 +167,40 @@ def _sample(number: int, sample: dict) -> list[dict]:
     spikes = ", ".join(f"{layer['layer']} {layer['total']:,}" for layer in sample["layers"])
     return [{"text": f"Test recording {sample['id']} of class {sample['label']}, {right} taken for class "
                      f"{sample['prediction']} ({sample['mode']}). {colours}Spikes: {spikes}.",
-             "figures": [_svg(p) for p in [*pictures, figures.scores(number, sample)]], "layout": "narrow"}]
+             "figures": [_svg(p) for p in [*pictures, figures.scores(number, sample)]], "layout": "narrow"},
+            {"summary": "The same as numbers: spikes of the layers", "details": shown("sample", sample["layers"])},
+            {"summary": "The same as numbers: scores", "details": shown("scores", [
+                {"class": place, "score": score} for place, score in enumerate(sample["scores"])])}]
+
+
+def _layers(number: int, found: dict) -> list[dict]:
+    energies = {f"{name} nJ": (f"{name} (nJ)", "{:,.0f}") for name in found["tables"]}
+    losses = {name: (name, "{:+.1f}") for name in found["disturbances"]}
+    rows = found["rows"]
+    memory = {"memory %": ("memory %", "{:.1f}")}
+    nearness = {"margin": ("margin (θ)", "{:.3g}"), "near %": ("near %", "{:.1f}")}
+    lost = [{key: row[key] if key in ("layer", *nearness) or row.get(key) is None else 0.0 - row[key]
+             for key in ("layer", *nearness, *losses) if key in row} for row in rows]
+    return [{"table": shown("layers", rows, {**energies, **memory}),
+             "caption": f"Counts and energy of a recording, mean of {found['counted']}; memory: share of the synapses' "
+                        "bytes on the cores"},
+            {"table": shown("layer losses", lost, {"layer": ("layer", ""), **nearness, **losses}),
+             "caption": f"Margin: 1 % of the membranes come nearer to the threshold than this; near: within {NEAR:g} "
+                        f"θ. Behind: points of accuracy won or lost on {found['samples']} recordings against "
+                        f"{found['accuracy %']:.1f} %. In a chain, a silent layer leaves nothing to read."}]
+
+
+def _neurobench(number: int, found: list[dict]) -> list[dict]:
+    rows = [{"metric": metric, **{run["mode"]: None if run[key] is None else form.format(run[key]) for run in found}}
+            for metric, key, form in NEUROBENCH]
+    return [{"table": shown("neurobench", rows, {run["mode"]: (run["mode"], "{}") for run in found})}]
+
+
+def _timing(number: int, found: list[dict]) -> list[dict]:
+    first = found[0]
+    return [{"text": f"{first['machine']}, {first['threads']} thread{'s' * (first['threads'] != 1)}; {first['runs']} "
+                     f"runs of one recording of {first['steps']} steps, then {first['samples']} recordings at once.",
+             "table": shown("timing", found)}]
 
 
 def _confusion(number: int, found: dict) -> list[dict]:
@@ -262,14 +313,19 @@ def _training(models: list[dict]) -> list[dict]:
 def _reproduce(content: dict) -> list[dict]:
     columns = []
     for model in content["models"]:
-        lines = [f"{model['file']}: SHA-256 {model['sha256']}"]
+        lines = [f"{model['file']}: SHA-256 {model['sha256']}",
+                 f"recordings with labels: SHA-256 {model['recordings']}"]
+        if model["chip graph"]:
+            lines.append(f"graph in integers made for the chip: SHA-256 {model['chip graph']}")
         parts: list[dict] = [{"points": lines}]
         if "config" in model:
             lines.append(f"epoch {model['epoch']}" + _theory(model["theory"]))
             parts.append({"summary": "Configuration (python -m trainer fit --config FILE)",
                           "code": yaml.safe_dump(model["config"], sort_keys=False)})
         columns.append({"label": model["label"], "parts": parts})
-    versions = "\n".join(f"{name} {version}" for name, version in content["versions"].items())
+    program = [f"made {content['made']}", f"commit {content['commit'] or 'not known: installed, not checked out'}",
+               f"program, all its files: SHA-256 {content['program']}"]
+    versions = "\n".join([*program, *(f"{name} {version}" for name, version in content["versions"].items())])
     common = {"label": "", "parts": [{"summary": "Versions", "code": versions, "open": True}]}
     return [{"split": columns}, {"split": [common]}]
 

@@ -9,6 +9,7 @@ from eval.operations.measure import Operations
 from eval.report.finding import Cores, Finding
 from eval.report.membranes import LayerMembranes
 from eval.report.runs import Accuracy, Run
+from eval.report.timing import Timing
 from eval.robustness.curves import unit
 from eval.robustness.measure import Robustness
 
@@ -17,6 +18,7 @@ def plain(found: Finding) -> dict:
     """All about one model; a key a section, left out where the section is missing."""
     model: dict[str, Any] = {
         "label": found.label, "file": found.file, "kind": found.kind, "sha256": found.sha256,
+        "recordings": found.recordings, "chip graph": found.chip_graph,
         "samples": found.samples, "steps": found.steps, "classes": found.classes, "labels": found.labels,
         "missing": list(map(str, found.missing)), "parameters": found.parameters}
     if training := found.training:
@@ -40,6 +42,12 @@ def plain(found: Finding) -> dict:
                            "about": {table.name: table.about for table in found.energy.tables}}
     if found.cores:
         model["cores"] = _cores(found.cores)
+    if found.layers:
+        model["layers"] = _layers(found)
+    if found.timings:
+        model["timing"] = [_timing(one) for one in found.timings]
+    if found.neurobench:
+        model["neurobench"] = [{**asdict(one), "mode": words(one.mode)} for one in found.neurobench]
     return model | {"verdict": asdict(found.verdict)}
 
 
@@ -108,6 +116,36 @@ def _operations(found: list[Operations]) -> list[dict]:
 
 def _cores(cores: Cores) -> dict:
     table = [{"layer": layer.layer, "neurons": layer.neurons, "synapses": layer.synapses, "cores": layer.cores,
+              "memory": layer.memory, "fullest core": layer.fullest,
               **{f"{key} %": 100 * share for key, share in layer.usage.items()}} for layer in cores.layers]
     return {"chip": cores.chip, "rows": table, "cores": cores.cores, "available": cores.available,
-            "picture": cores.picture, "violations": cores.violations}
+            "memory": cores.memory, "picture": cores.picture, "violations": cores.violations}
+
+
+def _layers(found: Finding) -> dict:
+    """One row a layer: its costs, its share of each, its margin, and what disturbing it alone takes."""
+    assert found.layers
+    cores = {layer.layer: layer for layer in found.cores.layers} if found.cores else {}
+    margins = {layer.layer: layer for layer in found.margins or []}
+    whole = found.cores.memory if found.cores else 0.0
+    table: list[dict] = []
+    for layer in found.layers.layers:
+        place, near = cores.get(layer.layer), margins.get(layer.layer)
+        table.append({
+            "layer": layer.layer, "neurons": layer.neurons, "spikes": layer.spikes, "synops": layer.synops,
+            **{f"{name} nJ": value for name, value in layer.energy.items()},
+            "memory %": 100 * place.memory / whole if place and whole else None,
+            "margin": near and near.margin, "near %": near and 100 * near.near,
+            **{loss.disturbance: loss.points for loss in layer.losses}})
+    return {"rows": table, "samples": found.layers.samples, "accuracy %": 100 * found.layers.accuracy,
+            "counted": found.layers.counted, "tables": list(found.layers.layers[0].energy),
+            "disturbances": list(dict.fromkeys(loss.disturbance for layer in found.layers.layers
+                                               for loss in layer.losses))}
+
+
+def _timing(one: Timing) -> dict:
+    """Latency in ms, recordings a second."""
+    times = one.times
+    return {"mode": words(one.mode), "mean": times.mean, "median": times.median, "p99": times.p99,
+            "fastest": times.fastest, "slowest": times.slowest, "throughput": times.throughput, "runs": times.runs,
+            "samples": times.samples, "steps": times.steps, "threads": times.threads, "machine": one.machine}

@@ -37,7 +37,7 @@ def judge(found: Finding) -> Verdict:
     Ready: on its chip, in integers, the model loses at most `LOSS` points against the mode it was trained in, all
     runs of that integer graph give the same spikes, the chip holds it, and it is better than guessing.
     """
-    chip = next((row for row in found.accuracy if row.mode.on_chip), None)
+    chip = on_chip(found)
     points = [*_accuracy(found, chip), *_gap(found), *_calibrated(found), *_bits(found), *_integers(found.runs),
               *_floats(found.runs), *_same(found.runs), *_cores(found), *_corruptions(found), *_energy(found)]
     if chip is None:
@@ -54,7 +54,7 @@ def judge(found: Finding) -> Verdict:
 
 def _faults(found: Finding, chip: Accuracy) -> Iterator[str]:
     """What keeps a model from a chip."""
-    lost = 100 * (_trained(found).accuracy - chip.accuracy)
+    lost = 100 * (trained(found).accuracy - chip.accuracy)
     if lost > LOSS:
         yield f"{lost:.1f} points are lost between training and chip, more than {LOSS:g}"
     if any(one.mode.same_network(chip.mode) for one, *_ in _unequal(found.runs)):
@@ -65,7 +65,12 @@ def _faults(found: Finding, chip: Accuracy) -> Iterator[str]:
         yield f"not clearly better than guessing among {found.classes} classes"
 
 
-def _trained(found: Finding) -> Accuracy:
+def on_chip(found: Finding) -> Accuracy | None:
+    """The run that is judged: the first one in a chip's own arithmetic."""
+    return next((row for row in found.accuracy if row.mode.on_chip), None)
+
+
+def trained(found: Finding) -> Accuracy:
     """The mode that the model was trained in, or the first one."""
     hard = _hard(found)
     return hard if hard and found.training and found.training.hard else found.accuracy[0]

@@ -27,6 +27,7 @@ from targets.table import TARGETS
 from targets.target import Target
 from trainer.networks import Network
 from trainer.neurons.levels import require_one_threshold
+from trainer.neurons.recurrent import Recurrent
 
 Classify = Callable[[Tensor, list[str]], Tensor]
 """Frames (T, B, C, H, W) and the names of the B recordings -> logits (B, classes)."""
@@ -82,18 +83,29 @@ def inject(model: Model, mode: Mode, name: str, severity: float, seed: int = 0) 
     check_severity(severity)
     fault = FAULTS[name].apply
     if FAULTS[name].weights:
-        def reweigh(weight: Tensor, layer: str) -> Tensor:
-            return fault(weight, layer, severity, seed)
+        return with_weights(model, mode, lambda weight, layer: fault(weight, layer, severity, seed))
+    return with_spikes(model, mode, lambda spikes, layer, ids: fault(spikes, layer, ids, severity, seed))
 
-        answer = answers(_reweighted(model, reweigh), mode)
-        return lambda frames, ids: answer(frames)
 
-    def change(spikes: Tensor, layer: str, ids: list[str]) -> Tensor:
-        return fault(spikes, layer, ids, severity, seed)
+def with_spikes(model: Model, mode: Mode, change: Callable[[Tensor, str, list[str]], Tensor]) -> Classify:
+    """A model in one of its modes, whose hidden layers give `change(spikes (T, B, ...), layer, ids)` instead.
 
+    Raises:
+        UsageError, HardspikeError: see `inject`.
+    """
     if mode.target is None:
         return _hooked(model, mode, change)
     return _transmitted(model.graph, TARGETS[mode.target], change)
+
+
+def with_weights(model: Model, mode: Mode, change: Callable[[Tensor, str], Tensor]) -> Classify:
+    """A model in one of its modes, whose linear layers have `change(weight, layer)` for their weights (float64).
+
+    Raises:
+        HardspikeError: see `inject`.
+    """
+    answer = answers(_reweighted(model, change), mode)
+    return lambda frames, ids: answer(frames)
 
 
 # ---------------------------------------------------------------------------------------------- spikes
@@ -103,6 +115,9 @@ def _hooked(model: Model, mode: Mode, change: Callable) -> Classify:
     network = model.trained.network
     hidden = network.neurons()
     require_one_threshold(hidden, "a fault of spikes")
+    loop = next((name for name, neuron in hidden.items() if isinstance(neuron, Recurrent)), None)
+    if loop:
+        raise HardspikeError(f"layer '{loop}' is recurrent; spikes are only lost between layers")
     if network.readout == "spikes":  # the last ones are the output
         hidden.popitem()
     answer = answers(model, mode)
@@ -123,7 +138,7 @@ def _transmitted(graph: Graph, target: Target, change: Callable) -> Classify:
     if not target.loses_spikes:
         able = ", ".join(name for name, other in TARGETS.items() if other.loses_spikes)
         raise HardspikeError(f"target '{target.name}' cannot lose spikes between layers; {able} can")
-    hidden = _hidden(graph)
+    hidden = hidden_layers(graph)
 
     def faulty(frames: Tensor, ids: list[str]) -> Tensor:
         def transmit(layer: str, spikes: Tensor, samples: slice) -> Tensor:
@@ -133,7 +148,7 @@ def _transmitted(graph: Graph, target: Target, change: Callable) -> Classify:
     return faulty
 
 
-def _hidden(graph: Graph) -> list[str]:
+def hidden_layers(graph: Graph) -> list[str]:
     """The layers of neurons that a linear layer follows.
 
     Raises:
@@ -189,6 +204,10 @@ def _reweighted_network(network: Network, change: Callable) -> Network:
         folded = weight.double() * factor
         # Added to the weight itself, so that no noise leaves it as it is, bit for bit.
         weight.data += ((change(folded, name) - folded) / factor).to(weight)
+    for name, neuron in network.neurons().items():
+        if isinstance(neuron, Recurrent):
+            weight = neuron.recurrent.weight
+            weight.data = change(weight.data.double(), f"{name}_recurrent").to(weight)
     return network
 
 

@@ -1,6 +1,6 @@
 """Which other tools read a file of ours and keep its spikes: what was measured, by the kinds of nodes in it.
 
-snnTorch 1.0 and spikingjelly 2.0 are read and compared in `tests/export/test_watch_readers.py`.
+snnTorch 1.0, spikingjelly 2.0 and sc-neurocore 3.16 are read and compared in `tests/export/test_watch_readers.py`.
 """
 
 import copy
@@ -12,7 +12,8 @@ from targets.graph import Plan, parameters, plan
 from targets.graph.shapes import array
 
 _PLAIN = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d, nir.Flatten, nir.AvgPool2d)
-_DENSE = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Threshold, nir.Scale, nir.LI)
+_SC = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Conv1d, nir.Flatten, nir.Threshold, nir.Scale, nir.Delay,
+       nir.LI, nir.LIF, nir.IF, nir.CubaLIF)
 _STEP = 1e-4
 """Seconds a step, which both readers take as given."""
 
@@ -20,29 +21,27 @@ _STEP = 1e-4
 def readers(graph: nir.NIRGraph) -> str:
     """One line: who keeps the spikes of `graph`, as far as it was tried, and what to hand to others."""
     layout = plan(graph)
-    nodes = layout.nodes.values()
-    kinds = {type(node) for node in nodes}
-    if any(isinstance(node, nir.Delay) for node in nodes):
-        return "read elsewhere: no other reader of NIR that was tried takes Delay; use `python -m export onnx`"
-    if kinds & {nir.Threshold, nir.Scale, nir.LI, nir.I, nir.CubaLI}:
-        if kinds <= set(_DENSE):
-            return ("read elsewhere: sc-neurocore keeps these spikes; other readers take no Threshold and Scale, which "
-                    "an exact reset by subtraction needs: train with reset_mechanism='zero' for them")
-        return ("read elsewhere: no other reader of NIR that was tried takes all of Threshold, Scale and LI; use "
-                "`python -m export onnx`, or train with reset_mechanism='zero'")
     if not _typed(graph):
         return ("read elsewhere: nir.read itself refuses these convolutions (groups, or a kernel that is not square); "
                 "use `python -m export onnx`, or train without them")
-    jelly, torch = _spikingjelly(layout), _snntorch(layout)
-    if not jelly and not torch:
-        others = "" if kinds & {nir.CubaLIF, nir.IF} or _loops(layout) else "; norse, sinabs and rockpool do not"
-        return f"read elsewhere: spikingjelly keeps these spikes, and snnTorch does one sample at a time{others}"
-    if not jelly:
-        return f"read elsewhere: spikingjelly keeps these spikes; snnTorch does not ({torch})"
-    if not torch:
-        return f"read elsewhere: snnTorch keeps these spikes, one sample at a time; spikingjelly does not ({jelly})"
-    return (f"read elsewhere: neither spikingjelly ({jelly}) nor snnTorch ({torch}) keeps these spikes; use `python -m "
-            "export onnx`")
+    whys = {"spikingjelly": _spikingjelly(layout), "sc-neurocore": _sc_neurocore(layout),
+            "snnTorch (one sample at a time)": _snntorch(layout)}
+    keep = [name for name, why in whys.items() if not why]
+    others = "; ".join(f"{name.partition(' (')[0]} does not ({why})" for name, why in whys.items() if why)
+    if not keep:
+        return (f"read elsewhere: no reader of NIR that was tried keeps these spikes ({others}); use `python -m export "
+                "onnx`")
+    kinds = {type(node) for node in layout.nodes.values()}
+    if kinds & {nir.Threshold, nir.Scale} and nir.Delay not in kinds:
+        others += "; for them train with reset_mechanism='zero'"
+    elif len(keep) == len(whys) and not kinds & {nir.CubaLIF, nir.IF} and not _loops(layout):
+        others = "norse, sinabs and rockpool do not"
+    said = f"read elsewhere: {_and(keep)} keep{'s' if len(keep) == 1 else ''} these spikes"
+    return f"{said}; {others}" if others else said
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _spikingjelly(layout: Plan) -> str:
@@ -81,6 +80,18 @@ def _snntorch(layout: Plan) -> str:
         if not isinstance(node, (*_PLAIN, nir.LIF, nir.CubaLIF)):
             return f"it takes no {type(node).__name__}"
     return "it fails on loops" if _loops(layout) else ""
+
+
+def _sc_neurocore(layout: Plan) -> str:
+    """Why sc-neurocore does not keep the spikes; nothing where it does."""
+    for node in layout.nodes.values():
+        if isinstance(node, nir.Conv2d | nir.AvgPool2d | nir.SumPool2d):
+            return f"it fails on {type(node).__name__} with this NumPy"
+        if not isinstance(node, _SC):
+            return f"{type(node).__name__} was not tried"
+    if any(isinstance(layout.nodes[name], nir.Delay) for loop in _loops(layout) for name in loop):
+        return "a Delay in a loop is a step later"
+    return ""
 
 
 def _uneven(node: nir.NIRNode) -> str:

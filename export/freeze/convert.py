@@ -15,7 +15,7 @@ CONVERTERS: dict[type[nn.Module], Callable[[Layer], Piece]] = {
     **layers.CONVERTERS, **pooling.CONVERTERS, **neurons.CONVERTERS, LevelLeaky: levels.level_neuron}
 
 _ADVICE = {
-    **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d),
+    **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d),
                     "its factors depend on the input: use BatchNorm and train again"),
     **dict.fromkeys((nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softmax),
                     "put a spiking neuron in its place"),
@@ -26,6 +26,7 @@ _ADVICE = {
     torch.jit.ScriptModule: "it is compiled (torch.jit): put in the module that it was made from",
     Attention: "it multiplies spike trains with one another, which no synapse does: write the stages before it "
                "(--conv_stages), or the whole network as ONNX",
+    nn.Bilinear: "it multiplies signals: use nn.Linear on both, side by side, and train again",
     nn.MultiheadAttention: "attention multiplies signals: use linear layers and neurons",
     snn.LeakyParallel: "it runs all steps at once with a rectified membrane and no reset: use nn.Linear and snn.Leaky "
                        "(reset_mechanism='none'), and train again",

@@ -4,7 +4,7 @@
 import nir
 from torch import Tensor
 
-from hardspike import HardspikeError, UsageError, scratch_folder
+from hardspike import HardspikeError, scratch_folder
 from targets.chips import limits_of
 from targets.graph import plan
 from targets.lava import runner
@@ -45,8 +45,6 @@ def _network(graph: nir.NIRGraph, dt: float | None) -> Network:
 def _run(graph: nir.NIRGraph, spikes: Tensor, *, dt: float | None = None, membrane: bool = False,
          transmit: Transmit | None = None) -> Recording:
     """Spikes of every layer without the latency of Lava's layers; see `targets.lava.runner.run`."""
-    if membrane:
-        raise UsageError("target 'lava' records no membranes; the target loihi2 computes the same ones")
     with scratch_folder() as folder:
         net = folder / "model.net"
         try:
@@ -57,4 +55,5 @@ def _run(graph: nir.NIRGraph, spikes: Tensor, *, dt: float | None = None, membra
 
 
 LAVA = Target("lava", "Intel's Lava simulator, in an interpreter of its own (`python -m targets setup lava`)", _run,
-              _check, integers=limits_of(LOIHI2), files=Files(".net", runner.run), setup=setup, chunk=None)
+              _check, integers=limits_of(LOIHI2), files=Files(".net", runner.run), setup=setup, records_membranes=False,
+              chunk=None)

@@ -56,7 +56,10 @@ def svg(mapping: Mapping) -> str:
         parts.append(f'<rect x="1" y="{y + 6}" width="12" height="12" fill="{_colour(index)}"/>'
                      f'<text x="20" y="{y + 16}">{label}</text>')
     height = bottom + 20 * len(mapping.cores) + 10
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {COLUMNS * cell} {height}" '
+    seen = escape("Cores of " + mapping.limits.chip + ": " + ", ".join(
+        f"{name} {len(cores)}" for name, cores in mapping.cores.items()))
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {COLUMNS * cell} {height}" role="img" '
+            f'aria-label="{seen}" '
             f'font-family="sans-serif" font-size="12">\n' + "\n".join(parts) + "\n</svg>\n")
 
 

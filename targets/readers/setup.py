@@ -1,7 +1,7 @@
 """Makes the environment of a reader: its own pinned packages on top of ours, which lends it torch, nir and numpy.
 
-It lies in `$HARDSPIKE_CACHE/readers/NAME` and takes some MB. What a reader asks for beyond that is not installed: its
-requirements would replace the versions that graphs are run with here.
+It lies in `$HARDSPIKE_CACHE/readers/NAME` and takes some MB (Spyx's half a GB, JAX among it). What a reader asks for
+beyond that is not installed: its requirements would replace the versions that graphs are run with here.
 """
 
 import json

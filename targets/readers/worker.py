@@ -66,6 +66,41 @@ def sinabs(path, dt, frames):
     return given.reshape(samples, steps, *given.shape[1:]).transpose(0, 1)
 
 
+def rockpool(path, dt, frames):
+    """Whole sequences, batch first; every module keeps the dt that the reader gave it."""
+    import nir
+    from rockpool.nn.modules.torch.nir import from_nir
+
+    given = from_nir(nir.read(path))(frames.transpose(0, 1))
+    return (given[0] if isinstance(given, tuple) else given).transpose(0, 1)
+
+
+def spyx(path, dt, frames):
+    """Channels last, as its layers are; a picture at the Output is turned back."""
+    import jax.numpy as jnp
+    import nir
+    from spyx.nir import from_nir
+
+    last = frames.movedim(2, -1) if frames.ndim == 5 else frames
+    _, given = from_nir(nir.read(path), jnp.asarray(last.numpy()), dt=dt)
+    given = torch.from_numpy(np.array(given))
+    return given.movedim(-1, 2) if given.ndim == 5 else given
+
+
+def sc_neurocore(path, dt, frames):
+    """A step at a time, one sample after the other: it has no batch axis."""
+    import nir
+    from sc_neurocore.nir_bridge import from_nir
+
+    samples = []
+    for sample in range(frames.shape[1]):
+        network = from_nir(nir.read(path), dt=dt)
+        (inlet,), (outlet,) = network.input_nodes, network.output_nodes
+        steps = [network.step({inlet: frame.double().numpy()})[outlet] for frame in frames[:, sample]]
+        samples.append(torch.from_numpy(np.stack(steps)))
+    return torch.stack(samples, 1)
+
+
 def stepped(network, frames):
     """Once a step on the whole batch, the state handed on."""
     state, steps = None, []
@@ -75,7 +110,8 @@ def stepped(network, frames):
     return torch.stack(steps)
 
 
-READERS = {"snntorch": snntorch, "spikingjelly": spikingjelly, "norse": norse, "sinabs": sinabs}
+READERS = {"snntorch": snntorch, "spikingjelly": spikingjelly, "norse": norse, "sinabs": sinabs, "rockpool": rockpool,
+           "spyx": spyx, "sc-neurocore": sc_neurocore}
 
 if __name__ == "__main__":
     try:

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
+from eval.explain.reduce import size
 from tests.conform import corpus, grow
 from tests.conform.campaign import Find, Total, campaign, shrunk, trouble
 from tests.conform.relations import RELATIONS
@@ -43,8 +44,8 @@ def main() -> int:
             small = shrunk(find)
             path = corpus.keep(small.case, small.relation, f"seed {find.seed}, number {find.number}: {small.said}",
                                options.keep or corpus.FOLDER)
-            print(f"    {len(small.case.graph.nodes)} nodes, input {small.case.frames.shape}: {small.said}; {path}",
-                  flush=True)
+            print(f"    {size(small.case.graph)} nodes between Input and Output, input {small.case.frames.shape}: "
+                  f"{small.said}; {path}", flush=True)
             if len(total.finds) >= options.most:
                 break
     except KeyboardInterrupt:

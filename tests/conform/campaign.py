@@ -131,11 +131,14 @@ def shrunk(find: Find, seconds: float = SHRINKING) -> Find:
         except Exception:  # the find may be that it does not run
             return {}
 
-    graph = flatten(find.case.graph)
-    start = graph if happens((graph,), find.case.frames) else find.case.graph
-    graphs, frames = reduce((start,), find.case.frames, happens, record, seconds)
-    case = case_of(graphs, frames)
-    return replace(find, case=case, said=differs(find.relation, case))
+    try:
+        graph = flatten(find.case.graph)
+        start = graph if happens((graph,), find.case.frames) else find.case.graph
+        graphs, frames = reduce((start,), find.case.frames, happens, record, seconds)
+        case = case_of(graphs, frames)
+        return replace(find, case=case, said=differs(find.relation, case))
+    except Exception:  # what shrinks is our own code as well, and may be what is broken
+        return find
 
 
 def trouble(said: str) -> str:

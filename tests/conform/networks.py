@@ -122,7 +122,7 @@ def drawn(seed: int, number: int) -> tuple[Drawn, torch.Tensor]:
     shape = pick([(5,), (9,), (2, 7, 8), (1, 8, 8)])
     network = Drawn(layers, shape, pick(("hidden", "handed", "stored")), bool(rng.random() < 0.5), number)
     x = torch.from_numpy((rng.random((int(rng.integers(3, 11)), int(rng.integers(1, 4)), *shape)) < 0.5).astype(float))
-    return network.double().eval(), x
+    return network.eval(), x
 
 
 @torch.no_grad()
@@ -133,7 +133,7 @@ def differs(seed: int, number: int) -> str:
         HardspikeError: it is refused.
     """
     network, x = drawn(seed, number)
-    wanted = copy.deepcopy(network)
+    wanted = copy.deepcopy(network).double()
     for module in wanted.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):  # snnTorch's spikes are float32, whatever the membranes are
             module.register_forward_pre_hook(lambda module, given: (given[0].double(),))

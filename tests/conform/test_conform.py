@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hardspike import HardspikeError
 from targets import loihi2, reference
 from targets.nodes import neurons
+from tests.conform import campaign as campaign_module
 from tests.conform import corpus, grow, naive, networks, strategies
 from tests.conform.campaign import Find, Total, campaign, differs, shrunk
 from tests.conform.relations import RELATIONS, Bench
@@ -134,6 +135,15 @@ def test_an_exception_is_a_find(monkeypatch):
     monkeypatch.setattr(Bench, "run", run)  # nothing runs any more
     small = shrunk(find, 10)
     assert small.said == find.said and len(small.case.graph.nodes) <= 3
+
+
+def test_a_find_stays_whole_where_what_shrinks_is_broken(monkeypatch):
+    def broken(graph):
+        raise KeyError("x")
+
+    monkeypatch.setattr(campaign_module, "flatten", broken)
+    find = Find(0, 0, "naive", "KeyError at order.py:1: x", grow.case(0, 0, None))
+    assert shrunk(find, 1) is find
 
 
 def test_relations_know_what_they_are_about():

@@ -41,7 +41,7 @@ def test_same_key_is_computed_once_and_any_change_anew(calls, tmp_path, monkeypa
     assert run(frames=torch.eye(3).to(torch.uint8)) == 4 and run(frames=torch.zeros(3, 3)) == 5
     model.write_bytes(b"weighty")
     assert run() == 6
-    monkeypatch.setattr(cache, "_program", lambda: "another version")
+    monkeypatch.setattr(cache, "program_key", lambda: "another version")
     assert run() == 7
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from eval.commands.explain import explain
+from eval.explain import edits
 from eval.explain.measure import Ran, measure
 from eval.explain.reduce import reduce, size
 from eval.explain.smallest import smallest
@@ -227,6 +228,18 @@ def test_reduce_keeps_what_happens_and_drops_the_rest():
 
     graphs, x = reduce((dense(),), frames(6).double().numpy(), happens, record, 10)
     assert size(graphs[0]) <= 2 and x.shape[:2] == (1, 1) and x.sum() <= 1
+
+
+def test_a_layer_that_becomes_the_input_leaves_its_reset_behind():
+    one = np.ones(1)
+    nodes = {"input": nir.Input(np.array([1])), "w": nir.Linear(np.ones((1, 1))), "li": nir.LI(one, one, one),
+             "th": nir.Threshold(one), "reset": nir.Scale(-one), "v": nir.Linear(np.ones((1, 1))),
+             "last": nir.Threshold(one), "output": nir.Output(np.array([1]))}
+    edges = [("input", "w"), ("w", "li"), ("li", "th"), ("th", "reset"), ("reset", "li"), ("th", "v"), ("v", "last"),
+             ("last", "output")]
+    cut = edits.from_node(nir.NIRGraph(nodes, edges, type_check=False), "th", (1,))
+    assert list(cut.nodes) == ["input", "v", "last", "output"]
+    assert sorted(cut.edges) == [("input", "v"), ("last", "output"), ("v", "last")]
 
 
 def test_the_command(tmp_path, capsys):

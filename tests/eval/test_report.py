@@ -108,14 +108,16 @@ def _cache(tmp_path_factory):
 def test_a_run_gives_a_page_of_its_own_and_its_numbers(trained, tmp_path):
     found = report(trained, csv=tmp_path / "csv", **QUICK)
     page = check((trained / "report.html").read_text())
-    assert set(page.sections) == {"verdict", "accuracy", "membranes", "sample", "confusion", "corruptions",
-                                  "operations", "energy", "cores", "parity", "training", "reproduce", "missing"}
+    assert set(page.sections) == {"verdict", "accuracy", "layers", "membranes", "sample", "confusion", "corruptions",
+                                  "operations", "neurobench", "energy", "cores", "timing", "parity", "training",
+                                  "reproduce", "missing"}
     assert json.loads((trained / "report.json").read_text()) == json.loads(json.dumps(found))
     model, = found["models"]
     assert [row["mode"] for row in model["accuracy"]] == [
         "surrogate", "hard", "hard, calibrated (global)", "hard, calibrated (bias)", "reference", "loihi2, 8 bits"]
     assert {file.stem for file in (tmp_path / "csv").iterdir()} == {
-        "accuracy", "membranes", "corruptions", "operations", "energy", "cores", "training", "parity", "confusion"}
+        "accuracy", "membranes", "corruptions", "operations", "energy", "cores", "training", "parity", "confusion",
+        "layers", "timing", "neurobench"}
     assert sum(map(sum, model["confusion"]["matrix"])) == 24
     tables = {}
     for row in model["energy"]["rows"]:

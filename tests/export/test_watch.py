@@ -75,7 +75,9 @@ def test_what_goes_to_a_chip_keeps_its_spikes(name, tmp_path, monkeypatch):
 
 LACKING = {"autoencoder": "reset_mechanism='none'", "feedback_stored_for_the_next_step": "behind a bias",
            "lapicque_and_learned_leaks": "loses what comes in in the step after a spike",
-           "alpha_without_reset": "use snn.Synaptic", "max_pool_of_masked_spikes": "differs inside a channel",
+           "alpha_without_reset": "use snn.Synaptic",
+           "delays_in_a_queue": "follow each other without a neuron",
+           "max_pool_of_masked_spikes": "differs inside a channel",
            "shortcut_of_a_residual_network": "put a neuron between them",
            "a_dendrite_and_a_soma": "hears its membrane", "membranes_drive_the_next_layer": "hears its membrane",
            "adaptation_kept_outside_of_neurons": "hand on spikes, not their membranes",
@@ -220,7 +222,8 @@ def test_where_it_is_ambiguous_the_user_says(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["lapicque_and_learned_leaks", "alpha_without_reset", "recurrence_by_hand",
-                                  "autoencoder", "spikes_of_two_steps_ago", "recurrent_rleaky_states_outside"])
+                                  "spikes_of_two_steps_ago", "recurrent_rleaky_states_outside",
+                                  pytest.param("autoencoder", marks=pytest.mark.slow)])
 def test_a_change_of_any_array_is_seen(name, tmp_path, monkeypatch):
     """One per cent on one array of the file at a time: spikes, membranes or the output tell."""
     network, inputs = OWN[name][0]()

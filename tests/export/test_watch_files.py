@@ -52,7 +52,7 @@ def test_a_network_of_a_file(tmp_path, capsys, monkeypatch):
     arguments = ["--input", str(tmp_path / "x.npz")]
     assert run("export", COMMANDS, ["nir", f"{tmp_path}/mine.py:Net", *arguments]) == 0
     said = capsys.readouterr().out
-    assert "0 mismatching spikes" in said and "snnTorch does one sample at a time" in said
+    assert "0 mismatching spikes" in said and "snnTorch (one sample at a time) keep these spikes" in said
     assert read(tmp_path / "Net.nir")
     for name, message in (("Nett", "did you mean 'Net'"), ("broken", "ValueError: no weights"),
                           ("number", "gives a int"), ("Net:outsid", "did you mean 'outside'")):
@@ -75,7 +75,7 @@ def test_stock_snntorch_reads_what_the_line_says(tmp_path):
     network, x = zero_reset(), spikes(2, 6, 6)
     write_checked(network, x, tmp_path / "a.nir")
     graph = read(tmp_path / "a.nir")
-    assert "snnTorch does one sample at a time" in readers(graph)
+    assert "snnTorch (one sample at a time) keep these spikes" in readers(graph)
     assert all((node.r == 1).all() for node in graph.nodes.values() if isinstance(node, nir.LIF))
     ours = reference.run(graph, x).output
     for sample in range(x.shape[1]):
@@ -88,8 +88,8 @@ def test_stock_snntorch_reads_what_the_line_says(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "word"), [
-    ("population_coding", "sc-neurocore"), ("spikes_of_two_steps_ago", "takes Delay"),
-    ("tutorial7_sequential_max_pooling_of_spikes", "no other reader")])
+    ("population_coding", "sc-neurocore"), ("spikes_of_two_steps_ago", ": sc-neurocore keeps"),
+    ("tutorial7_sequential_max_pooling_of_spikes", "nir.read itself refuses")])
 def test_the_line_about_readers(name, word, tmp_path):
     network, x = OWN[name][0]()
     write_checked(network, x, tmp_path / "a.nir")

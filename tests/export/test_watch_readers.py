@@ -1,6 +1,6 @@
 """The line about readers after an export, held against the readers themselves, file by file.
 
-snnTorch's is installed with the tests; spikingjelly's is tried where it is.
+snnTorch's is installed with the tests; spikingjelly's is tried where it is, sc-neurocore's where its environment is.
 """
 
 import contextlib
@@ -15,8 +15,12 @@ from torch import nn
 
 from export.formats.nir import write_checked
 from export.formats.readers import readers
+from hardspike import HardspikeError
 from targets import reference
 from targets.graph import read
+from targets.readers.runner import read_by
+from targets.readers.setup import python_of
+from targets.readers.table import READERS
 from tests.export.own.base import Two, loud, spikes
 
 
@@ -121,8 +125,7 @@ def assert_line_is_right(name: str, reader: str, importer, path) -> None:
     write_checked(network, x, path)
     graph = read(path)
     line, wanted = readers(graph), reference.run(graph, x[:, :2]).output
-    said = {"snnTorch": ("snnTorch does one sample", "snnTorch keeps"), "spikingjelly": ("spikingjelly keeps",)}
-    assert keeps(importer, path, x[:, :2], wanted) == any(word in line for word in said[reader]), line
+    assert keeps(importer, path, x[:, :2], wanted) == (reader in line.partition(" keep")[0]), line
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
@@ -138,3 +141,19 @@ def test_stock_spikingjelly_does_what_the_line_says(name, tmp_path):
     pytest.importorskip("spikingjelly")
     importer = importlib.import_module("spikingjelly.activation_based.nir_exchange").import_from_nir
     assert_line_is_right(name, "spikingjelly", importer, tmp_path / "a.nir")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_sc_neurocore_does_what_the_line_says(name, tmp_path):
+    try:
+        python_of(READERS["sc-neurocore"])
+    except HardspikeError as error:
+        pytest.skip(str(error))
+    torch.manual_seed(0)
+    network, x = FILES[name]()
+    write_checked(network, x, tmp_path / "a.nir")
+    graph = read(tmp_path / "a.nir")
+    wanted, given = reference.run(graph, x[:, :2]).output, read_by(READERS["sc-neurocore"], graph, x[:, :2]).output
+    keeps = given is not None and torch.allclose(given.reshape(wanted.shape), wanted, atol=1e-4)
+    assert keeps == ("sc-neurocore" in readers(graph).partition(" keep")[0]), readers(graph)

@@ -10,7 +10,7 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork has none of its parent's threads, and would wait for them
 os.environ["HARDSPIKE_KERNEL"] = "torch"  # a compiler would be started, which is what is watched for
 
 from tests.fuzz import corpus, machine

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork has none of its parent's threads, and would wait for them
 
 from tests.fuzz.forks import Problem, command, forked, unloadable
 from tests.fuzz.full_disks import SIZES, full_disks

@@ -18,6 +18,8 @@ from hardspike import HardspikeError, run
 
 Problem = str
 """One line about what should not have been."""
+PATIENCE = 600
+"""Seconds of the clock after which a child hangs."""
 WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "shutil.rmtree")
 
 
@@ -61,13 +63,25 @@ def forked(work: Callable[[], object], limit: int | None = None, kill_after: flo
         os.kill(child, signal.SIGKILL)
     if kill_after is not None:
         _kill(child, kill_after)
-    _, status = os.waitpid(child, 0)
+    status = _ended(child)
     said = os.read(read, 4000).decode()
     os.close(read)
     if os.WIFSIGNALED(status):
         aimed = (kill_after, kill_at, kill_clock) != (None, None, None)
         return "killed" if aimed and os.WTERMSIG(status) == signal.SIGKILL else f"signal {os.WTERMSIG(status)}"
     return said or os.WEXITSTATUS(status)
+
+
+def _ended(child: int) -> int:
+    """What waitpid says of a child; one that does not end is ended with SIGALRM."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGALRM)
+        time.sleep(0.005)
 
 
 def _changes(event: str, arguments: tuple) -> bool:

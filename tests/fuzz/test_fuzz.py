@@ -147,8 +147,9 @@ def test_a_fault_is_kept_as_small_as_it_can_be(tmp_path, monkeypatch):
 # ----------------------------------------------------------------------------------------------- faults
 
 
-def test_a_full_disk_is_one_line_and_the_old_file_whole():
-    assert "disk: 0 problems" in ran("tests.fuzz.faults", "disk", "--sizes", 4)
+@pytest.mark.parametrize("only", ["text,picture,export nir", pytest.param("", marks=pytest.mark.slow)])
+def test_a_full_disk_is_one_line_and_the_old_file_whole(only):
+    assert "disk: 0 problems" in ran("tests.fuzz.faults", "disk", "--sizes", 4, "--only", only)
 
 
 @pytest.mark.slow

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import hardspike
+from hardspike import UsageError
 from targets import commands, recording
 from targets.__main__ import COMMANDS
-from targets.graph import write
+from targets.graph import read, write
+from targets.lava.target import LAVA
 
 
 @pytest.fixture
@@ -89,3 +91,8 @@ def test_files_of_another_kind_name_the_way_out(words, message, files, capsys, m
         status = leaving.code
     error = capsys.readouterr().err
     assert status == 2 and message in error and error.count("\n") == 1
+
+
+def test_membranes_of_a_target_that_shows_none_are_refused(files):
+    with pytest.raises(UsageError, match="'lava' records no membranes; the targets loihi2 and reference do"):
+        LAVA.run(read(files / "g.nir"), torch.zeros(5, 3, 4), membrane=True)

@@ -1,5 +1,6 @@
 """Recordings of users' own: folders of events in many formats, frames, tonic's data sets; sensors of any shape."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from trainer.config import FitConfig
 from trainer.data import DataConfig, load
 from trainer.data.events import EVENT, Sensor, to_counts
 from trainer.data.readers.five_bytes import read_five_bytes
+from trainer.data.readers.hdf5_files import read_h5
 from trainer.data.readers.numpy_files import read_npy, read_npz_events
 from trainer.data.readers.prophesee import read_dat, read_raw
 from trainer.fit import fit
@@ -52,12 +54,41 @@ def five_bytes(file: Path, events: np.ndarray) -> None:
     file.write_bytes(rows.astype(np.uint8).tobytes())
 
 
+def evt3(file: Path, events: np.ndarray) -> None:
+    """EVT 3.0: events of one time, row and polarity as vectors of 12 and 8 columns, others alone, triggers between."""
+    words, time, high = [], None, None
+    for index, event in enumerate(events):
+        t = int(event["t"])
+        if t >> 12 != high:
+            high = t >> 12
+            words.append(8 << 12 | high & 0xFFF)
+        if t != time:
+            time = t
+            words += [6 << 12 | t & 0xFFF, 10 << 12 | 1]
+        x, polarity = int(event["x"]), int(event["p"])
+        words.append(int(event["y"]))
+        if index % 3 == 0 or 12 <= x < 20:
+            words.append(2 << 12 | polarity << 11 | x)
+        elif x < 12:
+            words += [3 << 12 | polarity << 11, 4 << 12 | 1 << x]
+        else:
+            words += [3 << 12 | polarity << 11 | x - 12 - x % 8, 4 << 12, 5 << 12 | 1 << x % 8]
+    file.write_bytes(b"% evt 3.0\n% format EVT3;height=20;width=30\n% end\n" + np.array(words, "<u2").tobytes())
+
+
+def h5(file: Path, events: np.ndarray, group: str = "") -> None:
+    with h5py.File(file, "w") as content:
+        for name in "xytp":
+            content[f"{group}{name}"] = events[name]
+
+
 WRITERS = {
     "npz": (lambda file, e: np.savez(file, **{name: e[name] for name in "xytp"}), read_npz_events),
     "structured.npz": (lambda file, e: np.savez(file, events=e), read_npz_events),
     "others.npz": (lambda file, e: np.savez(file, xs=e["x"], ys=e["y"], ts=e["t"], ps=e["p"]), read_npz_events),
     "npy": (lambda file, e: np.save(file, e), read_npy),
-    "dat": (dat, read_dat), "raw": (raw, read_raw), "bin": (five_bytes, read_five_bytes)}
+    "dat": (dat, read_dat), "raw": (raw, read_raw), "evt3.raw": (evt3, read_raw), "h5": (h5, read_h5),
+    "group.h5": (lambda file, e: h5(file, e, "events/"), read_h5), "bin": (five_bytes, read_five_bytes)}
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -133,12 +164,19 @@ def test_a_sensor_that_cannot_be_is_refused(sensor):
         DataConfig("events", sensor=sensor)
 
 
+def zipped() -> bytes:
+    """An .npz file."""
+    file = io.BytesIO()
+    np.savez(file, x=[1], y=[1])
+    return file.getvalue()
+
+
 @pytest.mark.parametrize("name, content, said", [
     ("a.npz", dict(x=[1], t=[1], p=[1]), "no column y"),
     ("a.npz", dict(x=[1], y=[1, 2], t=[1], p=[1]), "different lengths"),
     ("a.npz", dict(x=[30], y=[1], t=[1], p=[1]), "beyond the sensor's 30 x 20"),
-    ("a.npy", np.zeros((4, 4)), "without names of columns"),
-    ("a.raw", b"% evt 3.0\n% end\n1234", "not in EVT 2.0"), ("a.raw", b"% evt 2.0\n% end\n12345", "no multiple of 4"),
+    ("a.npy", np.zeros((4, 4)), "without names of columns"), ("a.npy", zipped(), "a zip of arrays"),
+    ("a.raw", b"% evt 4.0\n% end\n1234", "neither in EVT"), ("a.raw", b"% evt 2.0\n% end\n12345", "no multiple of 4"),
     ("a.raw", b"% evt 2.0", "without an end"), ("a.raw", b"% evt 2.0\n% end\n", "no events"),
     ("a.dat", b"% x\n\x0c\x0812345", "no CD events"), ("a.dat", b"", "no CD events")])
 def test_a_damaged_file_is_one_line(name, content, said, tmp_path):
@@ -217,3 +255,99 @@ def test_without_tonic_its_data_sets_are_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tonic", None)
     with pytest.raises(HardspikeError, match="tonic, which is not installed"):
         load(DataConfig("tonic:SHD", tmp_path))
+
+
+def test_events_of_evt3_lie_close_together_and_its_clock_begins_anew(tmp_path):
+    """Several events in one vector, in one row; past 2^24 us the time goes on."""
+    words = [8 << 12 | 0xFFF, 6 << 12 | 0xFFF, 7, 3 << 12 | 1 << 11 | 2, 4 << 12 | 0b100000000011, 5 << 12 | 0b10000001,
+             8 << 12, 6 << 12 | 5, 2 << 12 | 9, 8 << 12, 2 << 12 | 10]
+    file = tmp_path / "a.raw"
+    file.write_bytes(b"% evt 3.0\n% end\n" + np.array(words, "<u2").tobytes())
+    events = read_raw(file, SENSOR)
+    assert events.tolist() == [(x, 7, 2**24 - 1, 1) for x in (2, 3, 13, 14, 21)] + [
+        (9, 7, 2**24 + 5, 0), (10, 7, 2**24 + 5, 0)]
+    file.write_bytes(b"% evt 3.0\n% end\n" + np.array(words, "<u2").tobytes()[:-1])
+    with pytest.raises(HardspikeError, match="no multiple of 2; cut short"):
+        read_raw(file, SENSOR)
+    file.write_bytes(b"% evt 2.1\n% end\n" + bytes(8))
+    with pytest.raises(HardspikeError, match=r"neither in EVT 2\.0 nor in EVT 3\.0"):
+        read_raw(file, SENSOR)
+
+
+def shd(folder: Path, classes: int = 3, channels: int = 700, count: int = 24) -> Path:
+    """Files in SHD's layout: each class fires in a third of its own of the channels."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for part in ("train", "test"):
+        labels = np.arange(count) % classes
+        with h5py.File(folder / f"shd_{part}.h5", "w") as file:
+            times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype(np.float32))
+            units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype(np.uint16))
+            for i, label in enumerate(labels):
+                spikes = 300
+                times[i] = np.sort(random.random(spikes)).astype(np.float32)
+                units[i] = (label * channels // classes + random.integers(0, channels // classes, spikes))
+            file["labels"] = labels
+    return folder
+
+
+def test_files_in_shds_layout_are_read(tmp_path):
+    folder = shd(tmp_path / "shd")
+    config = DataConfig(name="hdf5", path=folder, sensor=(1, 700), window_ms=1000, steps=5)
+    data = load(config)
+    assert data.classes == 3 and data.test.frames.shape == (24, 5, 1, 1, 700)
+    with h5py.File(folder / "shd_test.h5") as file:
+        for i in (0, 5):
+            counted = np.zeros((5, 700), bool)
+            counted[(file["spikes/times"][i].astype(np.float64) * 5).astype(int), file["spikes/units"][i]] = True
+            assert np.array_equal(data.test.frames[i, :, 0, 0].numpy().astype(bool), counted)
+    with pytest.raises(UsageError, match=r"perhaps --data\.sensor \[1,699\] --data\.window_ms 1000"):
+        load(DataConfig(name="hdf5", path=folder))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda file: file.__delitem__("labels"), "as many of each"),
+    (lambda file: file.__setitem__("labels2", h5py.ExternalLink("x.h5", "/a")) or file.move("labels2", "labels3") or (
+        file.__delitem__("labels") or file.move("labels3", "labels")), "is a link"),
+    (lambda file: file.__delitem__("spikes/units") or file.__setitem__("spikes/units", np.zeros(24)),
+     "a row of numbers for each recording")])
+def test_hdf5_that_is_something_else_is_refused(change, message, tmp_path):
+    folder = shd(tmp_path / "shd")
+    with h5py.File(folder / "shd_train.h5", "a") as file:
+        change(file)
+    with pytest.raises(HardspikeError, match=message):
+        load(DataConfig(name="hdf5", path=folder, sensor=(1, 700), window_ms=1000, steps=5))
+
+
+def test_frames_in_hdf5_are_those_of_npz(tmp_path):
+    random = np.random.default_rng(0)
+    arrays = {part: {"spikes": (random.random((4, 12, 2, 5, 6)) < 0.3).astype(np.uint8), "labels": np.arange(12) % 3}
+              for part in ("train", "test")}
+    for kind in ("npz", "h5"):
+        (tmp_path / kind).mkdir()
+        for part, content in arrays.items():
+            if kind == "npz":
+                np.savez(tmp_path / kind / f"{part}.npz", **content)
+            else:
+                with h5py.File(tmp_path / kind / f"{part}.h5", "w") as file:
+                    for name, values in content.items():
+                        file[name] = values
+    one, other = (load(DataConfig(name="frames", path=tmp_path / kind, steps=4)) for kind in ("npz", "h5"))
+    assert np.array_equal(one.test.frames, other.test.frames) and np.array_equal(one.test.labels, other.test.labels)
+
+
+def test_shds_layout_with_a_recurrent_network_reaches_the_chips_integers(tmp_path):
+    """Trained, exported and checked spike for spike, quantised, and run in Loihi 2's integers."""
+    from export.formats.integers import write_integers
+    from export.formats.nir import write_model
+    from export.model import Model
+    from export.options import Output, Quantisation
+    from export.recordings import Recordings
+    out = tmp_path / "run"
+    fit(FitConfig(out=out, epochs=3, batch_size=8, method="hard", lr=1e-2, network=NetworkConfig(layers="24rec"),
+                  data=DataConfig(name="hdf5", path=shd(tmp_path / "shd"), sensor=(1, 700), window_ms=1000, steps=8)))
+    model = Model.open(out)
+    checked = write_model(model, Output(), 0, Recordings())
+    assert checked.mismatches == 0 and checked.compared > 0
+    checked = write_integers(model, Output(), Quantisation("loihi2", 8), 0, Recordings())
+    assert checked is not None and (out / "best.loihi2-int8.nir").is_file()

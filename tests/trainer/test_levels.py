@@ -105,8 +105,9 @@ def test_the_search_goes_from_the_highest_threshold_down():
     layer, candidates = neuron(0.25, levels=3), torch.linspace(0.2, 1, 5).double()
     seen = []
 
-    def choose(i, z, q, later):
+    def choose(i, z, q, later, rest):
         values = naive_metric("box", z, q, later, candidates, 0.5)
+        assert rest is None
         seen.append((i, z, q, later))
         return candidates[values.argmin() if later is None else values.argmax()].item()
 
@@ -175,6 +176,7 @@ def test_what_the_layouts_do_not_have_is_refused(options, message):
 @pytest.mark.parametrize(("options", "message"), [
     ({"rmp": 0.1}, "rmp 0.1: is of neurons with one threshold"),
     ({"diagnose": 1}, "diagnose 1: is of neurons with one threshold"),
+    ({"method": "a2sg", "a2sg": {"metric": "membrane"}}, "windows by thresholds; take local"),
     ({"quantise": {"bits": 8}}, "not trained in a chip's integers")])
 def test_what_trains_neurons_of_one_threshold_only_is_refused(options, message):
     from trainer.config import from_dict

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hardspike import HardspikeError
 from trainer.networks import Network
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.recurrent import Recurrent
 
 ITERATIONS = 2000
 TOLERANCE = 1e-9
@@ -55,6 +56,9 @@ def blocks(network: Network, shape: tuple[int, ...]) -> list[Block]:
                              "its bounds say nothing of this network")
     found, pending, shape = [], [], tuple(shape)
     for name, layer in network.layers.items():
+        if isinstance(layer, Recurrent):
+            raise HardspikeError(f"{name}: hears itself, and SAST eq. 3 is a chain of layers; its bounds say nothing "
+                                 "of this network")
         if isinstance(layer, nn.MaxPool2d):
             raise HardspikeError(f"{name}: MaxPool is not linear (SAST remark II.2); its bounds say nothing of this "
                                  "network; take average pooling")

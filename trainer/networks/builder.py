@@ -6,10 +6,21 @@ import torch
 from torch import nn
 
 from hardspike import UsageError, require_memory, shown
-from trainer.networks.config import LAYOUTS, Convolution, Dense, NetworkConfig, Pool, Residual, Word, read_layers
+from trainer.networks.config import (
+    LAYOUTS,
+    Convolution,
+    Dense,
+    NetworkConfig,
+    Pool,
+    Recurrent,
+    Residual,
+    Word,
+    read_layers,
+)
 from trainer.networks.espikeformer import espikeformer
 from trainer.networks.network import Network
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.recurrent import Recurrent as RecurrentLeaky
 
 _MEETING = 1 / math.sqrt(2)
 """tdBN's alpha: two branches of this standard deviation sum to one of the threshold's."""
@@ -53,7 +64,7 @@ def _scaled(network: Network, gain: float) -> Network:
     """The network, its initial weights times `gain`."""
     if gain != 1:
         with torch.no_grad():
-            for layer in network.layers.values():
+            for layer in network.modules():
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     layer.weight.mul_(gain)
     return network
@@ -83,6 +94,10 @@ class _Builder:
             case Dense():
                 self.dense(index, layer.size)
                 self.spiking(index)
+            case Recurrent():
+                self.dense(index, layer.size)
+                self.room(f"{layer.size}rec", layer.size**2)
+                self.spiking(index, layer.size)
 
     def convolution(self, index: str, layer: Convolution, alpha: float = 1.0) -> None:
         """Convolution and its normalisation."""
@@ -134,12 +149,13 @@ class _Builder:
         self.sums[f"lif{index}"] = tuple(branches)
         self.spiking(index)
 
-    def spiking(self, index: str) -> None:
-        """Neurons."""
+    def spiking(self, index: str, heard: int | None = None) -> None:
+        """Neurons, `heard` of which hear each other."""
         config = self.config
-        self.layers[f"lif{index}"] = Leaky(config.beta, config.threshold, config.surrogate,
-                                           learn_beta=config.learn_beta, reset_mechanism=config.reset,
-                                           detach_reset=config.detach_reset)
+        options = {"beta": config.beta, "threshold": config.threshold, "surrogate": config.surrogate,
+                   "learn_beta": config.learn_beta, "reset_mechanism": config.reset,
+                   "detach_reset": config.detach_reset, "plif": config.plif}
+        self.layers[f"lif{index}"] = RecurrentLeaky(heard, **options) if heard else Leaky(**options)
 
     def normalisation(self, index: str, norm: nn.BatchNorm1d | nn.BatchNorm2d, alpha: float = 1.0) -> None:
         """Batch normalisation to the standard deviation alpha*threshold (tdBN)."""

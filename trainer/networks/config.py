@@ -15,13 +15,15 @@ PRESETS = {
     "resnet18": "64c3-64r-64r-128rs2-128r-256rs2-256r-512rs2-512r-ap",
     "resnet19": "128c3-128r-128r-128r-256rs2-256r-256r-512rs2-512r-ap-256",
     "vgg": "64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2-512",
+    # VGG-16 (configuration D of Simonyan & Zisserman 2015), with the dense layers of 512 that it has on CIFAR
+    "vgg16": "64c3-64c3-ap2-128c3-128c3-ap2-256c3-256c3-256c3-ap2-512c3-512c3-512c3-ap2-512c3-512c3-512c3-ap2-512-512",
     # VGGSNN of Deng et al. 2022, for CIFAR10-DVS
     "vggsnn": "64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2",
 }
 LARGEST_NUMBER = 1 << 20
 """Channels, kernel, stride, padding, neurons of a layer."""
 MOST_LAYERS = 1000
-RESETS = ("subtract", "zero")
+RESETS = ("subtract", "zero", "subtract_leaky")
 READOUTS = ("linear", "spikes")
 MOST_LEVELS = 64
 """Thresholds of an I-LIF neuron."""
@@ -60,10 +62,18 @@ class Dense:
     size: int
 
 
-Word = Convolution | Residual | Pool | Dense
+@dataclass(frozen=True)
+class Recurrent:
+    """`128rec`: a dense layer of so many neurons, all of which hear all of its spikes of the step before."""
+
+    size: int
+
+
+Word = Convolution | Residual | Pool | Dense | Recurrent
 _CONV = re.compile(r"(\d{1,9})c(\d{1,9})(?:s(\d{1,9}))?(?:p(\d{1,9}))?", re.ASCII)
 _RESIDUAL = re.compile(r"(\d{1,9})r(?:s(\d{1,9}))?", re.ASCII)
 _POOL = re.compile(r"([am])p(\d{0,9})", re.ASCII)
+_RECURRENT = re.compile(r"(\d{1,9})rec", re.ASCII)
 _DENSE = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -79,12 +89,12 @@ def read_layers(layers: str) -> list[tuple[str, Word]]:
     read = [(word, _read(layers, word)) for word in words]
     dense = False
     for place, (word, layer) in enumerate(read):
-        if dense and not isinstance(layer, Dense):
+        if dense and not isinstance(layer, Dense | Recurrent):
             raise UsageError(f"layers {shown(layers)}: {word} comes after a dense layer; put convolutions first")
         if place == 0 and isinstance(layer, Residual):
             raise UsageError(f"layers {shown(layers)}: {word} comes first, and its shortcut would add the frames to a "
                              "current; put a convolution before it")
-        dense = isinstance(layer, Dense)
+        dense = isinstance(layer, Dense | Recurrent)
     return read
 
 
@@ -99,6 +109,9 @@ def _read(layers: str, word: str) -> Word:
     elif match := _POOL.fullmatch(word):
         layer = Pool(match[1] == "a", int(match[2]) if match[2] else None)
         sizes = (1 if layer.size is None else layer.size,)
+    elif match := _RECURRENT.fullmatch(word):
+        layer = Recurrent(int(match[1]))
+        sizes = (layer.size,)
     elif _DENSE.fullmatch(word):
         layer = Dense(int(word))
         sizes = (layer.size,)
@@ -117,18 +130,19 @@ class NetworkConfig:
     """The network and its neurons.
 
     Args:
-        layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vggsnn, or layers joined by '-': 12c5s2 is a
+        layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vgg16, vggsnn, or layers joined by '-': 12c5s2 is a
             convolution (12 channels, kernel 5, stride 2, padding kernel//2 unless p0 is added), 64rs2 a residual block
             (64 channels, stride 2), ap2 average pooling, ap the average of the whole picture, mp2 max pooling (NIR and
-            the chips cannot hold it), 128 a dense layer. Or a whole E-SpikeFormer of I-LIF neurons:
-            espikeformer_5m, espikeformer_10m, espikeformer_19m (as published), espikeformer_tiny (34 pixels),
-            espikeformer_small (8 pixels); see `levels`
+            the chips cannot hold it), 128 a dense layer, 128rec one whose neurons hear all of its spikes one step
+            later. Or a whole E-SpikeFormer of I-LIF neurons: espikeformer_5m, espikeformer_10m, espikeformer_19m (as
+            published), espikeformer_tiny (34 pixels), espikeformer_small (8 pixels); see `levels`
         beta: leak per time step; the first one where it is learned
         learn_beta: one learned leak a layer, clamped to [0, 1] as in snnTorch; beyond either end it gets no gradient.
-            The PLIF of Fang et al. 2021 writes the leak as 1 - sigmoid(a), which reaches neither end, and scales the
-            input by sigmoid(a), which here the weights have to learn
+        plif: the learned leak of Fang et al. 2021 instead: 1 - sigmoid(a), which reaches neither end, with an input
+            scaled by sigmoid(a); that factor is a Scale node in NIR, and in the weights on a chip
         threshold: firing threshold
-        reset: subtract (SAST eq. 4) or zero (Loihi 1 and stock Lava hold only this)
+        reset: subtract (SAST eq. 4), zero (Loihi 1 and stock Lava hold only this) or subtract_leaky (what is taken off
+            leaks as well, A2SG eqs. A1-A3; NIR and ONNX hold it, no chip here does)
         detach_reset: no gradient through the reset, as in snnTorch; wrong for a smooth forward
         batch_norm: batch normalisation after each convolution and hidden dense layer; folded at export. As in tdBN
             (Zheng et al. 2021), its statistics are taken over batch and time together, and its gain begins
@@ -148,6 +162,7 @@ class NetworkConfig:
     layers: str = "conv"
     beta: float = 0.9
     learn_beta: bool = False
+    plif: bool = False
     threshold: float = 1.0
     reset: str = "subtract"
     detach_reset: bool = False
@@ -163,6 +178,9 @@ class NetworkConfig:
         choice("readout", self.readout, READOUTS)
         if not 0 <= self.beta <= 1:
             raise UsageError(f"beta {self.beta}: a leak lies in [0, 1]")
+        if self.plif and (self.learn_beta or not 0 < self.beta < 1):
+            raise UsageError("plif: learns the leak by itself; leave learn_beta out" if self.learn_beta else
+                             f"beta {self.beta}: plif's first leak lies between 0 and 1, neither of them")
         for key, value in (("threshold", self.threshold), ("gain", self.gain)):
             if not 0 < value < float("inf"):
                 raise UsageError(f"{key} {value}: must be positive and finite")
@@ -172,6 +190,11 @@ class NetworkConfig:
             self._check_layout()
             return
         layers = read_layers(self.layers)
+        alone = "plif" if self.plif else "reset subtract_leaky" if self.reset == "subtract_leaky" else ""
+        for word, layer in layers:
+            if alone and isinstance(layer, Recurrent):
+                raise UsageError(f"{alone}: '{word}' is made of snnTorch's RLeaky, which has neither plif nor "
+                                 f"subtract_leaky; give another reset and no plif, or {layer.size} for {word}")
         if self.readout == "linear" and all(isinstance(layer, Pool) for _, layer in layers):
             raise UsageError(f"layers '{self.layers}': no neurons; add a convolution or a dense layer, such as "
                              f"{self.layers}-128")
@@ -189,6 +212,6 @@ class NetworkConfig:
         if self.beta and not self.detach_reset:
             raise UsageError(f"{label}: its neurons detach their reset; give detach_reset true, or beta 0 for neurons "
                              "without memory")
-        for key, fixed in (("learn_beta", False), ("batch_norm", True), ("readout", "linear")):
+        for key, fixed in (("learn_beta", False), ("plif", False), ("batch_norm", True), ("readout", "linear")):
             if getattr(self, key) != fixed:
                 raise UsageError(f"{label}: has {key} {str(fixed).lower()} only; leave it so")

@@ -27,6 +27,7 @@ from trainer.networks.network import Network
 from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.fixed import DECAY_UNIT, Fixed
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.recurrent import Recurrent
 from trainer.neurons.scan import scan
 from trainer.quantise import BIAS, WEIGHT
 
@@ -141,6 +142,9 @@ def wiring(network: Network) -> Wiring:
         sources = network.sums.get(name, (before,) if before else ())
         area = given[sources[0]] if sources else 1
         before = name
+        if isinstance(layer, Recurrent):
+            raise HardspikeError(f"layer '{name}' hears itself, which is not trained in integers: train it in floats "
+                                 "and quantise the graph (`python -m export quantise`)")
         if isinstance(layer, Leaky):
             inputs[name], given[name] = sources, 1
             neurons.update({source: name for source in sources if source in neurons})
@@ -324,7 +328,7 @@ class IntegerNetwork(Network):
         beta = neuron.beta
         if beta.requires_grad:
             beta = beta + (leak_on_grid(beta, self.integers.target) - beta).detach()
-        dynamics = Dynamics(neuron.surrogate, True, neuron.reset_mechanism, neuron.detach_reset, neuron.windows,
+        dynamics = Dynamics(neuron.surrogate, True, neuron.reset, neuron.detach_reset, neuron.windows,
                             Fixed(units.scale, units.threshold, offset))
         return scan(current, beta, neuron.threshold, dynamics)
 

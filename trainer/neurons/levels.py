@@ -74,8 +74,8 @@ def require_one_threshold(neurons: Mapping[str, Leaky], what: str) -> None:
     """
     for name, neuron in neurons.items():
         if isinstance(neuron, LevelLeaky):
-            raise HardspikeError(f"layer '{name}': its neurons have {neuron.levels} thresholds, and {what} is of neurons "
-                                 "with one; take the graph of its convolutional stages (export nir --conv_stages)")
+            raise HardspikeError(f"layer '{name}': its neurons have {neuron.levels} thresholds, and {what} is of "
+                                 "neurons with one; take the graph of its convolutional stages (export nir --conv_stages)")
 
 
 class _Levels(torch.autograd.Function):
@@ -113,7 +113,7 @@ def _slope(u: Tensor, grad: Tensor, thresholds: Tensor, surrogate: Surrogate, wi
     for i in range(len(thresholds) - 1, -1, -1):
         z = u - thresholds[i]
         if choose:  # recordings first, as a search takes a part of them
-            windows.widths[i] = choose(i, z.transpose(0, 1), grad.transpose(0, 1), later)
+            windows.widths[i] = choose(i, z.transpose(0, 1), grad.transpose(0, 1), later, None)
         f = windows.derivative(i, z) if windows else surrogate.derivative(z, thresholds[i])
         if choose:
             later = (grad * f).transpose(0, 1)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, one_line, read_npz
+from hardspike import HardspikeError, load_npy, one_line, read_npz
 from trainer.data.events import Sensor, check_events
 
-__all__ = ["read_npy", "read_npz_events"]
+__all__ = ["events_of", "read_npy", "read_npz_events"]
 
 _SPELLINGS = {"x": ("x", "xs"), "y": ("y", "ys"), "t": ("t", "ts", "timestamp", "time"),
               "p": ("p", "ps", "pol", "polarity", "on")}
@@ -27,7 +27,7 @@ def read_npz_events(file: Path, sensor: Sensor) -> np.ndarray:
     if len(structured) == 1:
         array = structured[0]
         arrays = {name: array[name] for name in array.dtype.names or ()}
-    return _events(file, arrays, sensor)
+    return events_of(file, arrays, sensor)
 
 
 def read_npy(file: Path, sensor: Sensor) -> np.ndarray:
@@ -37,16 +37,17 @@ def read_npy(file: Path, sensor: Sensor) -> np.ndarray:
         HardspikeError: as `check_events`; the file is no such array.
     """
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy parses headers with Python's own parser, whose errors are many
+        array = load_npy(file, "r")
+    except Exception as error:
         raise HardspikeError(f"{file}: cannot be read ({one_line(error)}); write it with numpy.save") from error
     if not array.dtype.names:
         raise HardspikeError(f"{file}: {array.dtype} {array.shape} without names of columns; save a structured array, "
                              "or an .npz of arrays x, y, t and p")
-    return _events(file, {name: array[name] for name in array.dtype.names}, sensor)
+    return events_of(file, {name: array[name] for name in array.dtype.names}, sensor)
 
 
-def _events(file: Path, arrays: dict[str, np.ndarray], sensor: Sensor) -> np.ndarray:
+def events_of(file: Path, arrays: dict[str, np.ndarray], sensor: Sensor) -> np.ndarray:
+    """Columns under any of their usual names as events, checked; raises as `read_npz_events`."""
     columns: dict[str, np.ndarray] = {}
     spared = [field for field, number in (("y", sensor.height), ("p", sensor.polarities)) if number == 1]
     for field, spellings in _SPELLINGS.items():

@@ -26,6 +26,7 @@ SOURCES: dict[str, Callable[[DataConfig], "Source"]] = {
     "dvs_gesture": _late("dvs_gesture"),
     "cifar10_dvs": _late("cifar10_dvs"),
     "events": _late("events"),
+    "hdf5": _late("hdf5"),
     "frames": _late("frames"),
     "images": _late("images"),
     "tonic": _late("tonic_sets"),
@@ -59,9 +60,9 @@ def check_source(config: DataConfig) -> None:
     if bool(colon and rest) != (kind == "tonic"):
         raise UsageError(f"data source '{config.name}': tonic:NAME takes the name of a data set of tonic's, no other "
                          "source takes one")
-    if config.window_ms is not None and kind not in ("dvs_gesture", "events", "tonic"):
+    if config.window_ms is not None and kind not in ("dvs_gesture", "events", "hdf5", "tonic"):
         raise UsageError(f"window_ms {config.window_ms}: {config.name} has whole recordings; leave it out")
-    if config.sensor is not None and kind != "events":
+    if config.sensor is not None and kind not in ("events", "hdf5"):
         raise UsageError(f"sensor {list(config.sensor)}: the one of {config.name} is known; leave it out")
     if config.path is not None and config.name == "digits":
         raise UsageError(f"path {config.path}: digits are made here, not read; give a name, or no path")

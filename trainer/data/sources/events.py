@@ -15,6 +15,7 @@ from trainer.data.events import Sensor
 from trainer.data.readers.aedat import read_aedat
 from trainer.data.readers.aedat4 import read_aedat4
 from trainer.data.readers.five_bytes import read_five_bytes
+from trainer.data.readers.hdf5_files import read_h5
 from trainer.data.readers.numpy_files import read_npy, read_npz_events
 from trainer.data.readers.prophesee import read_dat, read_raw
 from trainer.data.samples import Sample, Source, stratified_split
@@ -23,7 +24,7 @@ __all__ = ["READERS", "source"]
 
 READERS: dict[str, Callable[[Path, Sensor], np.ndarray]] = {
     ".npz": read_npz_events, ".npy": read_npy, ".bin": read_five_bytes, ".aedat": read_aedat, ".aedat4": read_aedat4,
-    ".dat": read_dat, ".raw": read_raw}
+    ".dat": read_dat, ".raw": read_raw, ".h5": read_h5, ".hdf5": read_h5}
 """Ending -> reader."""
 TEST = 0.2
 _LAYOUT = f"train/<class>/* and test/<class>/*, or <class>/*, of {', '.join(READERS)}"

@@ -1,4 +1,5 @@
-"""Frames that somebody else has binned: `train.npz` and `test.npz`, each as `python -m trainer data` writes them.
+"""Frames that somebody else has binned: `train.npz` and `test.npz`, each as `python -m trainer data` writes them, or
+`train.h5` and `test.h5` with datasets of the same names.
 
 `spikes` (T, N, ...), {0,1} or counts up to 255, and `labels` (N,) from 0; of cameras, cochleas, accelerometers;
 pictures of any shape and number of channels, or rows of channels.
@@ -11,6 +12,7 @@ import numpy as np
 from hardspike import HardspikeError, UsageError, read_npz
 from trainer.data.config import DataConfig
 from trainer.data.events import Sensor
+from trainer.data.readers.hdf5_files import opened, values
 from trainer.data.samples import Sample, Source
 
 __all__ = ["source"]
@@ -27,7 +29,7 @@ def source(config: DataConfig) -> Source:
     """
     if config.path is None:
         raise UsageError("source frames reads your own files: give --data.path, a folder with train.npz and test.npz")
-    files = {part: Path(config.path) / f"{part}.npz" for part in ("train", "test")}
+    files = {part: _file(Path(config.path), part) for part in ("train", "test")}
     missing = {part: f"{file}: no such file; {_WANTED} are expected" for part, file in files.items()
                if not file.exists()}
     content = {part: _read(file) for part, file in files.items() if part not in missing}
@@ -35,8 +37,8 @@ def source(config: DataConfig) -> Source:
         raise HardspikeError("; ".join(missing.values()))
     shapes = {part: (len(spikes), *spikes.shape[2:]) for part, (spikes, _) in content.items()}
     if len(set(shapes.values())) > 1:
-        raise HardspikeError(f"{config.path}: train.npz holds (T, ...) {shapes['train']}, test.npz {shapes['test']}; "
-                             "bin them alike")
+        raise HardspikeError(f"{config.path}: the training part holds (T, ...) {shapes['train']}, the test part "
+                             f"{shapes['test']}; bin them alike")
     steps, *shape = next(iter(shapes.values()))
     if steps % config.steps:
         raise UsageError(f"steps {config.steps}: {config.path} has {steps} frames a recording; give --data.steps "
@@ -55,8 +57,19 @@ def source(config: DataConfig) -> Source:
                   train=samples.get("train", []), test=samples.get("test", []), missing=missing)
 
 
+def _file(folder: Path, part: str) -> Path:
+    """`part.npz`, or `part.h5` where that lies there instead."""
+    return next((file for ending in ("npz", "h5") if (file := folder / f"{part}.{ending}").exists()),
+                folder / f"{part}.npz")
+
+
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    arrays = read_npz(file)
+    if file.suffix == ".h5":
+        with opened(file) as content:
+            found = {name: values(file, content, name) for name in ("spikes", "labels")}
+        arrays = {name: value for name, value in found.items() if value is not None}
+    else:
+        arrays = read_npz(file)
     spikes, labels = arrays.get("spikes"), arrays.get("labels")
     if spikes is None or labels is None or not 3 <= spikes.ndim <= 5 or labels.shape != spikes.shape[1:2] \
             or not spikes.size or any(array.dtype.kind not in "uib" for array in (spikes, labels)):
