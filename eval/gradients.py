@@ -138,7 +138,8 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
     logged: dict[str, dict] = next((row["layers"] for row in stored.history
                                     if row["epoch"] == stored.epoch and "layers" in row), {})
     options = stored.config.a2sg
-    windows = {name: Windows(options.window, _widths(values["widths"], data.steps, f"{run}: {name}"), options.height)
+    windows = {name: Windows(options.window, _widths(values["widths"], data.steps, f"{run}: {name}"), options.height,
+                             whole=options.metric == "membrane")
                for name, values in logged.items() if "widths" in values and name in stored.network.neurons()}
     layers = diagnostics.diagnose(stored.network, frames, windows, stored.config.seed)
     panels = _at_checkpoint(layers) + _over_epochs(stored, layers)

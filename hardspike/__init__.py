@@ -4,7 +4,7 @@ It lies below `trainer` and `targets`, which do not know each other, and imports
 imported where they are needed: `import hardspike` takes some hundredths of a second.
 """
 
-from hardspike.arrays import read_npz
+from hardspike.arrays import load_npy, read_npz
 from hardspike.claim import claim, claimed
 from hardspike.command_line import Command, run
 from hardspike.commit import commit
@@ -52,6 +52,7 @@ __all__ = [
     "free_memory",
     "from_values",
     "laid_upon",
+    "load_npy",
     "logger",
     "nearest",
     "one_line",

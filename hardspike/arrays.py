@@ -1,9 +1,9 @@
-"""`.npz` files, whoever wrote them: numbers and text, and no more of them than the file can hold."""
+"""`.npz` and `.npy` files, whoever wrote them: numbers and text, and no more of them than the file can hold."""
 
 import math
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hardspike.errors import HardspikeError, printable
 from hardspike.files import file_size
@@ -12,7 +12,7 @@ from hardspike.memory import require_memory
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["read_npz"]
+__all__ = ["load_npy", "read_npz"]
 
 LARGEST = 1 << 35
 """Bytes of an .npz file."""
@@ -44,6 +44,21 @@ def read_npz(path: str | Path) -> "dict[str, np.ndarray]":
         raise HardspikeError(f"{path}: not a readable .npz file (it is no zip archive, or a damaged one)") from error
     except Exception as error:  # zlib, numpy and OS errors alike: the file is not what it should be
         raise HardspikeError(f"{path}: not a readable .npz file ({type(error).__name__})") from error
+
+
+def load_npy(path: str | Path, mmap_mode: "Literal['r'] | None" = None) -> "np.ndarray":
+    """The one array of a `.npy` file; whoever calls says what to do about a file that is none.
+
+    Raises:
+        Exception: numpy's own, of many classes, as it parses headers with Python's parser; ValueError for a zip.
+    """
+    import numpy as np
+
+    found = np.load(path, mmap_mode, allow_pickle=False)
+    if not isinstance(found, np.ndarray):  # numpy goes by the content
+        found.close()
+        raise ValueError("is a zip of arrays (.npz) by the name of one array (.npy)")
+    return found
 
 
 def _declared(path: str | Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:

@@ -33,7 +33,10 @@ class FitConfig:
         method: surrogate (smooth forward), hard (hard forward, surrogate backward), sast or a2sg
         epochs: passes over the training part
         batch_size: recordings a step, of all processes together
-        lr: peak learning rate of AdamW; warmed up over the first tenth of the run, then a cosine to zero
+        lr: peak learning rate of AdamW; warmed up, then half a cosine down
+        warmup: epochs of the warm-up; null takes the first tenth of the run
+        lr_start: what the warm-up begins from
+        lr_end: what the cosine ends at
         weight_decay: of AdamW
         label_smoothing: of the cross-entropy
         rmp: factor of the RMP loss on membranes (trainer.losses.rmp) beside the cross-entropy; 0 leaves it out
@@ -71,6 +74,9 @@ class FitConfig:
     epochs: int = 18
     batch_size: int = 32
     lr: float = 3e-3
+    warmup: float | None = None
+    lr_start: float = 0.0
+    lr_end: float = 0.0
     weight_decay: float = 1e-2
     label_smoothing: float = 0.0
     rmp: float = 0.0
@@ -104,6 +110,11 @@ class FitConfig:
                 raise UsageError(f"{key} {getattr(self, key)}: must be 1 or more")
         if not 0 < self.lr < float("inf"):
             raise UsageError(f"lr {self.lr}: must be positive and finite")
+        for key in ("lr_start", "lr_end"):
+            if not 0 <= getattr(self, key) <= self.lr:
+                raise UsageError(f"{key} {getattr(self, key)}: must lie between 0 and lr, {self.lr}")
+        if self.warmup is not None and not 0 <= self.warmup <= self.epochs:
+            raise UsageError(f"warmup {self.warmup}: must lie between 0 and the run's {self.epochs} epochs")
         for key in ("weight_decay", "rmp"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise UsageError(f"{key} {getattr(self, key)}: must be 0 or more and finite")
@@ -112,6 +123,10 @@ class FitConfig:
         if self.diagnose < 0:
             raise UsageError(f"diagnose {self.diagnose}: must be 0 (none) or more")
         check_augment(self.augment, self.data.steps)
+        if self.augment.randaugment.operations and (
+                self.data.name, self.data.encoding, self.data.count_max) != ("images", "count", 255):
+            raise UsageError(f"augment.randaugment.operations {self.augment.randaugment.operations}: takes pictures as "
+                             "they are; give --data.name images --data.encoding count --data.count_max 255")
         for key, value in flat(dataclasses.asdict(self)).items():
             largest = {float: LARGEST, int: LARGEST_SEED if key == "seed" else 2**63 - 1}.get(type(value))
             if largest is not None and abs(value) > largest:

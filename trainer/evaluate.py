@@ -53,7 +53,9 @@ def evaluate(network: Network, data: Data, split: Split, hard: bool, batch_size:
     with network.evaluation(), network.mode(hard):
         for start in range(0, len(split.labels), batch_size):
             record: dict[str, Tensor] = {}
-            frames = data.to_input(split.at(slice(start, start + batch_size))).to(weight)
+            frames = split.at(slice(start, start + batch_size))
+            frames = data.to_input(frames[:, :1] if data.still else frames).to(weight)
+            frames = data.repeated(frames) if data.still else frames
             logits.append(network(frames, record))
             for name, spikes in record.items():
                 counts[name] = counts.get(name, 0.0) + spikes.sum(dtype=torch.float64).item()

@@ -77,6 +77,9 @@ def check(config: "FitConfig") -> None:
                          "it in floats and quantise the graph (`python -m export quantise`)")
     if chosen.epochs is not None and chosen.epochs > config.epochs:
         raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
+    if network.plif:
+        raise UsageError("network.plif: scales a neuron's input by a learned factor, which integers do not; train with "
+                         "learn_beta, or without bits and quantise the export")
     if config.precision != "float32":
         raise UsageError(f"quantise.bits {chosen.bits}: {config.precision} rounds integers; take precision float32")
     if config.device == "cuda":
@@ -88,9 +91,15 @@ def check(config: "FitConfig") -> None:
                          "pooling (ap2) or a strided convolution")
     if chosen.target == "none":
         return
+    if config.augment.mixup:
+        raise UsageError(f"augment.mixup {config.augment.mixup}: gives fractions, and {chosen.target} takes whole "
+                         "spikes; take cutmix, or --quantise.target none")
     if config.data.encoding != "binary":
         raise UsageError(f"data.encoding {config.data.encoding}: gives fractions, and {chosen.target} takes whole "
                          "spikes; take binary, or --quantise.target none")
+    if network.reset == "subtract_leaky":
+        raise UsageError(f"network.reset {network.reset}: a chip's neuron takes off the whole threshold; train with "
+                         "subtract or zero, or take --quantise.target none")
     if chosen.target == "loihi1" and network.reset != "zero":
         raise UsageError(f"network.reset {network.reset}: loihi1 resets to zero only; train with zero, or take "
                          "--quantise.target loihi2")

@@ -18,6 +18,7 @@ from trainer.analysis import diagnostics, sharpness, theory
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig
 from trainer.data.augment import augment
+from trainer.data.mix import mix
 from trainer.data.samples import Data
 from trainer.evaluate import evaluate, one_standard_error_below
 from trainer.layers.norm import frozen_statistics
@@ -31,7 +32,7 @@ from trainer.training_state import check_training
 
 _log = logger(__name__)
 
-Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,)
+Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,) or shares of classes (B, classes)
 DIAGNOSED = 32
 """Recordings that `diagnose` looks at."""
 
@@ -46,12 +47,13 @@ def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) * 16 + stream)
 
 
-def _warm_cosine(step: int, total: int) -> float:
-    """Factor on the learning rate: up linearly over the first tenth, then half a cosine down to zero."""
-    warmup = max(1, total // 10)
+def _warm_cosine(step: int, total: int, warmup: int, start: float = 0.0, end: float = 0.0) -> float:
+    """Factor on the learning rate: up linearly from `start` over the first `warmup` steps, then half a cosine down to
+    `end`."""
     if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+        return start + (1 - start) * (step + 1) / warmup
+    down = min(1.0, (step - warmup) / max(1, total - warmup))
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * down))
 
 
 def is_best(history: list[dict], samples: int, keep: str = "hard") -> bool:
@@ -99,17 +101,24 @@ class Run:
         config, self.network = self.config, network
         if config.prune:
             keep_zeros(network)
-        self.leaks = [neuron.beta for neuron in network.neurons().values() if neuron.beta.requires_grad]
+        self.leaks = [leak for neuron in network.neurons().values() if (leak := neuron.learned_leak) is not None]
         weights = [p for p in network.parameters() if not any(p is leak for leak in self.leaks)]
         # decay would pull a learned leak towards forgetting
         groups = [{"params": weights}] + [{"params": self.leaks, "weight_decay": 0.0}] * bool(self.leaks)
         self.optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, functools.partial(_warm_cosine, total=epochs * self.batches))
+            self.optimizer, functools.partial(
+                _warm_cosine, total=epochs * self.batches, warmup=self._warmup(epochs * self.batches),
+                start=min(1.0, config.lr_start / lr), end=min(1.0, config.lr_end / lr)))
         self.average = None
         if config.average:
             self.average = torch.optim.swa_utils.AveragedModel(
                 network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True)
+
+    def _warmup(self, total: int) -> int:
+        """Steps of the warm-up."""
+        asked = self.config.warmup
+        return max(1, total // 10 if asked is None else min(total, round(asked * self.batches)))
 
     def _to_integers(self) -> None:
         """Go on in integers: the weights that would be kept, BatchNorm folded, scales chosen on the training part."""
@@ -151,14 +160,19 @@ class Run:
         recordings come in the same shape. They are drawn on the CPU: the same on every device.
         """
         order, noise = (_generator(self.config.seed, epoch, 2 * stream + i) for i in (0, 1))
-        train, size = self.data.train, self.config.batch_size
+        train, size, data, how = self.data.train, self.config.batch_size, self.data, self.config.augment
+        mixes, still = bool(how.cutmix or how.mixup), data.still and not (how.jitter or how.drop)
         while True:
             for index in torch.randperm(len(train.labels), generator=order).split(size)[:self.batches]:
                 shard = distributed.shard(len(index))
-                mine = index[shard]
-                frames = augment(train.at(mine).to(self.device).float(), noise, self.config.augment, shard,
-                                 len(index))
-                yield self.data.to_input(frames), train.labels[mine].to(self.device)
+                part = slice(None) if mixes else shard  # whom one is mixed with may be another process's
+                mine = index[part]
+                frames, labels = train.at(mine)[:, :1 if still else None], train.labels[mine].to(self.device)
+                frames = augment(frames.to(self.device).float(), noise, how, part, len(index))
+                if mixes:
+                    frames, labels = (each[shard] for each in mix(frames, labels, data.classes, noise, how))
+                x = data.to_input(frames)
+                yield data.repeated(x) if still else x, labels
 
     def _streams(self, epoch: int) -> list[Iterator[Batch]]:
         """Two independent streams. A GPU leaves the processor idle, which makes its next minibatches meanwhile."""
@@ -224,8 +238,9 @@ class Run:
             if "without overflow" not in str(error):  # torch's words where a factor of the step is beyond float32
                 raise
             raise self._diverged(f"the optimizer's step failed ({error})") from error
-        for leak in self.leaks:  # outside [0, 1] it would get no gradient to come back
-            leak.data.clamp_(0, 1)
+        for neuron in self.network.neurons().values():  # outside [0, 1] it would get no gradient to come back
+            if neuron.learned_leak is not None and not neuron.plif:
+                neuron.beta.data.clamp_(0, 1)
         self.schedule.step()
         if self.average:
             self.average.update_parameters(self.network)

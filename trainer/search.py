@@ -191,7 +191,7 @@ class _Search:
 
     def _run(self, neuron: Leaky, units: Units, current: Tensor, bias: Tensor) -> Tensor:
         beta = leak_on_grid(neuron.beta, self.target)
-        dynamics = Dynamics(neuron.surrogate, True, neuron.reset_mechanism,
+        dynamics = Dynamics(neuron.surrogate, True, neuron.reset,
                             fixed=Fixed(units.scale, units.threshold, bias))
         return scan(current, beta, neuron.threshold, dynamics)[0]
 

@@ -133,8 +133,10 @@ def mean_drive(network: Network, data: Data, frames: Tensor, hard: bool) -> dict
             logits = network(data.to_input(part).to(weight), membranes=membranes)
             drives = {}
             for name, u in membranes.items():
-                beta = network.neurons()[name].beta.clamp(0, 1)
+                neuron = network.neurons()[name]
+                beta = neuron.beta.clamp(0, 1)
                 drive = u.sum(0, dtype=torch.float64) - beta * u[:-1].sum(0, dtype=torch.float64)  # (B, channels, ...)
+                drive = drive / neuron.gain  # a bias comes in before it
                 drives[name] = drive.transpose(0, 1).flatten(1).mean(1) / len(u)
             if network.readout == "linear":
                 drives["readout"] = logits.double().mean(0)

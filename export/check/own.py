@@ -20,6 +20,7 @@ from export.watch.again import again
 from export.watch.graph import Watched, build
 from export.watch.parts import Part, few, parts
 from export.watch.same import require_same_graph
+from export.watch.snapshot import devices_of, start_random
 from export.watch.steps import Population
 from export.watch.usage import Run, Usage, on_device, recorded
 from export.watch.usage import call as run_once
@@ -85,10 +86,10 @@ def _kept_between_calls(usage: Usage) -> str:
         return ""
     with recorded(usage) as run, run.recorder, run.recorder.aside():
         arguments = on_device(usage, torch.float64)
-        torch.manual_seed(0)  # as before the first call: what is drawn is no state
+        start_random(devices_of(usage.network))  # as before the first call: what is drawn is no state
         second = run_once(usage, arguments.args, arguments.kwargs)
-        pairs = list(zip(tensors(run.results[0]), tensors(second), strict=False))
-    if all(a.shape == b.shape and torch.equal(a, b) for (_, a), (_, b) in pairs):
+        one, other = ([t for _, t in tensors(result)] for result in (run.results[0], second))
+    if len(one) == len(other) and all(a.shape == b.shape and a.equal(b) for a, b in zip(one, other, strict=True)):
         return ""
     return ("forward keeps something from one call to the next (a state in an attribute?): a second call on the same "
             "samples gives something else; this is the first, from rest: reset between samples (utils.reset, zeros)")

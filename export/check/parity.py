@@ -93,7 +93,8 @@ class Parity:
             text += f"; silent, so that nothing is known of them: {', '.join(self.silent)}"
         if self.float32:
             f = self.float32
-            text += (f"; float32 parts from float64 in {f.differing} samples ({f.spikes} spikes), "
+            seen = "" if f.samples == self.samples else f" of {f.samples} that could be compared"
+            text += (f"; float32 parts from float64 in {f.differing} samples{seen} ({f.spikes} spikes), "
                      + ("every first difference within rounding of the threshold"
                         f" (bound <= {f.largest_bound:.2g}, worst {f.worst:.2g} of it)" if f.differing and not f.beyond
                         else f"{f.beyond} first differences beyond rounding" if f.differing else "nothing to explain"))
@@ -111,15 +112,20 @@ def merge(parts: list[Parity]) -> Parity:
 
 
 def _merged(one: Any, other: Any) -> Any:
-    """Field by field: counts add up, measures (float) keep the larger, lists go item by item, words stay.
+    """Field by field: counts add up, measures (float) keep the larger, lists go row by row, words stay.
 
-    Of lists of words each word stays once.
+    Of lists of words each word stays once. A row is found by its name, the first field: a chunk may lack some (a file
+    of the host's that takes another number of samples). What one side alone has (None on the other) is what there is.
     """
     def both(mine: Any, theirs: Any) -> Any:
+        if mine is None or theirs is None:
+            return theirs if mine is None else mine
         if isinstance(mine, list) and not any(map(is_dataclass, (*mine, *theirs))):
             return list(dict.fromkeys([*mine, *theirs]))
         if isinstance(mine, list):
-            return [_merged(a, b) for a, b in zip(mine, theirs, strict=True)]
+            mine, theirs = ({getattr(row, fields(row)[0].name): row for row in rows} for rows in (mine, theirs))
+            return [_merged(mine[name], theirs[name]) if name in mine and name in theirs else row
+                    for name, row in ({**theirs, **mine}).items()]
         if isinstance(mine, float):
             return max(mine, theirs)
         if isinstance(mine, int):

@@ -13,9 +13,12 @@ Of a network that is called once a step both take and give one step.
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nir
 import numpy as np
@@ -87,11 +90,21 @@ class Host:
     parts: dict[str, Part] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def write(self, path: Path) -> None:
-        """Write them beside the graph."""
-        for kind, content in self.content.items():
-            with atomic_path(path.with_suffix(f".{kind}.onnx")) as temporary:
-                temporary.write_bytes(content)
+    @contextmanager
+    def beside(self, path: Path) -> Iterator[None]:
+        """Files beside the graph `path`, which is written meanwhile: they take their places after it, or not at all.
+
+        Raises:
+            HardspikeError: as `atomic_path`.
+        """
+        with ExitStack() as files:
+            for kind, content in self.content.items():
+                files.enter_context(atomic_path(place(path, kind))).write_bytes(content)
+            yield
+
+    def at_once(self, samples: int) -> int:
+        """How many of `samples` a run may hold for the files to be compared: those of a fixed number take no other."""
+        return min([samples, *(part.samples for part in self.parts.values() if part.program.samples is None)])
 
     def check(self, run: Run, watched: Watched, graph: nir.NIRGraph, frames: Tensor,
               recording: Recording) -> list[HostPart]:
@@ -131,6 +144,16 @@ class Host:
 WHERE = {"before": "before the graph", "behind": "behind it"}
 
 
+def place(path: Path, kind: str) -> Path:
+    """Where a file of the host's lies."""
+    return path.with_suffix(f".{kind}.onnx")
+
+
+def places(path: Path) -> list[Path]:
+    """Where all files lie that the host may have beside the graph `path`."""
+    return [place(path, kind) for kind in WHERE]
+
+
 def host(usage: Usage, run: Run, watched: Watched, lossy_reset: bool) -> Host:
     """The files of what the host computes in a recorded run; none where it computes nothing.
 
@@ -147,7 +170,8 @@ def host(usage: Usage, run: Run, watched: Watched, lossy_reset: bool) -> Host:
                 made.content[kind] = _to_onnx(kind, usage, part, fewer, watched.graph)
                 made.parts[kind] = part
                 if part.program.samples is None:
-                    made.notes.append(f"{kind}.onnx takes as many samples as were given here")
+                    made.notes.append(f"{kind}.onnx takes {part.taken(kind)} alone: it cannot be seen how it grows "
+                                      "with the samples")
         except HardspikeError as error:
             made.notes.append(f"what the host computes {WHERE[kind]} is not written: it {error}")
     return made
@@ -184,7 +208,15 @@ def _to_onnx(kind: str, usage: Usage, part: Part, fewer: Part | None, graph: nir
             named = [p.inputs if kind == "before" else p.outputs for p in (program, fewer.program)]
             axes = {name: _axes(*pair) for name, pair in zip(part.names, zip(*named, strict=True), strict=True)}
             axes["input" if kind == "before" else "output"] = {0 if usage.outside else 1: "batch"}
-        return _exported(module, examples, names, axes)
+        content = _exported(module, examples, names, axes)
+        with torch.no_grad():
+            wanted = module(*examples)
+        made = _run(content, [[example.numpy() for example in examples]], kind)[0]
+        worst = max(map(_difference, made, (w.numpy() for w in (wanted if isinstance(wanted, tuple) else (wanted,)))))
+        if not worst <= TOLERANCE:
+            raise HardspikeError(f"has no form in ONNX that computes the same (what torch writes is off by {worst:.2g} "
+                                 "of the largest value)")
+        return content
 
 
 def _axes(value: Value, other: Value) -> dict[int, str]:
@@ -195,8 +227,9 @@ def _axes(value: Value, other: Value) -> dict[int, str]:
 def _exported(module: nn.Module, examples: tuple[Tensor, ...], names: tuple[list[str], list[str]],
               axes: dict[str, dict[int, str]]) -> bytes:
     file = io.BytesIO()
+    silent = patch.object(torch._C, "_jit_onnx_log", lambda *_: None, create=True)  # torch prints what it cannot write
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), silent:
             warnings.simplefilter("ignore")  # of numbers that it keeps fixed: those that grow are found above
             torch.onnx.export(module.eval(), examples, file, input_names=names[0], output_names=names[1],
                               opset_version=OPSET, dynamic_axes=axes, dynamo=False)

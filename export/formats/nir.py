@@ -12,7 +12,7 @@ from export.check import parity as parities
 from export.check.own import check_own
 from export.check.parity import Parity
 from export.check.report import announce, withdraw, write_report
-from export.formats.host import Host, host
+from export.formats.host import Host, host, places
 from export.formats.readers import readers
 from export.formats.source import Source
 from export.model import Model, frozen, output_path, report_path, require_places
@@ -78,7 +78,7 @@ def write_own(source: Source, output: Output, samples: int, recordings: Recordin
         raise UsageError("--no-check is for checkpoints; a network of your own is compared with its own run")
     out = output.out or source.file.with_name(f"{source.name}.nir")
     check_suffix(out, ".nir")
-    require_places(output, out, report_path(out))
+    require_places(output, out, report_path(out), *places(out))
     frames, _ = load_spikes(recordings.input)
     frames = spread(frames, check_samples(samples)).float()
     checked = write_checked(source.network(), frames, out, lossy_reset, source.steps, result)
@@ -117,7 +117,7 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
     Raises:
         HardspikeError: a layer that NIR cannot hold, a network that does not run, a spike that differs.
     """
-    for file in (Path(path), report_path(Path(path))):
+    for file in (Path(path), report_path(Path(path)), *places(Path(path))):
         require_writable(file)
     usage = network.usage() if isinstance(network, Called) else chosen(network, inputs, steps)
     usage = replace(usage, result=str(result))
@@ -128,9 +128,9 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
     exact = fold_batchnorm(watched.graph)
 
     def written(graph: nir.NIRGraph) -> Parity:
-        checked, _ = write_graph(Path(path), graph, lambda file: check_own(
-            usage, watched, file, graph, lossy_reset, room, files.check), lossy_reset)
-        files.write(Path(path))
+        with files.beside(Path(path)):
+            checked, _ = write_graph(Path(path), graph, lambda file: check_own(
+                usage, watched, file, graph, lossy_reset, room, files.check), lossy_reset)
         return checked
 
     plain = neutral(exact)
@@ -151,14 +151,35 @@ def _watched(first: Usage, metadata: dict, lossy_reset: bool) -> tuple[Watched, 
     with recorded(first) as seen:
         watched, room = build(seen, metadata, lossy_reset), chunk_of(seen)
         reads = list(dict.fromkeys(seen.recorder.reads))
+    if seen.draws:
+        watched.notes.append(f"forward draws of {' and '.join(seen.draws)}, which no file holds: this is as the "
+                             "numbers fell here; draw of torch, so that it can be seen where they go")
     with recorded(others(first)) as run:
-        require_same_graph(watched.graph, build(run, metadata, lossy_reset).graph,
-                           "other samples give another graph, so what forward does depends on them")
+        other = build(run, metadata, lossy_reset).graph
+    try:
+        require_same_graph(watched.graph, other, "other samples give another graph, so what forward does depends on "
+                                                 "them")
+    except HardspikeError:
+        _require_repeatable(first, watched, lossy_reset)
+        raise
     if reads:
         watched.notes.append(_unmoved_by_reads(first, watched, reads, lossy_reset))
     files = Host() if lossy_reset else host(first, seen, watched, lossy_reset)
     watched.notes += files.notes
-    return watched, files, room
+    return watched, files, files.at_once(room)
+
+
+def _require_repeatable(usage: Usage, watched: Watched, lossy_reset: bool) -> None:
+    """The same samples give the same graph: a forward that draws its weights does not.
+
+    Raises:
+        HardspikeError: they give another one.
+    """
+    with recorded(usage) as run:
+        again = build(run, dict(watched.graph.metadata), lossy_reset).graph
+    require_same_graph(watched.graph, again, "a second run on the same samples gives another graph, so forward draws "
+                       "at random where torch does not (random, NumPy), or counts its calls",
+                       "a graph does the same every time: draw only while self.training")
 
 
 def _unmoved_by_reads(usage: Usage, watched: Watched, reads: list[str], lossy_reset: bool) -> str:
@@ -208,7 +229,7 @@ def write_graph(out: Path, graph: nir.NIRGraph, check: Callable[[nir.NIRGraph], 
         checked = check(written) if check else None
         if checked:
             _judge(out, checked, lossy_reset)
-        withdraw(out)
+        withdraw(out, *places(out))
     return checked, write_report(out, written, checked)
 
 

@@ -13,7 +13,7 @@ CONVERTERS: dict[type[nn.Module], Callable[[Layer], Piece]] = {
     **layers.CONVERTERS, **pooling.CONVERTERS, **neurons.CONVERTERS}
 
 _ADVICE = {
-    **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d),
+    **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d),
                     "its factors depend on the input: use BatchNorm and train again"),
     **dict.fromkeys((nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softmax),
                     "put a spiking neuron in its place"),
@@ -22,6 +22,7 @@ _ADVICE = {
     **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell),
                     "its gates multiply signals: use snn.RLeaky or RSynaptic and train again"),
     torch.jit.ScriptModule: "it is compiled (torch.jit): put in the module that it was made from",
+    nn.Bilinear: "it multiplies signals: use nn.Linear on both, side by side, and train again",
     nn.MultiheadAttention: "attention multiplies signals: use linear layers and neurons",
     snn.LeakyParallel: "it runs all steps at once with a rectified membrane and no reset: use nn.Linear and snn.Leaky "
                        "(reset_mechanism='none'), and train again",

@@ -7,6 +7,7 @@ u the membrane, I the input current of step t, and s, r the spikes of this step 
     reset                    membrane                               form here
     none                     u' = lambda*u + I                      LI -> Threshold
     subtract                 u' = lambda*u + I - theta*r            the same and a loop that subtracts theta
+    subtract_leaky (ours)    u' = lambda*(u - theta*r) + I          the same, lambda*theta subtracted
     subtract, not delayed    u' = lambda*u + I; s; u' -= theta*s    a loop through Delays (see `_subtract_at_once`)
     zero (Leaky)             u' = lambda*(1 - r)*u + I              LIF
     zero, not delayed        u' = lambda*u + I; s; u' *= 1 - s      LIF
@@ -57,6 +58,8 @@ def neuron(layer: Layer) -> Piece:
     theta, leak, gain = _full(layer, "threshold", module.threshold), _leak(layer), None
     if isinstance(module, snn.Lapicque):
         gain = _full(layer, "C", module.R * (1 / (module.R * module.C)) * module.time_step)
+    elif isinstance(module, Leaky) and module.plif:
+        gain = _full(layer, "beta", module.gain)
     piece = _alpha(layer, leak, theta) if isinstance(module, snn.Alpha) else _remembering(layer, theta, leak)
     if module.inhibition:
         piece = inhibition.largest(layer, theta, piece)
@@ -208,6 +211,8 @@ def _reset(layer: Layer, theta: np.ndarray) -> Callable[[str, np.ndarray, np.nda
     if "mem" in layer.forgets:
         _require_positive(layer, theta)
         return _no_leak if module.inhibition else _no_memory
+    if isinstance(module, Leaky) and module.leaky_reset:
+        return _zero if layer.lossy_reset else _subtract_leaky
     runs = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}[module.state_function.__name__]
     stored = next(key for key, value in module.reset_dict.items() if value == int(module.reset_mechanism_val))
     if not runs == stored == module.reset_mechanism:
@@ -249,12 +254,16 @@ def _no_reset(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
                  edges=[(membrane, name)], membrane=(membrane,))
 
 
-def _subtract(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
+def _subtract(name: str, leak: np.ndarray, theta: np.ndarray, taken: np.ndarray | None = None) -> Piece:
     piece = _no_reset(name, leak, theta)
     reset = f"{name}_reset"
-    piece.nodes[reset] = nir.Scale(-theta)
+    piece.nodes[reset] = nir.Scale(-theta if taken is None else -taken)
     piece.edges += [(name, reset), (reset, piece.entry)]
     return piece
+
+
+def _subtract_leaky(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:
+    return _subtract(name, leak, theta, leak * theta) if leak.any() else _no_memory(name, leak, theta)
 
 
 def _subtract_at_once(name: str, leak: np.ndarray, theta: np.ndarray) -> Piece:

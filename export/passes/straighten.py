@@ -32,9 +32,10 @@ def straighten(graph: nir.NIRGraph) -> nir.NIRGraph:
     edit, layout = Edit(graph), plan(graph)
     refuse_loops(edit)
     for name, node in list(edit.nodes.items()):
-        refuse(edit, name)
         if isinstance(node, NEURONS):
             edit.nodes[name] = _in_full(name, node, layout.input_shape[name])
+    for name in edit.nodes:
+        refuse(edit, name)
     _drop_zeros(edit)
     for name, node in list(edit.nodes.items()):
         if isinstance(node, nir.Scale) and not _is_reset(edit, layout, name) and not _foldable(edit, layout, name):

@@ -15,7 +15,7 @@ from export.freeze.convert import require_known
 from export.freeze.layers import Layer
 from export.watch.snapshot import prepared
 from export.watch.usage import STEPS, Usage, call, calls_of, handed_on, on_device, unwrapped
-from export.watch.values import tensors, transform
+from export.watch.values import require_plain, tensors, transform
 from hardspike import HardspikeError, UsageError
 
 
@@ -33,6 +33,7 @@ def chosen(network: Any, inputs: Any, steps: str | None) -> Usage:
     if steps is not None and steps not in STEPS:
         raise UsageError(f"steps '{steps}' is unknown; known: {', '.join(STEPS)}")
     network = unwrapped(network)
+    require_plain(inputs)
     usage = _seen(network, *_arguments(network, inputs), steps)
     return replace(usage, chain=isinstance(network, Chain))
 

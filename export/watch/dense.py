@@ -81,7 +81,9 @@ def affine(expr: Apply, sources: list[Expr]) -> Affine:
     """
     batch, sizes = expr.shape()[0], [int(np.prod(source.shape()[1:])) for source in sources]
     out, on_parts = int(np.prod(expr.shape()[1:])), runner(expr, sources)
-    if any(source.shape()[:1] != (batch,) for source in sources):
+    if odd := [source for source in sources if source.shape()[:1] != (batch,)]:
+        if not {*odd[0].shape()[:1]} <= {*expr.shape()}:
+            raise HardspikeError("mixes the samples of a batch; a graph knows no batch")
         raise HardspikeError("moves the batch from the first axis; keep samples there")
 
     def run(flat: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ class Folder:
                 late = self._late(values)
                 if late is not None:
                     return late
-                if value.function is None:
+                if _unseen(values[0], value):
                     raise HardspikeError(f"forward takes another tensor in step {step} than in step 0, and no "
                                          "operation in sight made it: the work of torch.jit, torch.vmap, NumPy or an "
                                          "autograd.Function, or a constant for each step; call the plain function or "
@@ -279,6 +279,19 @@ def _found(value: Value) -> Value:
     while value.neuron and (at := place(value)) is not None and (lying := part(*at)) is not None:
         value = lying
     return value
+
+
+def _unseen(one: Value, other: Value) -> bool:
+    """Whether two constants differ since they are made of other tensors, which nothing in sight made."""
+    waiting = [(one, other)]
+    while waiting:
+        a, b = waiting.pop()
+        if a is b:
+            continue
+        if b.function is None:
+            return True
+        waiting.extend(zip(a.parents(), b.parents(), strict=False))
+    return False
 
 
 def _plain(value: Value) -> Any:

@@ -125,6 +125,8 @@ class Replay(nn.Module):
             args, kwargs = _narrowed(value, self._numbers(place, samples))
             args, kwargs = transform((args, kwargs), Value, lambda v: known[id(v)])
             function = Tensor.float if value.function is Tensor.double else value.function
+            if function is Tensor.unfold and args[1:2] and args[1] < 0:  # torch's ONNX takes another axis for it
+                args = (args[0], args[1] + args[0].ndim, *args[2:])
             known[id(value)] = again(function, args, kwargs, value.index)
         return [known[id(value)] for value in program.outputs]
 
@@ -166,6 +168,12 @@ class Part:
     samples: int
     names: list[str]
     paths: list[tuple] = field(default_factory=list)
+
+    def taken(self, kind: str) -> str:
+        """What the program takes, with its size, in words."""
+        if kind == "behind":
+            return f"output of {self.samples} samples"
+        return ", ".join(f"{name} {value.shape}" for name, value in zip(self.names, self.program.inputs, strict=True))
 
 
 def before(run: Run, watched: Watched) -> Part | None:

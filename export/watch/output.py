@@ -82,6 +82,9 @@ def readouts(builder: "Builder", skipped: dict[int, HardspikeError]) -> tuple[Re
         if parts:
             break
     else:
+        if every and not found:
+            raise HardspikeError(f"{builder.run.usage.name()}: forward runs several sequences, and nothing that it "
+                                 "returns hangs on one of them; leave that one out, or return something of it")
         raise next(iter((*lost.values(), *skipped.values())), None) or HardspikeError(
             f"{builder.run.usage.name()}: what forward returns does not depend on a neuron; let it return the spikes "
             "or the membrane of the last one")

@@ -19,7 +19,7 @@ from export.freeze.convert import require_known
 from export.freeze.layers import Layer
 from export.watch.known import Known, version_of
 from export.watch.leaf import in_single_precision, is_fake_quantizer, is_leaf
-from export.watch.values import NeuronCall, Value, key_of, label, leaves, tensors, transform
+from export.watch.values import NeuronCall, Value, key_of, label, leaves, require_plain, tensors, transform
 from hardspike import HardspikeError
 
 _READS = {"item", "bool", "int", "float", "index", "tolist", "numpy", "array", "equal", "allclose", "is_nonzero",
@@ -97,9 +97,8 @@ class Recorder(TorchFunctionMode):
 
     def outside(self, tree: Any) -> None:
         """Tensors that the user hands over; those that the run gave out before are known already."""
+        require_plain(tree)
         for _, tensor in tensors(tree):
-            if tensor.layout != torch.strided:
-                raise HardspikeError(f"what goes in is a tensor of layout {tensor.layout}; give it dense: x.to_dense()")
             if self.known.lookup(tensor) is None:
                 self.known.know(tensor, Value(None, shape=tuple(tensor.shape), outside=True, tensor=tensor,
                                          dtype=tensor.dtype))
@@ -156,7 +155,7 @@ class Recorder(TorchFunctionMode):
             with self.aside():
                 args, kwargs = transform((args, kwargs), Tensor, self._narrow_argument)
                 known = transform((args, kwargs), Tensor, self.value)
-                self._same_settings(module, [*module._parameters.values(), *module._buffers.values()])
+                self._same_settings(module)
                 before = [(t, version_of(t)) for _, t in tensors((args, kwargs))]
                 if getattr(module, "inplace", False):
                     self.known.keep_contents(args)
@@ -168,6 +167,9 @@ class Recorder(TorchFunctionMode):
         return watched
 
     def _neuron(self, name: str, module: nn.Module, forward: Callable) -> Callable:
+        if patched := [key for key in ("fire", "fire_inhibition", "forward", "mem_reset") if key in vars(module)]:
+            raise HardspikeError(f"layer '{name}' ({type(module).__name__}): its {patched[0]} was replaced by another "
+                                 "function, and what that does is not known here; leave it as snnTorch has it")
         parameters = inspect.signature(type(module).forward).parameters
         roles = [role for role in list(parameters)[2:] if role in STATES]
         fire, largest, seen = module.fire, module.fire_inhibition, []
@@ -203,8 +205,7 @@ class Recorder(TorchFunctionMode):
                           {role: self._state(module, role, given.get(role), first) for role in roles},
                           inherited=any(given.get(role) is None and isinstance(state := getattr(module, role, None),
                                         Tensor) and self.known.lookup(state) is None for role in roles))
-        self._same_settings(module, [getattr(module, key, None) for key in _SETTINGS] + [
-            *getattr(module, "recurrent", nn.Identity()).parameters()])
+        self._same_settings(module)
         seen.clear()
         result = forward(*args, **kwargs)
         calls.append(call)
@@ -241,13 +242,13 @@ class Recorder(TorchFunctionMode):
         call.outputs[role] = value
         self.known.know(tensor, value)
 
-    def _same_settings(self, module: nn.Module, values: list) -> None:
+    def _same_settings(self, module: nn.Module) -> None:
         """Weights and thresholds are one thing for all steps.
 
         Raises:
             HardspikeError: one was changed since the module's last call.
         """
-        now = [(v, version_of(v)) for v in values if isinstance(v, Tensor)]
+        now = [(v, version_of(v)) for v in _settings_of(module)]
         before = self._settings.setdefault(id(module), [(v, version, v.detach().clone()) for v, version in now])
         for (old, version, copy), (new, new_version) in zip(before, now, strict=False):
             if (old is not new or version != new_version) and not torch.equal(copy, new):
@@ -255,6 +256,19 @@ class Recorder(TorchFunctionMode):
                     else "keep them fixed in evaluation"
                 raise HardspikeError(f"layer '{self.names[id(module)]}' ({type(module).__name__}): its parameters "
                                      f"change from one call to the next; a graph has one set for all steps: {way_out}")
+
+    def require_lasting(self) -> None:
+        """What modules ran with is what they hold when the run ends, of which the graph is made.
+
+        Raises:
+            HardspikeError: one ran with other weights than it holds.
+        """
+        for name, module in self.modules.items():
+            before, now = self._settings.get(id(module), []), _settings_of(module)
+            if before and not all(map(torch.equal, (copy for _, _, copy in before), now)):
+                raise HardspikeError(f"layer '{name}' ({type(module).__name__}): forward runs it with other parameters "
+                                     "than it holds (torch.func.functional_call?), and a graph takes those that it "
+                                     "holds; put them in (load_state_dict), and call it as it is")
 
     # --------------------------------------------------------------------------------------------------- values
 
@@ -327,6 +341,16 @@ class Recorder(TorchFunctionMode):
             return result
         arguments = {id(t) for _, t in tensors(given)}
         return transform(result, Tensor, lambda t: t.double() if t.dtype in _NARROW and id(t) not in arguments else t)
+
+
+def _settings_of(module: nn.Module) -> list[Tensor]:
+    """Weights, thresholds and the like of a layer."""
+    if isinstance(module, snn.SpikingNeuron):
+        values = [getattr(module, key, None) for key in _SETTINGS]
+        values += getattr(module, "recurrent", nn.Identity()).parameters()
+    else:
+        values = [*module._parameters.values(), *module._buffers.values()]
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 def _drops(function: Any, args: tuple, kwargs: dict) -> bool:

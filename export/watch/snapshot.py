@@ -54,7 +54,7 @@ def prepared(network: nn.Module, dtype: torch.dtype = torch.float64) -> Iterator
     saved = _Saved()
     with ExitStack() as stack:
         stack.callback(saved.restore)
-        stack.enter_context(_globals(dtype))
+        stack.enter_context(_globals(dtype, devices_of(network)))
         for module in modules.values():
             saved.keep(module)
         rounding = {id(part) for module in modules.values() if is_fake_quantizer(module) for part in module.modules()}
@@ -78,14 +78,14 @@ def prepared(network: nn.Module, dtype: torch.dtype = torch.float64) -> Iterator
 
 
 @contextmanager
-def _globals(dtype: torch.dtype) -> Iterator[None]:
-    """The default dtype, the random state and the compiler's stance."""
-    before, state = torch.get_default_dtype(), torch.get_rng_state()
+def _globals(dtype: torch.dtype, devices: list[int]) -> Iterator[None]:
+    """The default dtype, torch's random numbers, which begin at 0 in every run, and the compiler's stance."""
+    before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
-    torch.manual_seed(0)
     eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else None
     try:
-        with torch.no_grad():
+        with torch.random.fork_rng(devices), torch.no_grad():
+            start_random(devices)
             if eager is None:
                 yield
             else:
@@ -93,7 +93,21 @@ def _globals(dtype: torch.dtype) -> Iterator[None]:
                     yield
     finally:
         torch.set_default_dtype(before)
-        torch.set_rng_state(state)
+
+
+def start_random(devices: list[int]) -> None:
+    """Begin torch's random numbers anew: of this computer, and of GPUs; torch.manual_seed would reach those of GPUs
+    that are not in use yet, whose state nobody can put back."""
+    torch.default_generator.manual_seed(0)
+    for device in devices:
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(0)
+
+
+def devices_of(network: nn.Module) -> list[int]:
+    """The GPUs that a network lies on."""
+    return sorted({value.device.index for value in (*network.parameters(), *network.buffers())
+                   if value.device.type == "cuda"})
 
 
 class _Saved:

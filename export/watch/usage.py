@@ -1,10 +1,12 @@
 """How a user runs a network: one call of forward, or one call a step with the states handed back."""
 
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import snntorch as snn
 import torch
 from torch import Tensor, nn
@@ -67,8 +69,8 @@ class Given:
 
 @dataclass
 class Run:
-    """One recorded run: the recorder, for each call of forward what it gave and, as values, what it got, and how states
-    went back."""
+    """One recorded run: the recorder, for each call of forward what it gave and, as values, what it got, how states
+    went back, and whose random numbers but torch's were drawn."""
 
     usage: Usage
     recorder: Recorder
@@ -76,6 +78,7 @@ class Run:
     outputs: list[list[tuple[tuple, Tensor, Value]]]
     given: list[Any]
     handed: Handed | None = None
+    draws: list[str] = field(default_factory=list)
 
 
 def unwrapped(network: Any) -> nn.Module:
@@ -129,6 +132,7 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
     usage = on_device(usage, dtype)
     handed = handed_on(usage)
     recorder.outside((usage.args, usage.kwargs, usage.calls))
+    numbers = _random_states()
     with watch_strangers(recorder), recorder:
         for args, kwargs in calls_of(usage, results, handed):
             with recorder.aside():
@@ -136,14 +140,23 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
                 given.append(transform((args, kwargs), Tensor, recorder.value))
             results.append(call(usage, args, kwargs))
     if not recorder.calls:
+        held = [name for name, module in modules.items() if isinstance(module, snn.SpikingNeuron)]
         for name, module in modules.items():
-            if type(module).__module__.startswith("snntorch"):
+            if type(module).__module__.startswith("snntorch") and name not in held:
                 raise HardspikeError(f"layer '{name}' ({type(module).__name__}): NIR has no such operation; "
                                      f"{advice(module)}")
-        raise HardspikeError(f"{usage.name()}: forward runs no snnTorch neuron, so there are no spikes to compare; put "
-                             "in snn.Leaky, Synaptic, RLeaky or RSynaptic")
+        raise HardspikeError(f"{usage.name()}: forward runs no snnTorch neuron, so there are no spikes to compare; " + (
+            f"let it call those that it holds ({', '.join(held[:6])})" if held else
+            "put in snn.Leaky, Synaptic, RLeaky or RSynaptic"))
+    recorder.require_lasting()
     outputs = [[(path, tensor, recorder.value(tensor)) for path, tensor in tensors(result)] for result in results]
-    return Run(usage, recorder, results, outputs, given, handed)
+    draws = [name for name, state in _random_states().items() if state != numbers[name]]
+    return Run(usage, recorder, results, outputs, given, handed, draws)
+
+
+def _random_states() -> dict[str, Any]:
+    """Where random numbers are that torch does not draw: whoever draws moves them."""
+    return {"Python's random": random.getstate(), "NumPy's random": repr(np.random.get_bit_generator().state)}
 
 
 def _require_wide(usage: Usage) -> None:
@@ -185,13 +198,14 @@ def calls_of(usage: Usage, results: list[Any], handed: Handed | None) -> Iterato
 
 
 def call(usage: Usage, args: tuple, kwargs: dict) -> Any:
-    """What the network gives.
+    """What the network gives; of a forward that yields, all of it.
 
     Raises:
         HardspikeError: it fails; what is said names the shape that it got.
     """
     try:
-        return usage.network(*args, **kwargs)
+        result = usage.network(*args, **kwargs)
+        return list(result) if isinstance(result, Generator) else result
     except HardspikeError:
         raise
     except Exception as error:  # the user's own code

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hardspike import HardspikeError
+
 
 @dataclass(eq=False)
 class Value:
@@ -115,6 +117,22 @@ def tensors(tree: Any, path: tuple = ()) -> Iterator[tuple[tuple, Tensor]]:
     elif hasattr(tree, "__dataclass_fields__"):
         for key in tree.__dataclass_fields__:
             yield from tensors(getattr(tree, key), (*path, key))
+
+
+def require_plain(tree: Any) -> None:
+    """Refuse tensors whose numbers do not lie one beside the other.
+
+    Raises:
+        HardspikeError: there is one.
+    """
+    for _, tensor in tensors(tree):
+        for odd, words, way in (
+                (tensor.is_nested, "that is nested", "it padded: torch.nested.to_padded_tensor(x, 0)"),
+                (tensor.layout != torch.strided, f"of layout {tensor.layout}", "it dense: x.to_dense()"),
+                (tensor.is_quantized, "of whole numbers with a scale", "it as what it stands for: x.dequantize()"),
+                (tensor.is_meta, "without numbers (on the device meta)", "real samples")):
+            if odd:
+                raise HardspikeError(f"what goes in is a tensor {words}; give {way}")
 
 
 def key_of(tree: Any) -> Any:

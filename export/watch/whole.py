@@ -174,8 +174,8 @@ class Wholes:
             if whole.function is not None and not isinstance(whole.function, NeuronCall) and not whole.random:
                 with suppress(HardspikeError):  # an operation that does not run on other values has none
                     self._plans[key] = self._found(whole, layout)
-            if self._plans[key] is None and whole.neuron:
-                self.mixing = self.mixing or whole
+        if self._plans[key] is None and whole.neuron:
+            self.mixing = self.mixing or whole
         return self._plans[key]
 
     def _found(self, whole: Value, layout: Layout) -> tuple[Callable, tuple, dict, list] | None:

@@ -15,8 +15,10 @@ LINEAR_MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Conv3d, nn.Upsample
                   nn.AdaptiveAvgPool2d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReflectionPad2d,
                   nn.ReplicationPad2d, nn.CircularPad1d,
                   nn.CircularPad2d, nn.ReflectionPad1d, nn.ReplicationPad1d, nn.ZeroPad1d, nn.PixelShuffle,
-                  nn.PixelUnshuffle, nn.ChannelShuffle, nn.Fold, nn.Unfold)
-"""Layers that are linear and have no node of their own: matrices, where they are small enough."""
+                  nn.PixelUnshuffle, nn.ChannelShuffle, nn.Fold, nn.Unfold, nn.SyncBatchNorm, nn.InstanceNorm1d,
+                  nn.InstanceNorm2d)
+"""Layers that are linear (InstanceNorm with running statistics alone) and have no node of their own: matrices, where
+they are small enough."""
 _TRY = {**dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "gelu", "leaky_relu", "softmax", "clamp", "abs"),
                         "put a spiking neuron in its place and train again"),
         **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "norm"),

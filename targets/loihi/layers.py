@@ -150,7 +150,8 @@ def _reset_loop(network: Network, name: str, cell: str) -> list[str]:
             steps = int(edge.delayed) + sum(e.delayed for e in plan.sources(edge.source))
             if not np.array_equal(taken, wanted) or steps != 1 or len(plan.targets(edge.source)) != 1:
                 _problem(network, edge.source, f"takes {-taken.flat[0]:g} off after {steps} steps, threshold is "
-                         f"{-wanted.flat[0]:g}", "scale by minus the threshold, straight back to the membrane")
+                         f"{-wanted.flat[0]:g}", "scale by minus the threshold, straight back to the membrane "
+                         "(in training, reset 'subtract')")
     if not scales:
         _problem(network, name, "is never reset", "a neuron of the chip is: train with reset 'zero' or 'subtract'")
     elif len(scales) != 1:

@@ -16,6 +16,7 @@ from export.check import parity
 from export.check.rounding import first_differences
 from export.freeze.freeze import freeze
 from export.options import Output
+from export.passes import lower
 from export.passes.fold_batchnorm import fold_batchnorm
 from hardspike import HardspikeError, UsageError
 from targets import reference
@@ -36,7 +37,8 @@ def saved(network_config: NetworkConfig, path, network: Network | None = None):
 
 @pytest.mark.parametrize(("reset", "batch_norm", "readout", "beta"), [
     *itertools.product(["zero", "subtract"], [False, True], ["linear", "spikes"], [0.9]),
-    ("zero", False, "linear", 1.0), ("subtract", True, "spikes", 1.0)])
+    ("zero", False, "linear", 1.0), ("subtract", True, "spikes", 1.0), ("subtract_leaky", True, "linear", 0.5),
+    ("subtract_leaky", False, "spikes", 1.0), ("subtract_leaky", False, "linear", 0.0)])
 def test_every_spike_of_the_hard_network_is_kept(reset, batch_norm, readout, beta, tmp_path):
     network = busy_network(reset=reset, batch_norm=batch_norm, readout=readout, beta=beta)
     unfolded = freeze(dict(network.layers), SHAPE)
@@ -48,6 +50,20 @@ def test_every_spike_of_the_hard_network_is_kept(reset, batch_norm, readout, bet
     assert all(layer.spikes > 100 for layer in checked.layers) and len(checked.layers) == 3 + (readout == "spikes")
     assert checked.mismatches == 0 and checked.float32.beyond == 0
     assert np.allclose(reference.run(graph, frames(2, 1)).output.shape[2:], 10)
+
+
+def test_plif_is_kept_and_its_factor_goes_into_the_weights(tmp_path):
+    network = busy_network(plif=True, batch_norm=True, layers="6c4s2p0-8c3-32", gain=3.0)
+    for i, neuron in enumerate(network.neurons().values()):
+        neuron.learned_leak.data.fill_(0.3 * i)
+    saved(NetworkConfig(plif=True, batch_norm=True, layers="6c4s2p0-8c3-32"), tmp_path / "a.pt", network)
+    stored = checkpoint.load(tmp_path / "a.pt").network
+    unfolded = freeze(dict(stored.layers), SHAPE)
+    assert isinstance(unfolded.nodes["lif3_current"], nir.Scale)
+    for graph in (unfolded, lower.fold(unfolded)):
+        checked = parity.check_network(stored, graph, unfolded, frames())
+        assert checked.mismatches == 0 and all(layer.spikes > 100 for layer in checked.layers)
+    assert not any("current" in name for name in lower.fold(unfolded).nodes)
 
 
 def test_a_changed_spike_is_seen():

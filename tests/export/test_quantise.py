@@ -106,6 +106,13 @@ def test_refusals():
         lower(graph, x, chips.LOIHI2, scale="maxabs")
     with pytest.raises(HardspikeError, match="train with reset zero"):
         lower(graph, x, chips.LOIHI1)
+    leaky = freeze(dict(busy_network(layers="6c4s2p0-8c3-32", reset="subtract_leaky").layers), SHAPE)
+    for chip in (chips.LOIHI1, chips.LOIHI2):
+        with pytest.raises(HardspikeError, match=r"layer 'lif1': what a spike takes off its membrane leaks as well .*"
+                                                 r"train with reset 'subtract'"):
+            lower(leaky, x, chip)
+    lower(freeze(dict(busy_network(layers="6c4s2p0-8c3-32", reset="subtract_leaky", beta=1.0).layers), SHAPE), x,
+          chips.LOIHI2)  # without a leak it is the chip's own reset
     zero = freeze(dict(busy_network(layers="6c4s2p0-8c3-32", reset="zero").layers), SHAPE)
     zero.nodes["conv1"].bias = zero.nodes["conv1"].bias + 1e6
     with pytest.raises(HardspikeError, match=r"layer 'lif1': no scale brings"):

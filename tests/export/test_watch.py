@@ -75,7 +75,9 @@ def test_what_goes_to_a_chip_keeps_its_spikes(name, tmp_path, monkeypatch):
 
 LACKING = {"autoencoder": "reset_mechanism='none'", "feedback_stored_for_the_next_step": "behind a bias",
            "lapicque_and_learned_leaks": "loses what comes in in the step after a spike",
-           "alpha_without_reset": "use snn.Synaptic", "max_pool_of_masked_spikes": "differs inside a channel",
+           "alpha_without_reset": "use snn.Synaptic",
+           "delays_in_a_queue": "follow each other without a neuron",
+           "max_pool_of_masked_spikes": "differs inside a channel",
            "shortcut_of_a_residual_network": "put a neuron between them",
            "a_dendrite_and_a_soma": "hears its membrane", "membranes_drive_the_next_layer": "hears its membrane",
            "adaptation_kept_outside_of_neurons": "hand on spikes, not their membranes",

@@ -1,5 +1,7 @@
 """Networks whose forward hangs on values: never "0 mismatching spikes" about another network than the user's."""
 
+import re
+
 import pytest
 import snntorch as snn
 import torch
@@ -50,6 +52,58 @@ def test_what_hangs_on_values_is_refused(name, tmp_path):
     with pytest.raises(HardspikeError, match=message):
         write_checked(looping(step), spikes(20), tmp_path / "net.nir")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("given", "advice"), [
+    (lambda: spikes(20).to_sparse(), "of layout torch.sparse_coo; give it dense: x.to_dense()"),
+    (lambda: torch.nested.nested_tensor([torch.rand(3, 20), torch.rand(4, 20)], layout=torch.jagged),
+     "that is nested; give it padded"),
+    (lambda: torch.quantize_per_tensor(spikes(20), 0.1, 0, torch.quint8), "with a scale; give it as what it stands"),
+    (lambda: spikes(20).to("meta"), "without numbers (on the device meta); give real samples")])
+@pytest.mark.parametrize("steps", [None, "outside"])
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_tensors_of_other_kinds_are_refused(given, advice, steps, tmp_path):
+    with pytest.raises(HardspikeError, match=re.escape(advice)):
+        write_checked(looping(lambda net, x, spk: net.fc2(spk)), given(), tmp_path / "net.nir", steps=steps)
+
+
+class Delayed(Two):
+    """Each spike comes 0 to 3 steps later, as a buffer of the last four steps has it, which lies one way or another."""
+
+    def __init__(self, layout):
+        super().__init__()
+        self.layout, self.delay = layout, torch.arange(24) % 4
+
+    def late(self, spk, buffer):
+        batch = len(spk)
+        if self.layout == "time first":
+            buffer = torch.cat([spk[None], buffer[:-1]])
+            return buffer.gather(0, self.delay.expand(1, batch, 24))[0], buffer
+        if self.layout == "samples first":
+            buffer = torch.cat([spk[:, None], buffer[:, :-1]], 1)
+            return buffer.gather(1, self.delay.expand(batch, 1, 24))[:, 0], buffer
+        buffer = torch.cat([spk, buffer[:, :72]], 1)
+        return buffer[:, 24 * self.delay + torch.arange(24)], buffer
+
+    def forward(self, x):
+        batch, out = x.shape[1], []
+        buffer = torch.zeros({"time first": (4, batch, 24), "samples first": (batch, 4, 24), "flat": (batch, 96)}[
+            self.layout])
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        for step in x:
+            spk, mem1 = self.lif1(self.fc1(step), mem1)
+            late, buffer = self.late(spk, buffer)
+            spk, mem2 = self.lif2(self.fc2(late), mem2)
+            out.append(spk)
+        return torch.stack(out)
+
+
+def test_a_buffer_that_no_graph_holds_becomes_one_by_following_the_advice(tmp_path):
+    for layout, message in (("time first", "moves the batch from the first axis; keep samples there"),
+                            ("samples first", r"use flat signals \(B, features\) in it")):
+        with pytest.raises(HardspikeError, match=message):
+            write_checked(Delayed(layout), spikes(20), tmp_path / "net.nir")
+    assert write_checked(Delayed("flat"), spikes(20), tmp_path / "net.nir").mismatches == 0
 
 
 def test_harmless_reads_go_through(tmp_path, capsys):

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import snntorch as snn
 import torch
+from torch import nn
 
 from tests.fuzz import seeds
 from tests.fuzz.forks import Problem, command, forked
@@ -86,6 +88,7 @@ def _commands(made: Path, stored, integers) -> dict[str, tuple[str, Callable[[Pa
         "picture": (".svg", svg),
         "result": (".json", lambda path: results._keep(path, lambda temporary: temporary.write_text("1" * 100_000))),
         "export nir": (".nir", exported("nir", made / "m.pt")),
+        "export watched": (".nir", _watched),
         "export quantise": (".nir", exported("quantise", made / "m.pt", "--scale", "max_abs")),
         "export onnx": (".onnx", exported("onnx", made / "m.nir", "--no_check")),
         "export lava": (".net", exported("lava", made / "m.nir", "--no_check")),
@@ -96,6 +99,31 @@ def _commands(made: Path, stored, integers) -> dict[str, tuple[str, Callable[[Pa
                                                            path)()),
         "map": (".svg", lambda path: command("targets", "map", made / "m.nir", "--picture", path)()),
     }
+
+
+class Hosted(nn.Module):
+    """A network with something for the host before and behind it, so with three files of its own."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.lif1 = nn.Linear(90, 160), snn.Leaky(beta=0.9)
+        self.head = nn.Linear(160, 4)
+        self.fc1.weight.data *= 3
+
+    def forward(self, x):
+        mem, total = self.lif1.init_leaky(), 0
+        for step in torch.tanh(x):
+            spk, mem = self.lif1(self.fc1(step), mem)
+            total = total + spk
+        return torch.softmax(self.head(total), -1)
+
+
+def _watched(path: Path) -> None:
+    from export.nir_file import write_checked
+
+    generator = torch.Generator().manual_seed(0)
+    write_checked(Hosted(), torch.rand(6, 4, 90, generator=generator), path)
 
 
 def _bytes_of(rows: list[bytes]) -> Iterator:

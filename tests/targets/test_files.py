@@ -134,6 +134,15 @@ def test_an_onnx_file_that_could_do_more_is_refused(model, tmp_path, spoil, mess
     assert str(caught.value).isprintable() and len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("place", ["key", "value"])
+def test_metadata_that_are_no_text_are_refused(model, tmp_path, place):
+    """onnxruntime gives them as text when it is asked, long after the file was looked at."""
+    model.metadata_props.add(**{"key": "key", "value": "value", place: "STRANGE"})
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString().replace(b"STRANGE", b"STR\x80NGE"))
+    with pytest.raises(HardspikeError, match=r"m\.onnx: its metadata are no text"):
+        run_file(tmp_path / "m.onnx", seeds.spikes())
+
+
 def test_an_onnx_file_of_ours_runs(model, tmp_path):
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     assert run_file(tmp_path / "m.onnx", seeds.spikes()).spikes["fire"].sum() == seeds.spikes().sum()

@@ -16,7 +16,7 @@ from trainer.neurons.spikes import SURROGATES, Surrogate
 from trainer.neurons.windows import WINDOWS, Windows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-RESETS = ("subtract", "zero", "none")
+RESETS = ("subtract", "zero", "none", "subtract_leaky")
 STEPS = 4
 SHAPES = {"one program": (2, 80), "two programs": (3, 100)}
 
@@ -54,7 +54,9 @@ def test_smooth_values_equal_plain_autograd(name, rest_at_zero, reset):
     for t, step in enumerate(current):
         u = step
         if t:
-            u = beta * (membranes[-1] * (1 - spikes[-1]) if reset == "zero" else membranes[-1]) + step
+            kept = {"zero": membranes[-1] * (1 - spikes[-1]),
+                    "subtract_leaky": membranes[-1] - spikes[-1] * threshold}
+            u = beta * kept.get(reset, membranes[-1]) + step
             u = u - spikes[-1] * threshold if reset == "subtract" else u
         membranes.append(u)
         spikes.append(phi(surrogate, u - threshold, threshold))
@@ -152,7 +154,8 @@ def test_infinite_and_missing_numbers_go_where_torch_lets_them_go(taken, monkeyp
     current[1, ::4], current[2, 1::4], current[3, 2::4] = math.inf, -math.inf, math.nan
     for name in SURROGATES:
         for one, two in both(monkeypatch, current, hard=hard, reset_mechanism=reset, surrogate=Surrogate(name)):
-            torch.testing.assert_close(one, two, equal_nan=True)
+            # terms as large as the weights, which count the values, may cancel
+            torch.testing.assert_close(one, two, rtol=1.3e-6, atol=1e-6 * current.numel(), equal_nan=True)
 
 
 def test_windows_chosen_on_the_way_are_left_to_torch(taken):

@@ -28,7 +28,8 @@ STEPS = 7
 def window(name, z, b, h):
     """Eqs. A6, A7 and 10 as they stand in the paper; arc as the derivative of arctan(pi z / 2b)/pi."""
     return {"box": (z.abs() < b) / (2 * b), "tri": (b - z.abs()).clamp(min=0) / b**2,
-            "asy": (z / (2 * b) + h) * (z.abs() <= b), "arc": 1 / (2 * b * (1 + (math.pi * z / (2 * b))**2))}[name]
+            "asy": (z / (2 * b) + h) * (z.abs() <= b), "ramp": (z + b) / (2 * b**2) * (z.abs() <= b),
+            "arc": 1 / (2 * b * (1 + (math.pi * z / (2 * b))**2))}[name]
 
 
 class Spike(torch.autograd.Function):
@@ -51,12 +52,15 @@ def naive_scan(current, beta, threshold, windows, reset, detach):
             before = spikes[-1].detach() if detach else spikes[-1]
             if reset == "zero":
                 u = beta * (1 - before) * membranes[-1] + step
+            elif reset == "subtract_leaky":
+                u = beta * (membranes[-1] - threshold * before) + step
             else:
                 u = beta * membranes[-1] + step - (threshold * before if reset == "subtract" else 0)
         z = u - threshold
         membranes.append(u)
         spikes.append(Spike.apply(z, window(windows.name, z.detach(), windows.widths[t], windows.height)))
         spikes[-1].retain_grad()
+        u.retain_grad()
     return membranes, spikes
 
 
@@ -75,7 +79,7 @@ def layer():
 
 
 @pytest.mark.parametrize(("name", "reset", "detach"), list(itertools.product(
-    WINDOWS, ["subtract", "zero", "none"], [False, True])))
+    WINDOWS, ["subtract", "zero", "none", "subtract_leaky"], [False, True])))
 def test_backward_windows_equal_autograd_of_their_definition(layer, name, reset, detach):
     first, second, leaves, target = layer(reset_mechanism=reset, detach_reset=detach)
     for neuron in (first, second):
@@ -94,30 +98,37 @@ def test_backward_windows_equal_autograd_of_their_definition(layer, name, reset,
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("reset", ["subtract", "zero"])
-def test_the_search_sees_the_whole_gradient_and_the_later_one_at_its_new_width(layer, reset):
-    neuron, _, (current, *_), _ = layer(reset_mechanism=reset)
+@pytest.mark.parametrize(("reset", "detach"), [("subtract", False), ("zero", False), ("subtract_leaky", False),
+                                               ("none", False), ("zero", True), ("subtract", True)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_search_sees_the_whole_gradient_and_the_later_one_at_its_new_width(layer, reset, detach, whole):
+    """With `whole`, q*f + rest is dL/du as autograd has it, at whatever width (A2SG eq. A4)."""
+    neuron, _, (current, *_), _ = layer(reset_mechanism=reset, detach_reset=detach)
     target, seen = torch.randn(STEPS, 4, 9).double(), {}
     new = torch.rand(STEPS).double() + 0.2
 
-    def choose(t, z, q, later):
-        seen[t] = z.clone(), q.clone(), later
+    def choose(t, z, q, later, rest):
+        seen[t] = z.clone(), q.clone(), later if later is None else later.clone(), rest
         return new[t].item()
 
-    neuron.windows = Windows("asy", torch.full((STEPS,), 0.5).double(), 0.6, choose)
+    neuron.windows = Windows("asy", torch.full((STEPS,), 0.5).double(), 0.6, choose, whole)
     (neuron(current)[0] * target).sum().backward()
     assert list(seen) == list(range(STEPS))[::-1] and torch.equal(neuron.windows.widths, new)
     assert neuron.windows.choose is None  # one backward pass only
 
-    u, s = naive_scan(current, neuron.beta, neuron.threshold, neuron.windows, reset, False)
+    u, s = naive_scan(current, neuron.beta, neuron.threshold, neuron.windows, reset, detach)
     sum((step * aim).sum() for step, aim in zip(s, target, strict=True)).backward()
-    for t, (z, q, later) in seen.items():
+    for t, (z, q, later, rest) in seen.items():
         torch.testing.assert_close(z, u[t].detach() - neuron.threshold.detach())
         torch.testing.assert_close(q, s[t].grad, rtol=1e-12, atol=1e-12)
         if t == STEPS - 1:
-            assert later is None
+            assert later is None and rest is None
+        elif whole:
+            torch.testing.assert_close(later, u[t + 1].grad, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(q * window("asy", z, new[t], 0.6) + rest, u[t].grad, rtol=1e-12, atol=1e-12)
         else:
-            after, after_q, _ = seen[t + 1]
+            after, after_q, *_ = seen[t + 1]
+            assert rest is None
             torch.testing.assert_close(later, after_q * window("asy", after, new[t + 1], 0.6))
 
 
@@ -138,11 +149,13 @@ class Layers(torch.nn.ModuleDict):
         return self["b"](self["a"](x @ self.weight)[0] @ self.weight)[0]
 
 
-@pytest.mark.parametrize(("adapt", "search", "name"), [*itertools.product(
-    ["none", "spatial", "temporal", "both"], ["exact", "bayesian"], ["box", "asy"]), ("both", "exact", "arc")])
-def test_each_ablation_searches_its_own_steps(adapt, search, name):
+@pytest.mark.parametrize(("adapt", "search", "name", "reading"), [*itertools.product(
+    ["none", "spatial", "temporal", "both"], ["exact", "bayesian"], ["box", "asy"], ["local", "membrane"]),
+    ("both", "exact", "arc", "local"), ("both", "exact", "ramp", "membrane")])
+def test_each_ablation_searches_its_own_steps(adapt, search, name, reading):
     network, batch = Layers(), torch.randn(2, STEPS, 8, 30)
-    options = A2sgConfig(window=name, adapt=adapt, search=search, observations=20, evaluations=30, recordings=5)
+    options = A2sgConfig(window=name, adapt=adapt, search=search, observations=20, evaluations=30, recordings=5,
+                          metric=reading)
     state, seen = a2sg.A2sgState(), {}
     a2sg.begin(state, 2)
 
@@ -150,9 +163,9 @@ def test_each_ablation_searches_its_own_steps(adapt, search, name):
         neuron = network["a"]
         choose = neuron.windows.choose
 
-        def spy(t, z, q, later):
-            seen[t] = z[:5].clone(), q[:5].clone(), None if later is None else later[:5]
-            return choose(t, z, q, later)
+        def spy(t, z, q, later, rest):
+            seen[t] = z[:5].clone(), q[:5].clone(), *(None if x is None else x[:5].clone() for x in (later, rest))
+            return choose(t, z, q, later, rest)
 
         neuron.windows.choose = spy
         return (network(batch[0]) * batch[1]).sum()
@@ -163,8 +176,9 @@ def test_each_ablation_searches_its_own_steps(adapt, search, name):
     measured = state.measured["a"]
     assert measured["widths"] == state.widths["a"].tolist()
     metrics = [*measured["tgc"], measured["sgv"]]  # those of the chosen widths
-    for t, (z, q, later) in seen.items():
-        value = naive_metric(name, z, q, later, state.widths["a"][t:t + 1], options.height).item()
+    for t, (z, q, later, rest) in seen.items():
+        assert (rest is not None) == (reading == "membrane" and t < STEPS - 1)
+        value = naive_metric(name, z, q, later, state.widths["a"][t:t + 1], options.height, rest).item()
         assert metrics[t] == pytest.approx(value, rel=1e-9)
 
 
@@ -230,18 +244,22 @@ def test_a_resumed_run_has_the_same_widths_and_weights_and_diagnostics_change_ne
 @pytest.mark.parametrize("options", [
     dict(network=NetworkConfig("4c5s4-8r-16", learn_beta=True, batch_norm=True, reset="zero")),
     dict(network=NetworkConfig("4c5s4-16", detach_reset=True, surrogate=Surrogate(rest_at_zero=True)), rmp=0.1),
+    dict(network=NetworkConfig("4c5s4-8r-16", beta=0.5, plif=True, reset="subtract_leaky"),
+         a2sg=A2sgConfig(metric="membrane"), rmp=0.1),
     dict(network=NetworkConfig("4c5s4-16", readout="spikes"), a2sg=A2sgConfig(window="arc", sam=True), rmp=0.1)])
 def test_composes_with_residual_blocks_learned_leaks_resets_losses_and_sam(small, options):
     done = fit(replace(small, **options))
     assert math.isfinite(done.history[-1]["train_loss"]) and done.history[-1]["width"] != 0.5
     network = checkpoint.load(done.best).network
-    if options["network"].learn_beta:
+    if options["network"].learn_beta or options["network"].plif:
         leaks = {neuron.beta.item() for neuron in network.neurons().values()}
         assert len(leaks) == 4 and all(0 <= leak <= 1 for leak in leaks)
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (dict(window="asym"), "did you mean 'asy'"), (dict(adapt="all"), "known: none"), (dict(height=0.4), "0.5 or more"),
+    (dict(window="asym"), "did you mean 'asy'"),
+    (dict(metric="whole"), "known: local, membrane"),
+    (dict(adapt="all"), "known: none"), (dict(height=0.4), "0.5 or more"),
     (dict(width_min=1.0), "width_min < width_max"), (dict(width=float("nan")), "positive and finite"),
     (dict(candidates=1), "2 or more"), (dict(every=0), "1 or more")])
 def test_impossible_options_are_refused(options, message):

@@ -5,17 +5,23 @@ import math
 import pytest
 import torch
 
-from trainer.methods.widths import Bayesian, bayesian_search, exact_metric, grid_search, naive_metric
+from trainer.methods.widths import Bayesian, bayesian_search, exact_metric, grid_search, metric, naive_metric
+from trainer.neurons.windows import WINDOWS
 
 WIDTHS = torch.linspace(0.1, 1.0, 37, dtype=torch.float64)
 EVERY_WINDOW = pytest.mark.parametrize(
-    ("name", "temporal"), [(name, temporal) for name in ("box", "tri", "asy") for temporal in (False, True)])
+    ("name", "temporal"), [(name, temporal) for name in ("box", "tri", "asy", "ramp") for temporal in (False, True)])
 
 
 def draw(size, temporal, dtype=torch.float64):
     """z, q and d[t+1] of a layer of `size` neurons and samples."""
     z, q, later = (torch.randn(size, dtype=dtype) for _ in range(3))
     return z, q * 1e-3, later if temporal else None
+
+
+def of(name, z, q, later, rest=None):
+    """What the searches look at."""
+    return lambda widths: metric(name, z, q, later, widths, 0.5, rest)
 
 
 def agree(name, z, q, later, widths=WIDTHS, height=0.5):
@@ -25,6 +31,25 @@ def agree(name, z, q, later, widths=WIDTHS, height=0.5):
     scale = 1.0 if later is not None else q.abs().max().item()
     torch.testing.assert_close(exact, naive, rtol=1e-9, atol=1e-9 * scale, equal_nan=True)
     return naive
+
+
+@pytest.mark.parametrize("name", ["box", "tri", "asy", "ramp"])
+@pytest.mark.parametrize("share", [1e-6, 1.0, 1e3])
+def test_they_agree_on_whole_gradients_too(name, share):
+    """Of which a share, large or small, does not depend on the width."""
+    z, q, later = draw((4, 300), temporal=True)
+    rest = torch.randn_like(z) * 1e-3 * share
+    q[0] = 0
+    naive, exact = (f(name, z, q, later, WIDTHS, 0.5, rest) for f in (naive_metric, exact_metric))
+    torch.testing.assert_close(exact, naive, rtol=1e-9, atol=1e-9)
+    width, value = grid_search(of(name, z, q, later, rest), True, 0.1, 1.0, 64)
+    at = torch.tensor([width], dtype=torch.float64)
+    d = q * WINDOWS[name](z, width, 0.5) + rest
+    assert value == pytest.approx(torch.cosine_similarity(d.flatten(), later.flatten(), dim=0, eps=0).item(), rel=1e-9)
+    last = metric(name, z, q, None, at, 0.5, rest).item()
+    assert last == pytest.approx((d.var(correction=0) / d.abs().mean()).item(), rel=1e-9)
+    empty = grid_search(of(name, z.sign() * (2 + z.abs()), q, later, rest), True, 0.1, 1.0, 16)
+    assert empty[0] == 1.0  # all widths alike: the widest
 
 
 @EVERY_WINDOW
@@ -85,7 +110,7 @@ def test_temporal_metric_without_a_later_gradient_is_nan():
 @EVERY_WINDOW
 def test_grid_search_takes_the_best_of_its_grid(name, temporal):
     z, q, later = draw((3, 400), temporal)
-    width, value = grid_search(name, z, q, later, 0.5, 0.1, 1.0, 64)
+    width, value = grid_search(of(name, z, q, later), temporal, 0.1, 1.0, 64)
     grid = torch.linspace(0.1, 1.0, 64, dtype=torch.float64)
     values = naive_metric(name, z, q, later, grid, 0.5)
     best = values.argmax() if temporal else values.argmin()
@@ -101,7 +126,7 @@ def test_bayesian_search_stays_in_bounds_and_beats_every_observation(name, tempo
     def generator():
         return torch.Generator().manual_seed(seed)
 
-    width, value = bayesian_search(name, z, q, later, 0.5, low, high,
+    width, value = bayesian_search(of(name, z, q, later), temporal, low, high,
                                    Bayesian(observations, 50, 0.05, generator()))
     assert low <= width <= high
     at = naive_metric(name, z, q, later, torch.tensor([width], dtype=torch.float64), 0.5).item()
@@ -114,7 +139,7 @@ def test_bayesian_search_stays_in_bounds_and_beats_every_observation(name, tempo
 def test_bayesian_search_finds_what_a_fine_grid_finds():
     z, q, later = draw((5000,), temporal=True)
     later = q * (z.abs() < 0.437) + 1e-4 * later  # best: box of this width
-    options = ("box", z, q, later, 0.5, 0.1, 1.0)
+    options = of("box", z, q, later), True, 0.1, 1.0
     fine, best = grid_search(*options, 1801)
     width, value = bayesian_search(*options, Bayesian(100, 150, 0.05, torch.Generator().manual_seed(0)))
     assert fine == pytest.approx(0.437, abs=0.002)
@@ -127,8 +152,8 @@ def test_an_empty_window_gets_the_widest(name, temporal):
     for empty in ((z.sign() * (1.01 + z.abs()), q), (z, torch.zeros_like(q))):
         for search in (lambda *a: grid_search(*a, 16),
                        lambda *a: bayesian_search(*a, Bayesian(20, 30, 0.05, torch.Generator().manual_seed(0)))):
-            width, value = search(name, *empty, later, 0.5, 0.1, 1.0)
+            width, value = search(of(name, *empty, later), temporal, 0.1, 1.0)
             assert width == 1.0 and math.isnan(value)
     # partly empty: an empty width is never taken
     far = z.sign() * (0.6 + z.abs())
-    assert grid_search(name, far, q, later, 0.5, 0.1, 1.0, 16)[0] > 0.6
+    assert grid_search(of(name, far, q, later), temporal, 0.1, 1.0, 16)[0] > 0.6

@@ -121,8 +121,13 @@ def test_tonics_own_cut(tmp_path):
     data = load(DataConfig("dvs_gesture", tmp_path, steps=2, window_ms=4))
     assert [len(data.train), len(data.validation), len(data.test)] == [2, 2, 4]
     assert data.test.frames[1].nonzero().tolist() == [[0, 0, 0, 1], [0, 1, 1, 1], [1, 0, 2, 1], [1, 1, 3, 1]]
-    np.save(tmp_path / "DVSGesture/ibmGestureTrain/user01_led/0.npy", np.zeros(3))
+    file = tmp_path / "DVSGesture/ibmGestureTrain/user01_led/0.npy"
+    np.save(file, np.zeros(3))
     with pytest.raises(HardspikeError, match="rows of x, y, p, t are expected"):
+        load(DataConfig("dvs_gesture", tmp_path, window_ms=4))
+    with file.open("wb") as zipped:
+        np.savez(zipped, x=np.zeros(3))
+    with pytest.raises(HardspikeError, match=r"0\.npy: cannot be read \(.*a zip of arrays"):
         load(DataConfig("dvs_gesture", tmp_path, window_ms=4))
 
 

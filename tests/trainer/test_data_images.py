@@ -1,18 +1,25 @@
 """Pictures: CIFAR's original files, arrays, folders, the embedded digits; direct and rate encoding."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from hardspike import HardspikeError, UsageError
+from trainer import checkpoint, distributed
+from trainer import fit as fit_module
 from trainer.config import FitConfig
 from trainer.data import DataConfig, load
+from trainer.data.config import AugmentConfig, RandAugmentConfig
 from trainer.fit import fit
+from trainer.methods.a2sg import A2sgConfig
 from trainer.networks import NetworkConfig
+from trainer.run import Run
 
 RANDOM = np.random.default_rng(0)
 NAMES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
@@ -52,6 +59,54 @@ def test_cifar_as_it_comes_gives_its_pictures(kind, tmp_path):
         assert np.array_equal(data.test.frames.numpy(), np.stack([rows.reshape(-1, 3, 32, 32)] * 2, axis=1))
         assert len(data.train) + len(data.validation) == len(written["train"][1])
         assert data.to_input(data.test.frames).max() == 1.0
+
+
+def pictures(folder: Path, **network) -> FitConfig:
+    """A run as A2SG describes its own (A.10), but for its length, on pictures of noise."""
+    cifar(folder, "cifar-10-batches-bin", each=4)
+    data = DataConfig("images", folder, steps=2, encoding="count", count_max=255, validation=0.3)
+    augmented = AugmentConfig(1, 0, 0, 0, 0, 0, 0, cutmix=1.0, mixup=0.8,
+                              randaugment=RandAugmentConfig(1, magnitude=1, deviation=0.4, rate=0.5))
+    return FitConfig(out=folder / "run", method="a2sg", epochs=2, batch_size=6, data=data, augment=augmented, lr=6e-3,
+                     lr_start=1e-5, lr_end=1e-5, warmup=1, weight_decay=2e-2, label_smoothing=0.1,
+                     a2sg=A2sgConfig(metric="membrane"), threads=1,
+                     network=NetworkConfig(beta=0.5, reset="subtract_leaky", **network))
+
+
+def test_every_augmentation_of_pictures_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    config = pictures(tmp_path, layers="4c3s4-16")
+    whole = fit(config)
+    broken, epoch = replace(config, out=tmp_path / "broken"), Run.epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "epoch", lambda run, number: epoch(run, number) if number < 2 else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(broken)
+    one, two = (checkpoint.load(run.folder / "last.pt").training["network"] for run in (whole, fit(broken, True)))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    # shares of a minibatch come out alike for a process that has a part of it
+    run = fit_module._begun(config, torch.device("cpu"))
+    frames, labels = next(run._stream(1, 0))
+    monkeypatch.setattr(distributed, "shard", lambda count: slice(2, 5))
+    part, part_labels = next(run._stream(1, 0))
+    assert labels.shape == (6, 4) and frames.stride(0) == 0 and frames.shape == (2, 6, 3, 32, 32)
+    assert torch.equal(part, frames[:, 2:5]) and torch.equal(part_labels, labels[2:5])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", ["vgg16", "resnet19"])
+def test_published_networks_train_on_cifar_with_augmentation_and_a2sg(layers, tmp_path):
+    """A step and an epoch; every weight moves, and what is written is read back."""
+    config = replace(pictures(tmp_path, layers=layers), epochs=1)
+    run = fit_module._begun(config, torch.device("cpu"))
+    run.method.begin(run.state, 1)
+    run.network.train()
+    before = [parameter.detach().clone() for parameter in run.network.parameters()]
+    stream = run._stream(1, 0)
+    assert 0 < run.step(next(stream), lambda: next(stream)) < 100
+    assert all(not torch.equal(*pair) for pair in zip(before, run.network.parameters(), strict=True))
+    done = fit(config)
+    assert np.isfinite(done.history[0]["train_loss"]) and done.history[0]["spikes_per_sample"] > 0
+    assert sum(p.numel() for p in checkpoint.load(done.best).network.parameters()) == sum(p.numel() for p in before)
 
 
 def test_a_network_trains_on_cifar(tmp_path):

@@ -1,5 +1,6 @@
 """Recordings of users' own: folders of events in many formats, frames, tonic's data sets; sensors of any shape."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -163,11 +164,18 @@ def test_a_sensor_that_cannot_be_is_refused(sensor):
         DataConfig("events", sensor=sensor)
 
 
+def zipped() -> bytes:
+    """An .npz file."""
+    file = io.BytesIO()
+    np.savez(file, x=[1], y=[1])
+    return file.getvalue()
+
+
 @pytest.mark.parametrize("name, content, said", [
     ("a.npz", dict(x=[1], t=[1], p=[1]), "no column y"),
     ("a.npz", dict(x=[1], y=[1, 2], t=[1], p=[1]), "different lengths"),
     ("a.npz", dict(x=[30], y=[1], t=[1], p=[1]), "beyond the sensor's 30 x 20"),
-    ("a.npy", np.zeros((4, 4)), "without names of columns"),
+    ("a.npy", np.zeros((4, 4)), "without names of columns"), ("a.npy", zipped(), "a zip of arrays"),
     ("a.raw", b"% evt 4.0\n% end\n1234", "neither in EVT"), ("a.raw", b"% evt 2.0\n% end\n12345", "no multiple of 4"),
     ("a.raw", b"% evt 2.0", "without an end"), ("a.raw", b"% evt 2.0\n% end\n", "no events"),
     ("a.dat", b"% x\n\x0c\x0812345", "no CD events"), ("a.dat", b"", "no CD events")])

@@ -108,7 +108,7 @@ def test_curves_over_the_width():
 
     seen = {}  # the same backward pass, watched
     for name, neuron in network.neurons().items():
-        neuron.windows = replace(windows[name], choose=lambda t, z, q, later, name=name: seen.__setitem__(
+        neuron.windows = replace(windows[name], choose=lambda t, z, q, later, rest, name=name: seen.__setitem__(
             (name, t), (z.clone(), q.clone(), later)) or windows[name].widths[t].item())
     torch.nn.functional.cross_entropy(network(x), labels).backward()
     for name, curve in curves.items():

@@ -241,6 +241,8 @@ def test_what_is_pruned_stays_zero_through_every_step_and_the_integers(small, tm
     (["--quantise.bits", "4", "--diagnose", "1"], "leave it out with quantise.bits"),
     (["--quantise.bits", "4", "--network.layers", "4c3-mp2-8"], "max pooling"),
     (["--quantise.bits", "4", "--quantise.target", "loihi1"], "loihi1 resets to zero only"),
+    (["--quantise.bits", "4", "--network.plif", "true"], "train with learn_beta"),
+    (["--quantise.bits", "4", "--network.reset", "subtract_leaky"], "takes off the whole threshold"),
     (["--quantise.bits", "4", "--network.beta", "0.99995"], "no leak at all"),
     (["--quantise.bits", "4", "--network.layers", "4c5s2-ap2-4c3-8"], "'pool2': pools (17, 17) by (2, 2)"),
     (["--prune", "0.5"], "give --from CHECKPOINT"),

@@ -1,12 +1,13 @@
 """The neuron against stock snnTorch (hard mode) and against finite differences (smooth mode)."""
 
 import itertools
+import math
 
 import pytest
 import snntorch as snn
 import torch
 
-from trainer.neurons.leaky import Leaky
+from trainer.neurons.leaky import LEAKY_RESET, Leaky
 from trainer.neurons.spikes import SURROGATES, Surrogate
 
 RESETS = ["subtract", "zero"]
@@ -52,7 +53,7 @@ def test_detached_gradient_equals_stock_snntorch(reset):
 
 
 @pytest.mark.parametrize(("name", "reset", "rest_at_zero", "learn"),
-                         itertools.product(SURROGATES, RESETS, [False, True], [False, True]))
+                         itertools.product(SURROGATES, [*RESETS, LEAKY_RESET], [False, True], [False, True]))
 def test_smooth_gradient_is_the_exact_derivative(name, reset, rest_at_zero, learn):
     """Central differences in float64 through two layers, of a loss on spikes and membranes: relative error below 1e-6
     for every input and parameter."""
@@ -85,6 +86,51 @@ def test_smooth_gradient_is_the_exact_derivative(name, reset, rest_at_zero, lear
             assert abs(difference - analytic) < 1e-6 * max(1, abs(analytic))
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("tau", [1.0, 1.5, 4.0])
+def test_a_leaky_subtraction_is_the_neuron_of_a2sg(tau):
+    """A1-A3, neuron by neuron, in plain numbers; their 1/tau on the input is the caller's."""
+    drive = (torch.randn(30, 8, dtype=torch.float64) + 0.3) * tau
+    beta, theta = torch.tensor([1 / tau, 1.0], dtype=torch.float64)
+    spikes, membrane = Leaky(beta, theta, hard=True, reset_mechanism=LEAKY_RESET)(drive / tau)
+    for neuron in range(8):
+        v = 0.0
+        for t in range(30):
+            u = (v + drive[t, neuron].item()) / tau
+            s = float(u > 1)
+            v = (u - s) * s + u * (1 - s)
+            assert membrane[t, neuron].item() == pytest.approx(u, abs=1e-12) and spikes[t, neuron].item() == s
+    assert spikes.sum() > 40
+    assert torch.equal(spikes, Leaky(beta, theta, hard=True)(drive / tau)[0]) == (tau == 1)
+
+
+@pytest.mark.parametrize("reset", [*RESETS, LEAKY_RESET])
+def test_plif_is_the_published_neuron_and_its_gradient_exact(reset):
+    """u = (1 - k) u + k I with k = sigmoid(a) (Fang et al. 2021, eqs. 5 and 7), and central differences along a."""
+    neuron = Leaky(torch.tensor(0.5).double(), torch.tensor(0.6).double(), Surrogate("arctan", 1.2), plif=True,
+                   reset_mechanism=reset).double()
+    a = neuron.learned_leak
+    assert a.item() == pytest.approx(0.0) and neuron.beta.item() == pytest.approx(0.5)
+    current, target = torch.randn(9, 4, 7).double() * 2, torch.randn(9, 4, 7).double()
+    with torch.no_grad():
+        a.fill_(0.7)
+    k = 1 / (1 + math.exp(-0.7))
+    neuron.hard = True
+    u, before = torch.zeros(4, 7).double(), torch.zeros(4, 7).double()
+    for step, membrane, spikes in zip(current, *neuron(current)[::-1], strict=True):
+        kept = {"zero": u * (1 - before), LEAKY_RESET: u - 0.6 * before}.get(reset, u)
+        u = (1 - k) * kept + k * step - (0.6 * before if reset == "subtract" else 0)
+        before = (u > 0.6).double()
+        torch.testing.assert_close(membrane, u)
+        assert torch.equal(spikes, before)
+    neuron.hard, values = False, []
+    (neuron(current)[0] * target).sum().backward()
+    for moved in (1e-5, -1e-5):
+        with torch.no_grad():
+            a.fill_(0.7 + moved)
+            values.append((neuron(current)[0] * target).sum().item())
+    assert a.grad.item() == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-6)
 
 
 def test_state_dict_loads_into_stock_snntorch_and_back():

@@ -20,7 +20,7 @@ from trainer.neurons.scan import implementation, lif_backward, lif_forward, lif_
 from trainer.neurons.spikes import SURROGATES, Surrogate
 from trainer.neurons.windows import WINDOWS, Windows
 
-RESETS = ("subtract", "zero", "none")
+RESETS = ("subtract", "zero", "none", "subtract_leaky")
 STEPS = 6
 
 
@@ -81,7 +81,8 @@ def test_values_equal_plain_autograd(native, name, rest_at_zero, reset):
             u = step
             if t:
                 before = spikes[-1].detach() if detach else spikes[-1]
-                u = beta * (membranes[-1] * (1 - before) if reset == "zero" else membranes[-1]) + step
+                kept = {"zero": membranes[-1] * (1 - before), "subtract_leaky": membranes[-1] - before * threshold}
+                u = beta * kept.get(reset, membranes[-1]) + step
                 u = u - before * threshold if reset == "subtract" else u
             z = u - threshold
             membranes.append(u)

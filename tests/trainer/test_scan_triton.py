@@ -73,16 +73,16 @@ def test_every_kernel_compiles(compiled):
     # enough that every branch is compiled in both types; all combinations would take minutes
     sizes, dtypes = itertools.cycle([1, 80]), itertools.cycle([torch.float32, torch.float64, torch.float32])
     for (surrogate, windows), (reset, detach) in itertools.product(cases, [("subtract", False), ("zero", False),
-                                                                           ("zero", True)]):
+                                                                           ("zero", True), ("subtract_leaky", False)]):
         size, dtype, hard = next(sizes), next(dtypes), windows is not None or detach
         current, (beta, threshold) = torch.ones(3, 2, size, dtype=dtype), torch.ones(2, size, dtype=dtype)
         dynamics = Dynamics(surrogate, hard, reset, detach, windows)
         scan_triton.forward(current, beta, threshold, dynamics)
         scan_triton.backward(current, current if hard else None, current, beta, threshold, dynamics, (size > 1, True))
-    assert len(compiled) == 6 * len(cases) and all(kernel.asm["cubin"] for kernel in compiled)
+    assert len(compiled) == 8 * len(cases) and all(kernel.asm["cubin"] for kernel in compiled)
 
 
-@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none", "subtract_leaky"])
 def test_no_product_in_a_membrane_is_fused_with_a_sum(compiled, reset):
     """`.rn`: neither may the assembler."""
     scan_triton.forward(torch.empty(3, 512), torch.tensor(0.9), torch.tensor(1.0), Dynamics(Surrogate(), True, reset))

@@ -79,7 +79,8 @@ def bounds(network: Network, frames: Tensor) -> dict[str, Bounds]:
         HardspikeError: the theory says nothing of this network; names what stands against it.
     """
     neurons = list(network.neurons().values())
-    for holds, reason in ((any(n.reset_mechanism != "subtract" for n in neurons), "resets other than by subtraction"),
+    for holds, reason in ((any(n.reset != "subtract" for n in neurons), "resets other than by subtraction"),
+                          (any(n.plif for n in neurons), "an input that a neuron scales (plif)"),
                           (any(n.surrogate.rest_at_zero for n in neurons), "a shifted surrogate, which leaves [0, 1]"),
                           (network.readout != "linear", "a readout other than eq. 6")):
         if holds:

@@ -205,16 +205,18 @@ def width_curves(network: Network, frames: Tensor, labels: Tensor, windows: dict
     probes = {}
     for name, own in windows.items():
         curves[name] = {"sgv": [], "tgc": [[]] * (len(frames) - 1), "widths": own.widths.tolist()}
-        probes[name] = Windows(own.name, own.widths.clone(), own.height, partial(_probe, own, grid, curves[name]))
+        probes[name] = Windows(own.name, own.widths.clone(), own.height, partial(_probe, own, grid, curves[name]),
+                               own.whole)
     with _evaluation(network, probes), network.mode(hard=True), torch.enable_grad():
         loss = nn.functional.cross_entropy(network(frames), labels)
         torch.autograd.grad(loss, [weight for group in layer_weights(network).values() for weight in group])
     return curves
 
 
-def _probe(own: Windows, grid: Tensor, curve: dict, t: int, z: Tensor, q: Tensor, later: Tensor | None) -> float:
+def _probe(own: Windows, grid: Tensor, curve: dict, t: int, z: Tensor, q: Tensor, later: Tensor | None,
+           rest: Tensor | None) -> float:
     """Measure step t at all widths of the grid and keep its own. See `trainer.neurons.windows.Windows`."""
-    values = metric(own.name, z, q, later, grid, own.height).tolist()
+    values = metric(own.name, z, q, later, grid, own.height, rest).tolist()
     if later is None:
         curve["sgv"] = values
     else:

@@ -12,15 +12,19 @@ def contraction(neuron: Leaky) -> tuple[float, float]:
     """(loose, tight) contraction factor q of one smooth layer's state update, the worst over its neurons.
 
     Loose, for reset by subtraction: lambda + theta*L_phi (SAST eq. 19). Tight: the largest |du[t]/du[t-1]|, which is
-    max(lambda, |lambda - theta*L_phi|) there. The paper has no bound for reset to zero; ours for u -> lambda*(1 -
-    phi(u - theta))*u are lambda*(1 + max|u*phi'|) and lambda*max|1 - phi - u*phi'|, the maxima taken on a fine grid.
+    max(lambda, |lambda - theta*L_phi|) there; where what is subtracted leaks, lambda*theta stands for theta. The paper
+    has no bound for reset to zero; ours for u -> lambda*(1 - phi(u - theta))*u are lambda*(1 + max|u*phi'|) and
+    lambda*max|1 - phi - u*phi'|, the maxima taken on a fine grid.
     """
     beta, theta = neuron.beta.detach().double().clamp(0, 1), neuron.threshold.detach().double()
     lipschitz = neuron.surrogate.lipschitz(theta)
-    if neuron.reset_mechanism == "subtract":
+    if neuron.reset == "subtract":
         gain = theta * lipschitz
         return (beta + gain).max().item(), torch.maximum(beta, (beta - gain).abs()).max().item()
-    if neuron.reset_mechanism == "zero":
+    if neuron.reset == "subtract_leaky":
+        gain = theta * lipschitz
+        return (beta * (1 + gain)).max().item(), (beta * (1 - gain).abs().clamp(min=1)).max().item()
+    if neuron.reset == "zero":
         width = 50 / neuron.surrogate.slope
         u = torch.linspace(-width, width, 20001, dtype=torch.float64).view(-1, *[1] * theta.ndim) + theta
         phi, slope = neuron.surrogate(u - theta, theta), neuron.surrogate.derivative(u - theta, theta)
@@ -42,7 +46,7 @@ def report(network: Network, hard: bool) -> dict:
     reasons = [reason for holds, reason in (
         (hard, "hard forward"),
         (loose >= 1, f"loose q = {loose:.3g} >= 1"),
-        (any(n.reset_mechanism != "subtract" for n in neurons), "reset is not by subtraction (eq. 4)"),
+        (any(n.reset != "subtract" for n in neurons), "reset is not by subtraction (eq. 4)"),
         (any(n.detach_reset for n in neurons), "reset path detached: the gradient is not exact"),
         (any(n.beta.requires_grad for n in neurons), "leak is learned, and q with it"),
         (any(isinstance(n, Recurrent) for n in neurons), "a layer hears itself (eq. 3 is a chain)"),

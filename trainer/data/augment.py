@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.data.config import AugmentConfig, check_augment
+from trainer.data.randaugment import randaugment
 
 __all__ = ["AugmentConfig", "augment"]
 
@@ -18,7 +19,7 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig, p
     Pixels are taken by nearest neighbour, so that {0,1} stays {0,1}; outside of the frame nothing spikes.
 
     Args:
-        frames: (B, T, C, H, W) floating point
+        frames: (B, T, C, H, W) floating point; for RandAugment of 0 to 255 and alike at all steps
         generator: source of all draws; the same state gives the same frames, on any device
         config: limits of the uniform draws
         part: `frames` are these recordings of a minibatch of `joint`, and are distorted as they would be within it
@@ -36,6 +37,9 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig, p
     bend = None
     if config.elastic:
         bend = (torch.rand(joint, 2, 5, 5, generator=generator, device=generator.device) * 2 - 1)[part].to(frames)
+    if config.randaugment.operations:
+        pictures = randaugment(frames[:, 0], generator, config.randaugment, part, joint)
+        frames = pictures[:, None].expand_as(frames)
     if config.shift or config.rotation or config.scale or config.shear or config.elastic:
         frames = _warp(frames, draws[:5], bend, config)
     if config.jitter:

@@ -1,12 +1,12 @@
 """Which events, cut into which frames, split how, distorted how far. No torch."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hardspike import UsageError, choice
 
-__all__ = ["SPLITS", "AugmentConfig", "DataConfig", "check_augment"]
+__all__ = ["SPLITS", "AugmentConfig", "DataConfig", "RandAugmentConfig", "check_augment"]
 
 MOST_STEPS = 1 << 20
 LARGEST_SENSOR = 1 << 13
@@ -85,6 +85,31 @@ class DataConfig:
 
 
 @dataclass
+class RandAugmentConfig:
+    """RandAugment of pictures (Cubuk et al. 2020; trainer.data.randaugment). A2SG: 1 operation, 1, 0.4, 0.5.
+
+    Args:
+        operations: of each picture; 0 for none
+        magnitude: their strength, 0 to 10
+        deviation: standard deviation of each one's strength around it
+        rate: how likely each of them is to be done
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    operations: int = 0
+    magnitude: float = 9.0
+    deviation: float = 0.5
+    rate: float = 0.5
+
+    def __post_init__(self):
+        for key, limit in (("operations", 14), ("magnitude", 10), ("deviation", 10), ("rate", 1)):
+            if not 0 <= getattr(self, key) <= limit:
+                raise UsageError(f"randaugment's {key} {getattr(self, key)}: must lie between 0 and {limit}")
+
+
+@dataclass
 class AugmentConfig:
     """How far a training recording is distorted at most; 0 turns a distortion off.
 
@@ -96,6 +121,10 @@ class AugmentConfig:
         elastic: pixels by which a smooth random field, drawn on a 5x5 grid, bends the picture (Simard et al. 2003)
         drop: part of the events that is lost; each recording draws its own part up to this one
         jitter: time steps, earlier or later; what leaves the window is lost and what enters is empty
+        cutmix: alpha of CutMix (Yun et al. 2019): a rectangle of another recording of the minibatch is put in, and the
+            label is shared by area, whose share is drawn from Beta(alpha, alpha)
+        mixup: alpha of Mixup (Zhang et al. 2018), likewise of sums; with both, each minibatch is one or the other
+        randaugment: of pictures
     """
 
     shift: float = 1.5
@@ -105,6 +134,9 @@ class AugmentConfig:
     elastic: float = 0.0
     drop: float = 0.1
     jitter: int = 0
+    cutmix: float = 0.0
+    mixup: float = 0.0
+    randaugment: RandAugmentConfig = field(default_factory=RandAugmentConfig)
 
 
 def check_augment(config: AugmentConfig, steps: int) -> None:
@@ -114,7 +146,8 @@ def check_augment(config: AugmentConfig, steps: int) -> None:
         UsageError: names the limit.
     """
     for name, limit in (("shift", math.inf), ("rotation", 180), ("scale", 1), ("shear", math.inf),
-                        ("elastic", math.inf), ("drop", 1), ("jitter", steps)):
+                        ("elastic", math.inf), ("drop", 1), ("jitter", steps), ("cutmix", math.inf),
+                        ("mixup", math.inf)):
         value = getattr(config, name)
         if not 0 <= value < limit:
             raise UsageError(f"augmentation's {name} {value}: must be at least 0 and below {limit}"

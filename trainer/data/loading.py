@@ -51,7 +51,8 @@ def load(config: DataConfig) -> Data:
         splits[name] = MissingSplit(missing) if missing else Split(packed, labels, [sample.id for sample in part])
         begin += len(part)
     scale = 1.0 if config.encoding == "binary" else float(config.count_max)
-    return Data(**splits, classes=source.classes, shape=shape, steps=config.steps, scale=scale)
+    return Data(**splits, classes=source.classes, shape=shape, steps=config.steps, scale=scale,
+                still=source.still)
 
 
 def _sensor(source: Source) -> Sensor:

@@ -51,6 +51,7 @@ class Source:
         validation: validation samples; None to draw them out of `train`
         version: changes when the same samples would read differently
         binned: `read` gives a sample's counts, (T, C, H, W) whole numbers, and no events
+        still: a sample's counts are alike at all time steps
         missing: "train" or "test", where the recordings hold no such part -> what was expected and where
     """
 
@@ -63,6 +64,7 @@ class Source:
     validation: list[Sample] | None = None
     version: str = ""
     binned: bool = False
+    still: bool = False
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -119,7 +121,8 @@ class MissingSplit(Split):
 
 @dataclass
 class Data:
-    """Three disjoint splits. `shape` is (C, H, W), cameras have C = 2, OFF, ON; `scale`: what 1.0 stands for."""
+    """Three disjoint splits. `shape` is (C, H, W), cameras have C = 2, OFF, ON; `scale`: what 1.0 stands for; `still`:
+    frames are alike at all time steps."""
 
     train: Split
     validation: Split
@@ -128,6 +131,12 @@ class Data:
     shape: tuple[int, int, int]
     steps: int
     scale: float
+    still: bool = False
+
+    def repeated(self, frame: Tensor) -> Tensor:
+        """A network's input (1, B, C, H, W) at every time step, without a copy, by which `Network` knows that its first
+        layer gives the same each time."""
+        return frame.expand(self.steps, *frame.shape[1:])
 
     def to_input(self, frames: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) uint8 -> a network's input (T, B, C, H, W) float32, {0,1} or counts / scale."""

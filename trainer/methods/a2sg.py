@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from trainer.networks import Network
 
-_CHOICES = {"window": tuple(WINDOWS), "adapt": ("none", "spatial", "temporal", "both"), "search": ("exact", "bayesian")}
+_CHOICES = {"window": tuple(WINDOWS), "adapt": ("none", "spatial", "temporal", "both"), "search": ("exact", "bayesian"),
+            "metric": ("local", "membrane")}
 
 
 @dataclass
@@ -25,9 +26,11 @@ class A2sgConfig:
     S-ASG adapt=spatial, T-ASG adapt=temporal, ST-ASG adapt=both, each with window=box; A2SG is window=asy adapt=both.
 
     Args:
-        window: box (eq. A6), tri (A7), asy (10) or arc (arctan of the same height as box)
+        window: box (eq. A6), tri (A7), asy (10), arc (arctan of the same height as box) or ramp (asy of area 1)
         adapt: none (fixed width), spatial (the last step minimises SGV, eq. 8), temporal (earlier steps maximise TGC,
             eq. 9) or both
+        metric: whose SGV and TGC: local (dL/ds times the window, algs. A1 and A2) or membrane (the whole dL/du, eqs. 5
+            and A4, section 4), which differ before the last step
         width: half-width of the window to begin with, in units of the membrane
         width_min: narrowest width of the search (not given in the paper)
         width_max: widest (not given in the paper); an empty window gets it
@@ -44,6 +47,7 @@ class A2sgConfig:
 
     window: str = "asy"
     adapt: str = "both"
+    metric: str = "local"
     width: float = 0.5
     width_min: float = 0.1
     width_max: float = 1.0
@@ -119,7 +123,8 @@ def gradient(network, loss, batch, draw, config, state: A2sgState) -> "Tensor":
     for name, neuron in network.neurons().items():
         if name not in state.widths:
             state.widths[name] = torch.full((steps,), options.width, dtype=torch.float64)
-        neuron.windows = Windows(options.window, state.widths[name], options.height)
+        neuron.windows = Windows(options.window, state.widths[name], options.height,
+                                 whole=options.metric == "membrane")
         if first:
             state.measured[name] = {"sgv": math.nan, "tgc": [math.nan] * (steps - 1), "widths": [0.0] * steps,
                                     "empty": 0}
@@ -141,7 +146,8 @@ class _Chooser:
     generator: "Generator"
 
 
-def _choose(chooser: _Chooser, t: int, z: "Tensor", q: "Tensor", later: "Tensor | None") -> float:
+def _choose(chooser: _Chooser, t: int, z: "Tensor", q: "Tensor", later: "Tensor | None",
+            rest: "Tensor | None") -> float:
     """The width of step t, searched for or kept; `measured` is told. See `trainer.neurons.windows.Windows`.
 
     All processes look at the joint minibatch, on the CPU, and so choose alike.
@@ -152,18 +158,22 @@ def _choose(chooser: _Chooser, t: int, z: "Tensor", q: "Tensor", later: "Tensor 
     options, measured = chooser.options, chooser.measured
     shards = distributed.size()  # a shard's loss is a mean over fewer recordings: its gradient is so much larger
     z, q = (distributed.gather(x)[:options.recordings].cpu() for x in (z, q / shards))
-    later = None if later is None else distributed.gather(later / shards)[:options.recordings].cpu()
+    later, rest = (None if x is None else distributed.gather(x / shards)[:options.recordings].cpu()
+                   for x in (later, rest))
     adapted = options.adapt in ("both", "spatial" if later is None else "temporal")
-    common = options.window, z, q, later
+
+    def of(widths: "Tensor") -> "Tensor":
+        return searches.metric(options.window, z, q, later, widths, options.height, rest)
+
+    wanted = of, later is not None, options.width_min, options.width_max
     if not (chooser.search and adapted):
         width = chooser.widths[t].item()
-        value = searches.metric(*common, chooser.widths[t:t + 1], options.height).item()
+        value = of(chooser.widths[t:t + 1]).item()
     elif options.search == "exact":
-        width, value = searches.grid_search(*common, options.height, options.width_min, options.width_max,
-                                            options.candidates)
+        width, value = searches.grid_search(*wanted, options.candidates)
     else:
-        wanted = searches.Bayesian(options.observations, options.evaluations, options.delta, chooser.generator)
-        width, value = searches.bayesian_search(*common, options.height, options.width_min, options.width_max, wanted)
+        draws = searches.Bayesian(options.observations, options.evaluations, options.delta, chooser.generator)
+        width, value = searches.bayesian_search(*wanted, draws)
     measured["widths"][t] = width
     measured["empty"] += math.isnan(value)
     if later is None:

@@ -1,14 +1,17 @@
 """A2SG's search for the width of a backward window: two metrics of the local gradient, two ways to search.
 
-With q = dL/ds of one layer and step, the local gradient is d = q*f(z; b). The metrics, over all its elements:
+With q = dL/ds of one layer and step, the local gradient is d = q*f(z; b) (A2SG algs. A1, A2). The paper's text has the
+whole d = dL/du = q*f(z; b) + rest instead (eqs. 5, A4, sec. 4), where no width changes the rest, which comes back along
+the membrane. The metrics, over all of d's elements:
 
     SGV(b) = Var(d) / Mean(|d|)       at the last step, to be small     (A2SG eq. 8)
     TGC(b) = cos(d, d[t+1])           at earlier steps, to be large     (A2SG eq. 9)
 
-A window in which every d is zero has neither: both are NaN there.
+Where every d is zero there is neither: both are NaN.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +24,7 @@ from trainer.neurons.windows import WINDOWS
 
 LENGTH = 0.1
 """Length scale of the Gaussian process, in units of the membrane; the paper gives none."""
-EXACT = ("box", "tri", "asy")
+EXACT = ("box", "tri", "asy", "ramp")
 """Windows that are a line within their support."""
 
 
@@ -42,7 +45,8 @@ class Bayesian:
     generator: torch.Generator
 
 
-def naive_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float) -> Tensor:
+def naive_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float,
+                 rest: Tensor | None = None) -> Tensor:
     """The metric by its definition, one pass over the layer for each width: works for every window.
 
     Args:
@@ -52,14 +56,17 @@ def naive_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: 
         later: d[t+1], shaped like z: TGC; None: SGV.
         widths: (K,) float64.
         height: h of asy.
+        rest: what d has beside q*f, shaped like z; None: nothing.
 
     Returns:
-        (K,) float64; NaN where the window is empty.
+        (K,) float64; NaN where d is zero.
     """
     z, q = z.double(), q.double()
     values = []
     for width in widths.tolist():
         d = q * WINDOWS[name](z, width, height)
+        if rest is not None:
+            d = d + rest
         if later is None:
             values.append(d.var(correction=0) / d.abs().mean())
         else:
@@ -67,23 +74,25 @@ def naive_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: 
     return torch.stack(values)
 
 
-def exact_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float) -> Tensor:
-    """The same values as `naive_metric`, all widths in one pass over the layer; for box, tri and asy.
+def exact_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float,
+                 rest: Tensor | None = None) -> Tensor:
+    """The same values as `naive_metric`, all widths in one pass over the layer; for box, tri, asy and ramp.
 
     Each of these windows is a line, f = alpha(b)*x(b) + gamma(b), within its support, with x = b - |z| (tri) or
-    x = b + z (asy): so the sums of q*f, q^2*f^2, ... over the elements with |z| <= b follow from the sums of q*x^n of
-    the elements that each width adds to the one before, moved on by x(b) = x(b') + (b - b'). x never is negative: no
-    term of q^2*f^2 cancels another, which is what makes the float64 result good to 1e-9 of the naive one, at ties
-    and at the window's edge too.
+    x = b + z (asy, ramp): so the sums of q*f, q^2*f^2, ... over the elements with |z| <= b follow from the sums of
+    q*x^n of the elements that each width adds to the one before, moved on by x(b) = x(b') + (b - b'). x never is
+    negative: no term of q^2*f^2 cancels another, which is what makes the float64 result good to 1e-9 of the naive one,
+    at ties and at the window's edge too.
 
-    Args: as `naive_metric`; `widths` ascending.
+    Args: as `naive_metric`; `widths` ascending, and no `rest` without `later`: Mean(|d|) is no such sum then.
     """
     z, q = z.flatten(), q.flatten()
     size = z.numel()
     inside = ((z.abs() <= widths[-1].item()) & (q != 0)).nonzero().squeeze(1)
     z, q = (values.index_select(0, inside).double() for values in (z, q))
     distance = z.abs()
-    first = _first_width(distance, widths, closed=name == "asy")  # box and tri vanish at |z| = b (eqs. A6, A7, 10)
+    # box and tri vanish at |z| = b (eqs. A6, A7, 10)
+    first = _first_width(distance, widths, closed=name in ("asy", "ramp"))
     kept = first < len(widths)
     if not kept.all():
         z, q, distance, first, inside = (values[kept] for values in (z, q, distance, first, inside))
@@ -91,6 +100,8 @@ def exact_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: 
         alpha, gamma, x = None, 1 / (2 * widths), None
     elif name == "tri":
         alpha, gamma, x = 1 / widths**2, torch.zeros_like(widths), widths[first] - distance
+    elif name == "ramp":
+        alpha, gamma, x = 1 / (2 * widths**2), torch.zeros_like(widths), widths[first] + z
     else:
         alpha, gamma, x = 1 / (2 * widths), torch.full_like(widths, height - 0.5), widths[first] + z
     step = (widths[:, None] - widths).tril()  # (K, K): from the width where an element enters to a later one
@@ -117,7 +128,12 @@ def exact_metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: 
         mean = sums(q) / size
         return (squares / size - mean**2).clamp_(min=0) / (sums(q.abs()) / size)
     reference = later.flatten()
-    return sums(q * reference.index_select(0, inside).double()) / (squares.sqrt() * reference.double().norm())
+    along = sums(q * reference.index_select(0, inside).double())
+    if rest is not None:
+        rest = rest.flatten()
+        along = along + (rest.double() * reference).sum()
+        squares = squares + 2 * sums(q * rest.index_select(0, inside).double()) + rest.double().square().sum()
+    return along / (squares.clamp(min=0).sqrt() * reference.double().norm())
 
 
 def _first_width(distance: Tensor, widths: Tensor, closed: bool) -> Tensor:
@@ -138,33 +154,43 @@ def _first_width(distance: Tensor, widths: Tensor, closed: bool) -> Tensor:
     return first
 
 
-def metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float) -> Tensor:
+def metric(name: str, z: Tensor, q: Tensor, later: Tensor | None, widths: Tensor, height: float,
+           rest: Tensor | None = None) -> Tensor:
     """`exact_metric` where the window has one, else `naive_metric`. Arguments as there."""
-    return (exact_metric if name in EXACT else naive_metric)(name, z, q, later, widths, height)
+    exact = name in EXACT and (rest is None or later is not None)
+    return (exact_metric if exact else naive_metric)(name, z, q, later, widths, height, rest)
 
 
-def _objective(values: Tensor, later: Tensor | None) -> Tensor:
-    """What is maximised (A2SG alg. A2): TGC, or minus SGV; an empty window comes last."""
-    return (-values if later is None else values).nan_to_num(nan=-math.inf)
+Metric = Callable[[Tensor], Tensor]
+"""Widths (K,) -> the metric of each, NaN where there is none."""
 
 
-def grid_search(name: str, z: Tensor, q: Tensor, later: Tensor | None, height: float, low: float, high: float,
-                candidates: int) -> tuple[float, float]:
-    """The best of `candidates` evenly spaced widths from `low` to `high`, by the exact metric.
+def _objective(values: Tensor, largest: bool) -> Tensor:
+    """What is maximised (A2SG alg. A2): TGC, or minus SGV; where there is none it comes last."""
+    return (values if largest else -values).nan_to_num(nan=-math.inf)
+
+
+def grid_search(of: Metric, largest: bool, low: float, high: float, candidates: int) -> tuple[float, float]:
+    """The best of `candidates` evenly spaced widths from `low` to `high`.
+
+    Args:
+        of: the metric.
+        largest: it is to be large (TGC), else small (SGV).
 
     Returns:
         width and metric. Of widths that are equally good the widest; where every window is empty, `high`, whose
         metric is NaN.
     """
     widths = torch.linspace(low, high, candidates, dtype=torch.float64)
-    values = metric(name, z, q, later, widths, height)
-    best = candidates - 1 - int(_objective(values, later).flip(0).argmax())
+    values = of(widths)
+    best = candidates - 1 - int(_objective(values, largest).flip(0).argmax())
     return widths[best].item(), values[best].item()
 
 
-def bayesian_search(name: str, z: Tensor, q: Tensor, later: Tensor | None, height: float, low: float, high: float,
-                    wanted: Bayesian) -> tuple[float, float]:
+def bayesian_search(of: Metric, largest: bool, low: float, high: float, wanted: Bayesian) -> tuple[float, float]:
     """A2SG alg. A2: random widths, a Gaussian process through their metric, expected improvement near the best.
+
+    Arguments as in `grid_search`.
 
     Returns:
         as `grid_search`. Line 18 of A2 compares a width with a metric; here the metric at the proposed width is
@@ -173,8 +199,8 @@ def bayesian_search(name: str, z: Tensor, q: Tensor, later: Tensor | None, heigh
     generator = wanted.generator
     widths = torch.rand(wanted.observations, generator=generator, dtype=torch.float64) * (high - low) + low
     widths = widths.sort().values
-    values = metric(name, z, q, later, widths, height)
-    scores = _objective(values, later)
+    values = of(widths)
+    scores = _objective(values, largest)
     best = len(widths) - 1 - int(scores.flip(0).argmax())
     if scores[best] == -math.inf:
         return high, math.nan
@@ -190,7 +216,7 @@ def bayesian_search(name: str, z: Tensor, q: Tensor, later: Tensor | None, heigh
     ratio = (gain / deviation.clamp_min(1e-12)).numpy()
     improvement = gain * torch.from_numpy(norm.cdf(ratio)) + deviation * torch.from_numpy(norm.pdf(ratio))
     proposed = near[improvement.argmax()].reshape(1)
-    value = metric(name, z, q, later, proposed, height)
-    if _objective(value, later) > scores[best]:
+    value = of(proposed)
+    if _objective(value, largest) > scores[best]:
         return proposed.item(), value.item()
     return widths[best].item(), values[best].item()

@@ -137,7 +137,7 @@ class _Builder:
         config = self.config
         options = {"beta": config.beta, "threshold": config.threshold, "surrogate": config.surrogate,
                    "learn_beta": config.learn_beta, "reset_mechanism": config.reset,
-                   "detach_reset": config.detach_reset}
+                   "detach_reset": config.detach_reset, "plif": config.plif}
         self.layers[f"lif{index}"] = RecurrentLeaky(heard, **options) if heard else Leaky(**options)
 
     def normalisation(self, index: str, norm: nn.BatchNorm1d | nn.BatchNorm2d, alpha: float = 1.0) -> None:

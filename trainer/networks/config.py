@@ -14,13 +14,15 @@ PRESETS = {
     "resnet18": "64c3-64r-64r-128rs2-128r-256rs2-256r-512rs2-512r-ap",
     "resnet19": "128c3-128r-128r-128r-256rs2-256r-256r-512rs2-512r-ap-256",
     "vgg": "64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2-512",
+    # VGG-16 (configuration D of Simonyan & Zisserman 2015), with the dense layers of 512 that it has on CIFAR
+    "vgg16": "64c3-64c3-ap2-128c3-128c3-ap2-256c3-256c3-256c3-ap2-512c3-512c3-512c3-ap2-512c3-512c3-512c3-ap2-512-512",
     # VGGSNN of Deng et al. 2022, for CIFAR10-DVS
     "vggsnn": "64c3-128c3-ap2-256c3-256c3-ap2-512c3-512c3-ap2-512c3-512c3-ap2",
 }
 LARGEST_NUMBER = 1 << 20
 """Channels, kernel, stride, padding, neurons of a layer."""
 MOST_LAYERS = 1000
-RESETS = ("subtract", "zero")
+RESETS = ("subtract", "zero", "subtract_leaky")
 READOUTS = ("linear", "spikes")
 
 
@@ -125,17 +127,18 @@ class NetworkConfig:
     """The network and its neurons.
 
     Args:
-        layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vggsnn, or layers joined by '-': 12c5s2 is a
+        layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vgg16, vggsnn, or layers joined by '-': 12c5s2 is a
             convolution (12 channels, kernel 5, stride 2, padding kernel//2 unless p0 is added), 64rs2 a residual block
             (64 channels, stride 2), ap2 average pooling, ap the average of the whole picture, mp2 max pooling (NIR and
             the chips cannot hold it), 128 a dense layer, 128rec one whose neurons hear
             all of its spikes one step later
         beta: leak per time step; the first one where it is learned
         learn_beta: one learned leak a layer, clamped to [0, 1] as in snnTorch; beyond either end it gets no gradient.
-            The PLIF of Fang et al. 2021 writes the leak as 1 - sigmoid(a), which reaches neither end, and scales the
-            input by sigmoid(a), which here the weights have to learn
+        plif: the learned leak of Fang et al. 2021 instead: 1 - sigmoid(a), which reaches neither end, with an input
+            scaled by sigmoid(a); that factor is a Scale node in NIR, and in the weights on a chip
         threshold: firing threshold
-        reset: subtract (SAST eq. 4) or zero (Loihi 1 and stock Lava hold only this)
+        reset: subtract (SAST eq. 4), zero (Loihi 1 and stock Lava hold only this) or subtract_leaky (what is taken off
+            leaks as well, A2SG eqs. A1-A3; NIR and ONNX hold it, no chip here does)
         detach_reset: no gradient through the reset, as in snnTorch; wrong for a smooth forward
         batch_norm: batch normalisation after each convolution and hidden dense layer; folded at export. As in tdBN
             (Zheng et al. 2021), its statistics are taken over batch and time together, and its gain begins
@@ -152,6 +155,7 @@ class NetworkConfig:
     layers: str = "conv"
     beta: float = 0.9
     learn_beta: bool = False
+    plif: bool = False
     threshold: float = 1.0
     reset: str = "subtract"
     detach_reset: bool = False
@@ -166,10 +170,18 @@ class NetworkConfig:
         choice("readout", self.readout, READOUTS)
         if not 0 <= self.beta <= 1:
             raise UsageError(f"beta {self.beta}: a leak lies in [0, 1]")
+        if self.plif and (self.learn_beta or not 0 < self.beta < 1):
+            raise UsageError("plif: learns the leak by itself; leave learn_beta out" if self.learn_beta else
+                             f"beta {self.beta}: plif's first leak lies between 0 and 1, neither of them")
         for key, value in (("threshold", self.threshold), ("gain", self.gain)):
             if not 0 < value < float("inf"):
                 raise UsageError(f"{key} {value}: must be positive and finite")
         layers = read_layers(self.layers)
+        alone = "plif" if self.plif else "reset subtract_leaky" if self.reset == "subtract_leaky" else ""
+        for word, layer in layers:
+            if alone and isinstance(layer, Recurrent):
+                raise UsageError(f"{alone}: '{word}' is made of snnTorch's RLeaky, which has neither plif nor "
+                                 f"subtract_leaky; give another reset and no plif, or {layer.size} for {word}")
         if self.readout == "linear" and all(isinstance(layer, Pool) for _, layer in layers):
             raise UsageError(f"layers '{self.layers}': no neurons; add a convolution or a dense layer, such as "
                              f"{self.layers}-128")

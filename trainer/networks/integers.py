@@ -328,7 +328,7 @@ class IntegerNetwork(Network):
         beta = neuron.beta
         if beta.requires_grad:
             beta = beta + (leak_on_grid(beta, self.integers.target) - beta).detach()
-        dynamics = Dynamics(neuron.surrogate, True, neuron.reset_mechanism, neuron.detach_reset, neuron.windows,
+        dynamics = Dynamics(neuron.surrogate, True, neuron.reset, neuron.detach_reset, neuron.windows,
                             Fixed(units.scale, units.threshold, offset))
         return scan(current, beta, neuron.threshold, dynamics)
 

@@ -61,6 +61,9 @@ class Network(nn.Module):
                 continue
             elif isinstance(layer, _BatchNorm):
                 x = batch_norm(layer, x.flatten(0, 1)).unflatten(0, (steps, -1))
+            elif steps > 1 and x.stride(0) == 0:  # alike at all steps: a picture, and what is made of it
+                x = linear(layer, x[0]).unsqueeze(0)
+                x = x.expand(steps, *x.shape[1:])
             else:
                 x = linear(layer, x.flatten(0, 1)).unflatten(0, (steps, -1))
             if name in summands:

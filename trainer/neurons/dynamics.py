@@ -14,7 +14,7 @@ class Dynamics:
     Args:
         surrogate: phi; forward in smooth mode, backward in hard mode.
         hard: H instead of phi forward.
-        reset: "subtract", "zero" or "none".
+        reset: "subtract", "zero", "none" or "subtract_leaky".
         detach_reset: no gradient through the reset path.
         windows: in hard mode the backward instead of `surrogate`, or None.
         fixed: in hard mode the forward in a chip's integers instead of floats, or None.

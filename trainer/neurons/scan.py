@@ -5,12 +5,14 @@ would save several tensors a step.
 
     subtract:  u[t] = beta*u[t-1] + I[t] - theta*s[t-1]                 (SAST eqs. 3-5; snnTorch's `subtract`)
     zero:      u[t] = beta*(1 - s[t-1])*u[t-1] + I[t]                   (snnTorch's `zero`; Lava's LIF)
+    subtract_leaky:  u[t] = beta*(u[t-1] - theta*s[t-1]) + I[t]         (A2SG eqs. A1-A3, their 1/tau in the weights)
     s[t] = H(u[t] - theta), or phi(u[t] - theta) in smooth mode; u and s are 0 before t = 0.
 
 Backward, with g = dL/ds (direct), d = phi'(u - theta), a = dL/du:
 
     a[t] = g[t]*d[t] + c[t]*a[t+1],   dL/dI[t] = a[t]
     subtract:  c = beta - theta*d            zero:  c = beta*(1 - s - u*d)
+    subtract_leaky:  c = beta - beta*theta*d
 
 The terms with d in c are the reset path. A detached reset (what `snntorch.Leaky` does) leaves them out. d is phi' of
 the surrogate or, in A2SG, a window whose width may change from step to step and be chosen on the way (A2SG alg. A1).
@@ -58,6 +60,8 @@ def lif_forward(current: Tensor, beta: Tensor, threshold: Tensor, dynamics: Dyna
             if dynamics.reset == "zero":
                 u = torch.mul(1 - s_before, u_before, out=membrane[t]).mul_(beta).add_(current[t])
             else:
+                if dynamics.reset == "subtract_leaky":
+                    u_before = u_before - s_before * threshold
                 u = torch.mul(u_before, beta, out=membrane[t]).add_(current[t])
                 if dynamics.reset == "subtract":
                     u -= s_before * threshold
@@ -75,6 +79,8 @@ def lif_backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, b
     """
     u, surrogate, reset, windows = membrane, dynamics.surrogate, dynamics.reset, dynamics.windows
     choose = windows.choose if windows else None
+    leaky = reset == "subtract_leaky"
+    taken = beta * threshold if leaky else threshold  # off the next membrane, for a spike
     a, later, d_later = torch.empty_like(u), None, None
     grad_beta, grad_threshold = torch.zeros_like(beta), torch.zeros_like(threshold)
     # step by step, so that a step's tensors stay in cache
@@ -83,34 +89,39 @@ def lif_backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, b
         if choose or learned[1]:
             total = grad[t]  # dL/ds: the direct part and what flows back through the reset of the next step
             if later is not None and dynamics.through_reset:
-                total = total - (threshold if reset == "subtract" else beta * u[t]) * later
+                total = total - (beta * u[t] if reset == "zero" else taken) * later
+        s = None
+        if choose or reset == "zero" or any(learned):
+            s = (z > 0).to(u.dtype) if dynamics.hard else surrogate(z, threshold)
         if choose:
-            windows.widths[t] = choose(t, z, total, d_later)
+            rest = None
+            if windows.whole and later is not None:
+                rest = (beta * (1 - s) if reset == "zero" else beta) * later
+            if windows.whole and grad_membrane is not None:
+                rest = grad_membrane[t] if rest is None else rest + grad_membrane[t]
+            windows.widths[t] = choose(t, z, total, later if windows.whole else d_later, rest)
         d = windows.derivative(t, z) if windows else surrogate.derivative(z, threshold)
         if choose:
             d_later = total * d
-        s = None
-        if reset == "zero" or any(learned):
-            s = (z > 0).to(u.dtype) if dynamics.hard else surrogate(z, threshold)
         torch.mul(grad[t], d, out=a[t])
         if grad_membrane is not None:
             a[t] += grad_membrane[t]
         if later is not None:
             if reset == "zero":
                 carry = (1 - s if dynamics.detach_reset else (1 - s).addcmul_(u[t], d, value=-1)).mul_(beta)
-            elif reset == "subtract" and dynamics.through_reset:
-                carry = beta - threshold * d
+            elif dynamics.through_reset:
+                carry = beta - taken * d
             else:
                 carry = beta
             a[t].addcmul_(carry, later)
             if learned[0]:
-                kept = u[t] * (1 - s) if reset == "zero" else u[t]
+                kept = u[t] * (1 - s) if reset == "zero" else u[t] - threshold * s if leaky else u[t]
                 grad_beta += (later * kept).sum_to_size(beta.shape)
         if learned[1]:
             through = -d if windows else surrogate.threshold_gradient(z, threshold) - d
             grad_threshold += (total * through).sum_to_size(threshold.shape)
-            if later is not None and reset == "subtract":
-                grad_threshold -= (later * s).sum_to_size(threshold.shape)
+            if later is not None and (leaky or reset == "subtract"):
+                grad_threshold -= (later * s * (beta if leaky else 1)).sum_to_size(threshold.shape)
         later = a[t]
     if choose:
         windows.choose = None

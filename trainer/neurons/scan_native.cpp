@@ -17,9 +17,9 @@ namespace {
 constexpr int64_t BLOCK = 1024;
 constexpr double PI = 3.14159265358979323846;
 
-enum Reset { SUBTRACT, ZERO, NONE };
+enum Reset { SUBTRACT, ZERO, NONE, SUBTRACT_LEAKY };
 enum Function { ARCTAN, FAST_SIGMOID, SIGMOID };
-enum Window { NO_WINDOW, BOX, TRI, ASY, ARC };
+enum Window { NO_WINDOW, BOX, TRI, ASY, ARC, RAMP };
 
 }  // namespace
 
@@ -200,6 +200,14 @@ template <class real> void window(const Scan &scan, int64_t t, int64_t count, co
         }
         break;
     }
+    case RAMP: {
+        const real scale_ramp = static_cast<real>(1 / (2 * b * b));
+        for (int64_t i = 0; i < count; i++) {
+            const real z = u[i] - threshold[i];
+            d[i] = (z + width) * scale_ramp * (std::fabs(z) <= width ? real(1) : real(0));
+        }
+        break;
+    }
     case ARC: {
         const real stretch = static_cast<real>(PI / (2 * b));
         for (int64_t i = 0; i < count; i++) {
@@ -242,6 +250,9 @@ template <class real> void forward(const Scan &scan, const real *current, real *
             else if (scan.reset == SUBTRACT)
                 for (int64_t i = 0; i < count; i++)
                     u[i] = u_before[i] * beta[i] + input[i] - s_before[i] * threshold[i];
+            else if (scan.reset == SUBTRACT_LEAKY)
+                for (int64_t i = 0; i < count; i++)
+                    u[i] = (u_before[i] - s_before[i] * threshold[i]) * beta[i] + input[i];
             else
                 for (int64_t i = 0; i < count; i++)
                     u[i] = u_before[i] * beta[i] + input[i];
@@ -322,7 +333,7 @@ template <class real> void backward(const Scan &scan, const real *membrane, cons
                                     const real *grad_membrane, real *grad_current, double *grad_beta,
                                     double *grad_threshold) {
     share_blocks(scan, [&](int64_t first, int64_t count, int64_t block) {
-        alignas(64) Values<real> beta, threshold, rest, rest_slope, d, d_threshold, s;
+        alignas(64) Values<real> beta, threshold, taken, rest, rest_slope, d, d_threshold, s;
         alignas(64) Values<double> sum_beta, sum_threshold;
         load(scan.beta, first, count, beta);
         load(scan.threshold, first, count, threshold);
@@ -335,6 +346,9 @@ template <class real> void backward(const Scan &scan, const real *membrane, cons
         if (grad_threshold)
             std::fill_n(sum_threshold, count, 0.0);
         const bool zero = scan.reset == ZERO, through_reset = !scan.detach_reset && scan.reset != NONE;
+        const bool leaky = scan.reset == SUBTRACT_LEAKY, subtracts = leaky || scan.reset == SUBTRACT;
+        for (int64_t i = 0; i < count; i++)  // off the next membrane, for a spike
+            taken[i] = leaky ? beta[i] * threshold[i] : threshold[i];
         for (int64_t t = scan.steps - 1; t >= 0; t--) {
             const int64_t at = t * scan.neurons + first;
             const real *u = membrane + at, *g = grad + at;
@@ -358,7 +372,7 @@ template <class real> void backward(const Scan &scan, const real *membrane, cons
                     a[i] = g[i] * d[i] + (1 - s[i]) * beta[i] * later[i];
             else if (through_reset)
                 for (int64_t i = 0; i < count; i++)
-                    a[i] = g[i] * d[i] + (beta[i] - threshold[i] * d[i]) * later[i];
+                    a[i] = g[i] * d[i] + (beta[i] - taken[i] * d[i]) * later[i];
             else
                 for (int64_t i = 0; i < count; i++)
                     a[i] = g[i] * d[i] + beta[i] * later[i];
@@ -368,17 +382,17 @@ template <class real> void backward(const Scan &scan, const real *membrane, cons
 
             if (grad_beta && later)
                 for (int64_t i = 0; i < count; i++)
-                    sum_beta[i] += later[i] * (zero ? u[i] * (1 - s[i]) : u[i]);
+                    sum_beta[i] += later[i] * (zero ? u[i] * (1 - s[i]) : leaky ? u[i] - threshold[i] * s[i] : u[i]);
             if (grad_threshold) {
                 threshold_slope(scan, count, u, threshold, rest, rest_slope, d, d_threshold);
                 for (int64_t i = 0; i < count; i++) {
                     // dL/ds: the direct part and what flows back through the reset of the next step
                     real total = g[i];
                     if (later && through_reset)
-                        total -= (zero ? beta[i] * u[i] : threshold[i]) * later[i];
+                        total -= (zero ? beta[i] * u[i] : taken[i]) * later[i];
                     sum_threshold[i] -= total * d_threshold[i];
-                    if (later && scan.reset == SUBTRACT)
-                        sum_threshold[i] -= later[i] * s[i];
+                    if (later && subtracts)
+                        sum_threshold[i] -= later[i] * s[i] * (leaky ? beta[i] : real(1));
                 }
             }
             // not before: the step below takes it as it is

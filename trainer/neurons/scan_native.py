@@ -10,9 +10,9 @@ from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.fixed import SHIFT
 
 LIBRARY = "neurons/scan_native"
-RESETS = ("subtract", "zero", "none")
+RESETS = ("subtract", "zero", "none", "subtract_leaky")
 FUNCTIONS = ("arctan", "fast_sigmoid", "sigmoid")
-WINDOWS = ("", "box", "tri", "asy", "arc")
+WINDOWS = ("", "box", "tri", "asy", "arc", "ramp")
 """What scan_native.cpp knows, in its order; whatever else there is, torch code runs."""
 GRAIN = 32768
 """Elements below which a second thread does not pay; torch's own figure."""

@@ -108,10 +108,11 @@ def _shape_constants(surrogate: Surrogate) -> Tensor:
 
 
 def _window_constants(windows: Windows) -> Tensor:
-    """(T, 3) float64: half width (arc: what z is multiplied by), scale, and what asy adds to z."""
+    """(T, 3) float64: half width (arc: what z is multiplied by), scale, and what asy and ramp add to z."""
     b = windows.widths.to("cpu", torch.float64)
-    return torch.stack((math.pi / (2 * b) if windows.name == "arc" else b,
-                        1 / b**2 if windows.name == "tri" else 1 / (2 * b), 2 * b * windows.height), 1)
+    scale = {"tri": 1 / b**2, "ramp": 1 / (2 * b**2)}.get(windows.name, 1 / (2 * b))
+    return torch.stack((math.pi / (2 * b) if windows.name == "arc" else b, scale,
+                        b if windows.name == "ramp" else 2 * b * windows.height), 1)
 
 
 def _launch(name: str, like: Tensor, tensors: tuple[Tensor | None, ...], parameters: tuple[Tensor, Tensor],

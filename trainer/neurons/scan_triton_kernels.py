@@ -97,7 +97,7 @@ def _window(z, constants, WINDOW: tl.constexpr):
     elif WINDOW == "tri":
         inside = width - tl.abs(z)
         height = tl.where(inside < 0, 0.0, inside) * scale
-    elif WINDOW == "asy":
+    elif WINDOW == "asy" or WINDOW == "ramp":
         height = (z + tl.load(constants + 2)) * scale * (tl.abs(z) <= width).to(z.dtype)
     else:
         x = z * width
@@ -136,6 +136,8 @@ def forward(current, spikes, membrane, beta, threshold, shape, neurons, steps,
             u = (1 - s) * u * leak + drive
         elif RESET == "subtract":
             u = u * leak + drive - s * theta
+        elif RESET == "subtract_leaky":
+            u = (u - s * theta) * leak + drive
         else:
             u = u * leak + drive
         s = _spike(u - theta, rest, shape, HARD, FUNCTION, REST_AT_ZERO)
@@ -165,6 +167,7 @@ def backward(membrane, grad, grad_membrane, grad_current, sum_beta, sum_threshol
     theta = _parameter(threshold, i, inside, THRESHOLD_EACH)
     rest = _phi(-theta, shape, FUNCTION)
     rest_slope = _divide(_phi_slope(-theta, shape, FUNCTION), 1 - rest)
+    taken = leak * theta if RESET == "subtract_leaky" else theta  # off the next membrane, for a spike
     later = tl.zeros_like(theta)
     along_beta = tl.zeros([BLOCK], tl.float64)
     along_threshold = tl.zeros([BLOCK], tl.float64)
@@ -192,16 +195,23 @@ def backward(membrane, grad, grad_membrane, grad_current, sum_beta, sum_threshol
                     total -= leak * u * later
                 else:
                     a += (1 - s) * leak * later
-            elif RESET == "subtract" and THROUGH_RESET:
-                a += (leak - theta * d) * later
-                total -= theta * later
+            elif THROUGH_RESET:
+                a += (leak - taken * d) * later
+                total -= taken * later
             else:
                 a += leak * later
             if sum_beta is not None:
-                kept = u * (1 - s) if RESET == "zero" else u
+                kept = u
+                if RESET == "zero":
+                    kept = u * (1 - s)
+                elif RESET == "subtract_leaky":
+                    kept = u - theta * s
                 along_beta += (later * kept).to(tl.float64)
-            if sum_threshold is not None and RESET == "subtract":
-                along_threshold -= (later * s).to(tl.float64)
+            if sum_threshold is not None:
+                if RESET == "subtract":
+                    along_threshold -= (later * s).to(tl.float64)
+                elif RESET == "subtract_leaky":
+                    along_threshold -= (later * s * leak).to(tl.float64)
         if sum_threshold is not None:
             through = -d
             if REST_AT_ZERO and WINDOW == "":  # the offset of the shifted phi depends on the threshold

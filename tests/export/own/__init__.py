@@ -4,8 +4,8 @@
 forward takes; the values are random spikes or currents.
 """
 
-from tests.export.own import calls, forms, layers, loops, pictures, projects, refused, sequences, states, traps
+from tests.export.own import calls, forms, layers, loops, pictures, projects, refused, sequences, states, studies, traps
 from tests.export.own.base import OWN, B, T, Two, loud, spikes
 
 __all__ = ["OWN", "B", "T", "Two", "calls", "forms", "layers", "loops", "loud", "pictures", "projects", "refused",
-           "sequences", "spikes", "states", "traps"]
+           "sequences", "spikes", "states", "studies", "traps"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, one_line, read_npz
+from hardspike import HardspikeError, load_npy, one_line, read_npz
 from trainer.data.events import Sensor, check_events
 
 __all__ = ["events_of", "read_npy", "read_npz_events"]
@@ -37,8 +37,8 @@ def read_npy(file: Path, sensor: Sensor) -> np.ndarray:
         HardspikeError: as `check_events`; the file is no such array.
     """
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy parses headers with Python's own parser, whose errors are many
+        array = load_npy(file, "r")
+    except Exception as error:
         raise HardspikeError(f"{file}: cannot be read ({one_line(error)}); write it with numpy.save") from error
     if not array.dtype.names:
         raise HardspikeError(f"{file}: {array.dtype} {array.shape} without names of columns; save a structured array, "

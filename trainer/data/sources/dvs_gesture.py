@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from hardspike import HardspikeError, UsageError, logger, one_line
+from hardspike import HardspikeError, UsageError, load_npy, logger, one_line
 from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
 from trainer.data.events import LATEST, check_events
@@ -185,10 +186,10 @@ def _read_numpy(file: Path, sensor: int) -> np.ndarray:
     return events
 
 
-def _array(file: Path, mmap_mode: str | None = None) -> np.ndarray:
+def _array(file: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
     try:
-        rows = np.load(file, mmap_mode)
-    except Exception as error:  # numpy parses headers with Python's own parser, whose errors are many
+        rows = load_npy(file, mmap_mode)
+    except Exception as error:
         raise HardspikeError(f"{file}: cannot be read ({one_line(error)}); download the release again") from error
     if rows.ndim != 2 or rows.shape[1] != 4 or not len(rows) or rows.dtype.kind not in "uif":
         raise HardspikeError(f"{file}: {rows.dtype} {rows.shape} where rows of x, y, p, t are expected")

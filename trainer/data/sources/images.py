@@ -72,6 +72,7 @@ def source(config: DataConfig) -> Source:
     version = hashlib.sha256(repr([config.path, config.encoding, *_stamps(config.path)]).encode()).hexdigest()
     return Source(frames, classes=1 + max(label for part in parts.values() for label in part.labels),
                   sensor=Sensor(shape[0], shape[1], shape[2]), duration=0, binned=True, version=version,
+                  still=config.encoding == "count",
                   train=samples.get("train", []), test=samples.get("test", []), missing=missing)
 
 
