@@ -62,3 +62,15 @@ class AttentionTally:
         """As a layer's; `synapses` are the multiplications of a call that leaves nothing out."""
         return SynapseCounts(name, self.products, self.outputs, self.passes, self.events, self.operations, 0,
                              self.operations)
+
+
+def attention_tallies(network: Network) -> dict[str, AttentionTally]:
+    """Layer -> what is counted of each attention from now on, whenever the network runs."""
+    found = {}
+    for name, layer in network.layers.items():
+        if isinstance(layer, Attention):
+            neurons = network.layers[network.sums[name][0]]
+            assert isinstance(neurons, LevelLeaky), name
+            found[name] = tally = AttentionTally(layer, neurons.norm)
+            layer.register_forward_hook(lambda _, given, __, tally=tally: tally.add(given))
+    return found
