@@ -62,3 +62,14 @@ class AttentionTally:
         """As a layer's; `synapses` are the multiplications of a call that leaves nothing out."""
         return SynapseCounts(name, self.products, self.outputs, self.passes, self.events, self.operations, 0,
                              self.operations)
+
+
+def attention_tallies(network: Network) -> dict[str, AttentionTally]:
+    """An empty tally for every attention; what it multiplies are spikes of the neurons before it."""
+    tallies = {}
+    for name, layer in network.layers.items():
+        if isinstance(layer, Attention):
+            before = network.layers[network.sums[name][0]]
+            assert isinstance(before, LevelLeaky), "an attention lies behind neurons with levels"
+            tallies[name] = AttentionTally(layer, before.norm)
+    return tallies

@@ -25,7 +25,7 @@ from eval.operations.counts import (
     count_neurons,
     count_synapses,
 )
-from eval.operations.levels import AttentionTally, graph_unit, network_units
+from eval.operations.levels import attention_tallies, graph_unit, network_units
 from eval.operations.traffic import Traffic, count_traffic
 from eval.subject import Subject
 from export.freeze.freeze import convert
@@ -38,7 +38,6 @@ from targets.loihi.mapping import map_graph
 from targets.reference import REFERENCE
 from targets.table import TARGETS
 from targets.target import CHUNK, Target
-from trainer.layers.attention import Attention
 from trainer.networks import Network
 from trainer.neurons.levels import LevelLeaky
 from trainer.neurons.recurrent import Recurrent
@@ -127,8 +126,7 @@ def count_network(network: Network, frames: Tensor) -> Counts:
     network, tally, shapes, outputs = copy.deepcopy(network).double().eval(), Tally(), {}, {}
     *_, last, readout = network.layers
     units = network_units(network)
-    attentions = {name: AttentionTally(module, network.layers[network.sums[name][0]].norm)
-                  for name, module in network.layers.items() if isinstance(module, Attention)}
+    attentions = attention_tallies(network)
     for name, attention in attentions.items():
         network.layers[name].register_forward_hook(lambda _, given, __, attention=attention: attention.add(given))
     averaged = Tally()
