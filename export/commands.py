@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B008
         recordings: Recordings = Recordings(), lossy_reset: bool = False,  # noqa: B008
-        result: str = "") -> Parity | None:
+        result: str = "", conv_stages: bool = False) -> Parity | None:
     """Write a checkpoint, or a snnTorch network of your own, as a NIR graph and check it spike for spike.
 
     The file is read back, run by the target `reference` on real samples and compared, layer by layer, with the hard
@@ -31,6 +31,8 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
         lossy_reset: write a subtracting reset as NIR's LIF, which resets to zero; prints how many spikes that changes
         result: of a network of your own, which of what forward returns is the Output: 1, spikes, or several in a row,
             0,1; without it the first that the last layer of neurons gives
+        conv_stages: of an E-SpikeFormer, the stages before the first attention alone, which NIR and the chips hold:
+            MODEL.conv.nir. Their Output is what the next stage's first neurons give, and the rest is the host's
 
     Returns:
         what the check saw; None without a check.
@@ -39,10 +41,12 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
     from export.formats.source import source_of
     from export.model import Model
     if (source := source_of(model)) is not None:
+        if conv_stages:
+            raise UsageError("--conv_stages is for checkpoints; give the part of your network that you mean")
         return write_own(source, output, samples, recordings, lossy_reset, result)
     if result:
         raise UsageError("--result is for networks of your own (FILE.py:NAME); a checkpoint has one output")
-    return write_model(Model.open(model), output, samples, recordings, lossy_reset)
+    return write_model(Model.open(model), output, samples, recordings, lossy_reset, conv_stages)
 
 
 def quantise(model: Path, output: Output = Output(), chosen: Quantisation = Quantisation(),  # noqa: B008

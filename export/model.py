@@ -181,7 +181,7 @@ def frozen(checkpoint: Checkpoint, lossy_reset: bool = False, fold: bool = True)
     linear it stands in the graph step by step, and the class is the argmax of the output summed over time, as it is for
     a spiking readout.
     """
-    said = {"hardspike": versions("hardspike")["hardspike"], "readout": checkpoint.config.network.readout,
+    said = {"hardspike": versions("hardspike")["hardspike"], "readout": checkpoint.network.readout,
             "data": json.dumps(to_dict(checkpoint.config)["data"])}
     if checkpoint.calibration:
         said["calibration"] = checkpoint.calibration["kind"]

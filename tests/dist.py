@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = (["--version"], ["targets", "list"], ["fit", "--config", "digits_hard", "--epochs", "2", "--out", "r"],
+COMMANDS = (["--version"], ["targets", "list"], ["export", "zoo", "list"],
+            ["fit", "--config", "digits_hard", "--epochs", "2", "--out", "r"],
             ["export", "nir", "r"], ["export", "c", "r", "-o", "model.c"], ["eval", "report", "r"],
             ["eval", "energy", "r"])
 MADE = ("r/best.pt", "r/best.nir", "model.c", "r/report.html")

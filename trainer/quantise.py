@@ -63,6 +63,8 @@ def check(config: "FitConfig") -> None:
     chosen, network = config.quantise, config.network
     if config.prune and not config.from_:
         raise UsageError(f"prune {config.prune:g}: takes weights away from a trained network; give --from CHECKPOINT")
+    if network.counts:
+        _check_counting(config)
     heard = next((word for word in network.layers.split("-") if word.endswith("rec")), None)
     if heard and config.method == "a2sg":
         raise UsageError(f"method a2sg: chooses windows for layers that do not hear themselves, and {heard} does; take "
@@ -107,3 +109,17 @@ def check(config: "FitConfig") -> None:
         raise UsageError(f"network.beta {network.beta}: rounds to 4096/4096, no leak at all; use 1 or below 0.9998")
     if chosen.target == "loihi1" and round(network.beta * 4096) == 0:
         raise UsageError(f"network.beta {network.beta}: loihi1 keeps at least 1/4096 of a membrane; use 0.0003 or more")
+
+
+def _check_counting(config: "FitConfig") -> None:
+    """Refuse what is of zeros and ones alone, for neurons that count."""
+    layers, bits = config.network.layers, config.quantise.bits
+    for key in ("rmp", "diagnose"):
+        if value := getattr(config, key):
+            raise UsageError(f"{key} {value:g}: is of neurons with one threshold; leave it out with {layers}")
+    if config.method == "a2sg" and config.a2sg.metric != "local":
+        raise UsageError(f"a2sg.metric {config.a2sg.metric}: is of what flows from step to step, and {layers} chooses "
+                         "windows by thresholds; take local")
+    if bits is not None:
+        raise UsageError(f"quantise.bits {bits}: {layers} is not trained in a chip's integers; train it in floats and "
+                         "quantise its convolutional stages (export nir --conv_stages, export quantise)")

@@ -27,6 +27,7 @@ from targets.graph import Graph
 from targets.reference import REFERENCE
 from trainer import checkpoint as checkpoints
 from trainer.evaluate import one_standard_error_below
+from trainer.neurons.levels import require_one_threshold
 
 KINDS = ("global", "layers", "bias", "bias+layers")
 CHECKED = 256
@@ -200,6 +201,7 @@ def best_of(chosen: list[Calibration], shares: list[float], samples: int) -> Cal
 def _choose_network(subject: Subject, kind: str, samples: int) -> Calibration:
     shifts: dict[str, Tensor] = {}
     model, data = subject.model, subject.data
+    require_one_threshold(model.trained.network.neurons(), "calibration")
     if kind.startswith("bias"):
         stored = with_biases(model.trained)
         network, shifts = biased(stored.network, data, data.train.spread(samples).frames)

@@ -101,14 +101,24 @@ class Tally:
         """Spikes (T, B, *shape) of a layer."""
         self.fired[layer] = self.fired.get(layer, 0) + (spikes != 0).sum((0, 1))
 
-    def add_inputs(self, layer: str, x: Tensor) -> None:
-        """Inputs (N, *shape) of a linear layer."""
-        self.events[layer] = self.events.get(layer, 0) + (x != 0).sum(0)
-        self.passes[layer] = self.passes.get(layer, 0) + len(x)
-        self.binary[layer] = self.binary.get(layer, True) and bool(((x == 0) | (x.abs() == 1)).all())
+    def add_levels(self, layer: str, spikes: Tensor) -> None:
+        """The same of neurons that count: an s of 3 is three spikes."""
+        self.fired[layer] = self.fired.get(layer, 0) + spikes.round().to(torch.int64).sum((0, 1))
 
-    def add_run(self, layout: Plan, frames: Tensor, spikes: dict[str, Tensor]) -> None:
-        """A run of a graph on frames (T, B, *Input), with the spikes (T, B, ...) that it gave."""
+    def add_inputs(self, layer: str, x: Tensor, unit: float | None = None) -> None:
+        """Inputs (N, *shape) of a linear layer; where `unit` is given, they are so many events of this size."""
+        events = (x != 0) if unit is None else (x / unit).round().to(torch.int64)
+        self.events[layer] = self.events.get(layer, 0) + events.sum(0)
+        self.passes[layer] = self.passes.get(layer, 0) + len(x)
+        binary = unit is not None or bool(((x == 0) | (x.abs() == 1)).all())
+        self.binary[layer] = self.binary.get(layer, True) and binary
+
+    def add_run(self, layout: Plan, frames: Tensor, spikes: dict[str, Tensor],
+                units: dict[str, float] | None = None) -> None:
+        """A run of a graph on frames (T, B, *Input), with the spikes (T, B, ...) that it gave.
+
+        `units`: of linear nodes whose inputs are counts of events, what one event is.
+        """
         self.steps = len(frames)
         self.samples += frames.shape[1]
         self.add_spikes(layout.input, frames)
@@ -116,7 +126,7 @@ class Tally:
             spikes[name] = spikes[name].reshape(*frames.shape[:2], *layout.output_shape[name])
             self.add_spikes(name, spikes[name])
         for name, x in layer_inputs(layout, frames, spikes):
-            self.add_inputs(name, x.flatten(0, 1))
+            self.add_inputs(name, x.flatten(0, 1), (units or {}).get(name))
 
 
 def fan_out(name: str, node: nir.NIRNode, shape: tuple[int, ...], effective: bool = False) -> Tensor:

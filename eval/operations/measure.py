@@ -25,6 +25,7 @@ from eval.operations.counts import (
     count_neurons,
     count_synapses,
 )
+from eval.operations.levels import AttentionTally, graph_unit, network_units
 from eval.operations.traffic import Traffic, count_traffic
 from eval.subject import Subject
 from export.freeze.freeze import convert
@@ -32,12 +33,14 @@ from export.freeze.layers import Layer
 from hardspike import about, progress
 from targets.chips import limits_of
 from targets.graph import Graph, plan
-from targets.loihi.layers import split
+from targets.loihi.layers import LINEAR, split
 from targets.loihi.mapping import map_graph
 from targets.reference import REFERENCE
 from targets.table import TARGETS
 from targets.target import CHUNK, Target
+from trainer.layers.attention import Attention
 from trainer.networks import Network
+from trainer.neurons.levels import LevelLeaky
 from trainer.neurons.recurrent import Recurrent
 
 
@@ -107,8 +110,10 @@ def count_target(graph: Graph, target: Target, frames: Tensor,
         HardspikeError: the target refuses the graph or the frames, or the graph cannot be mapped.
     """
     layout, tally = plan(graph), Tally()
+    units = {name: unit for name, node in layout.nodes.items() if isinstance(node, LINEAR)
+             and (unit := graph_unit(layout, name)) is not None}
     for part in progress(frames.split(target.chunk or max(1, frames.shape[1]), 1), target.name):
-        tally.add_run(layout, part, target.run(graph, part).spikes)
+        tally.add_run(layout, part, target.run(graph, part).spikes, units)
     traffic = count_traffic(split(layout), map_graph(graph, limits_of(chip)), chip, tally) if chip else ()
     return count_graph(layout, tally), traffic
 
@@ -121,16 +126,23 @@ def count_network(network: Network, frames: Tensor) -> Counts:
     """
     network, tally, shapes, outputs = copy.deepcopy(network).double().eval(), Tally(), {}, {}
     *_, last, readout = network.layers
+    units = network_units(network)
+    attentions = {name: AttentionTally(module, network.layers[network.sums[name][0]].norm)
+                  for name, module in network.layers.items() if isinstance(module, Attention)}
+    for name, attention in attentions.items():
+        network.layers[name].register_forward_hook(lambda _, given, __, attention=attention: attention.add(given))
     averaged = Tally()
     if network.readout == "linear":
         def count_steps(_: nn.Module, __: tuple[Tensor, ...], result: Tensor | tuple[Tensor, Tensor]) -> None:
             # of neurons: spikes (T, B, ...) and membranes
-            averaged.add_inputs(readout, result[0].flatten(0, 1) if isinstance(result, tuple) else result)
+            averaged.add_inputs(readout, result[0].flatten(0, 1) if isinstance(result, tuple) else result,
+                                units.get(readout))
         network.layers[last].register_forward_hook(count_steps)
     for name, module in network.layers.items():
         if isinstance(module, nn.Conv2d | nn.Linear):
             def count(module: nn.Module, given: tuple[Tensor], result: Tensor, name: str = name) -> None:
-                tally.add_inputs(name, given[0])
+                averages = name == "readout" and network.readout == "linear" and frames.shape[0] > 1
+                tally.add_inputs(name, given[0], None if averages else units.get(name))
                 shapes[name], outputs[name] = tuple(given[0].shape[1:]), result[0].numel()
             module.register_forward_hook(count)
     with torch.inference_mode(), network.mode(hard=True):
@@ -139,7 +151,8 @@ def count_network(network: Network, frames: Tensor) -> Counts:
             network(part.double(), record)
             tally.steps, tally.samples = len(part), tally.samples + part.shape[1]
             for name, spikes in record.items():
-                tally.add_spikes(name, spikes)
+                counted = isinstance(network.layers[name], LevelLeaky)
+                (tally.add_levels if counted else tally.add_spikes)(name, spikes)
                 if isinstance(network.layers[name], Recurrent):  # hears the spikes of the step before
                     late = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
                     tally.add_inputs(f"{name}_recurrent", late.flatten(0, 1))
@@ -152,6 +165,8 @@ def count_network(network: Network, frames: Tensor) -> Counts:
                 steps = count_synapses(name, node, shapes[name], outputs[name], averaged)
                 found = replace(found, events=steps.events, synops=steps.synops)
             layers.append(found)
+        elif name in attentions:
+            layers.append(attentions[name].counts(name))
         elif name in tally.fired:
             layers.append(count_neurons(name, tally.fired[name], tally))
             if isinstance(module, Recurrent):

@@ -18,6 +18,7 @@ from hardspike import HardspikeError, progress
 from targets.graph import plan
 from targets.nodes.neurons import coefficients
 from targets.reference import REFERENCE
+from trainer.neurons.levels import LevelLeaky
 
 EDGE = 4.0
 """The histogram reaches so many thresholds to each side."""
@@ -105,6 +106,8 @@ def _observe(subject: Subject, frames: Tensor) -> Iterator[tuple[str, dict]]:
             with network.mode(hard=False):
                 network(frames, smooth)
         for layer, neuron in network.neurons().items():
+            if isinstance(neuron, LevelLeaky):  # distances are those to one threshold
+                continue
             theta = neuron.threshold.detach()
             z = seen[layer] - theta
             phi = neuron.surrogate(z, theta)

@@ -26,6 +26,7 @@ from targets.loihi.layers import LINEAR, split
 from targets.table import TARGETS
 from targets.target import Target
 from trainer.networks import Network
+from trainer.neurons.levels import require_one_threshold
 from trainer.neurons.recurrent import Recurrent
 
 Classify = Callable[[Tensor, list[str]], Tensor]
@@ -113,6 +114,7 @@ def with_weights(model: Model, mode: Mode, change: Callable[[Tensor, str], Tenso
 def _hooked(model: Model, mode: Mode, change: Callable) -> Classify:
     network = model.trained.network
     hidden = network.neurons()
+    require_one_threshold(hidden, "a fault of spikes")
     loop = next((name for name, neuron in hidden.items() if isinstance(neuron, Recurrent)), None)
     if loop:
         raise HardspikeError(f"layer '{loop}' is recurrent; spikes are only lost between layers")

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from export.check.rounding import FirstDifferences, first_differences
+from export.freeze.levels import level_names
 from hardspike import HardspikeError
 from targets import reference
 from targets.target import CHUNK, Target
 from trainer.networks import Network
 from trainer.networks.integers import IntegerNetwork
+from trainer.neurons.levels import LevelLeaky
 
 
 @dataclass
@@ -156,12 +158,19 @@ def compare(source: str, target: str, spikes: dict[str, Tensor], other: dict[str
 @torch.inference_mode()
 def network_spikes(network: Network, frames: Tensor, dtype: torch.dtype) -> tuple[dict[str, Tensor], Tensor]:
     """Hard spikes of every layer, (T, B, ...) uint8, and logits (B, classes) of the PyTorch network run in `dtype` on
-    `frames` (T, B, ...)."""
+    `frames` (T, B, ...). A layer that counts to D is D layers of zeros and ones, as its graph has them."""
     record: dict[str, Tensor] = {}
     network = copy.deepcopy(network).to(dtype).eval()
     with network.mode(hard=True):
         logits = network(frames.to(dtype), record)
-    return {name: spikes.to(torch.uint8) for name, spikes in record.items()}, logits
+    spikes = {}
+    for name, found in record.items():
+        neuron = network.neurons()[name]
+        if isinstance(neuron, LevelLeaky):
+            spikes |= {each: (found >= i).to(torch.uint8) for i, each in enumerate(level_names(name, neuron), 1)}
+        else:
+            spikes[name] = found.to(torch.uint8)
+    return spikes, logits
 
 
 def check_network(network: Network, graph: nir.NIRGraph, unfolded: nir.NIRGraph, frames: Tensor,

@@ -104,8 +104,8 @@ def membrane_bounds(layout: Plan, frames: Tensor, exact: Recording) -> dict[str,
     for name in (*exact.spikes, layout.output):
         bounds[name] = torch.zeros(*frames.shape[:2], *layout.input_shape[name], dtype=torch.float64)
         behind = {name} | (nx.ancestors(paths, name) if name in paths else set())
-        roundings = sum(_roundings(layout.nodes[n]) + len(layout.sources(n)) for n in behind)
-        k = torch.arange(1, len(frames) + 1, dtype=torch.float64) * roundings * UNIT_ROUNDOFF
+        passed = sum(roundings(layout.nodes[n]) + len(layout.sources(n)) for n in behind)
+        k = torch.arange(1, len(frames) + 1, dtype=torch.float64) * passed * UNIT_ROUNDOFF
         factors[name] = k / (1 - k).clamp(min=UNIT_ROUNDOFF)
     magnitudes = {name: _magnitude(layout, name) for name in layout.nodes}
     delays = {name: delay_steps(name, node, layout.input_shape[name], layout.dt)
@@ -129,7 +129,7 @@ def membrane_bounds(layout: Plan, frames: Tensor, exact: Recording) -> dict[str,
     return bounds
 
 
-def _roundings(node: nir.NIRNode) -> int:
+def roundings(node: nir.NIRNode) -> int:
     """Most roundings that a term passes in one step of a node, those of the parameters and of the input included."""
     if isinstance(node, nir.Linear | nir.Affine | nir.Conv1d | nir.Conv2d):
         return int(np.prod(np.shape(node.weight)[1:])) + 2

@@ -27,15 +27,16 @@ from export.watch.owner import require_chain
 from export.watch.parts import chunk_of, extremes, few, others
 from export.watch.same import require_same_graph
 from export.watch.usage import Usage, recorded
-from hardspike import HardspikeError, UsageError, atomic_path, check_suffix, logger, require_writable, versions
+from hardspike import HardspikeError, UsageError, about, atomic_path, check_suffix, logger, require_writable, versions
 from targets.graph import read, write
 from targets.inputs import load_spikes, spread
+from trainer.networks.espikeformer import conv_stages
 
 _log = logger(__name__)
 
 
 def write_model(model: Model, output: Output, samples: int, recordings: Recordings,
-                lossy_reset: bool = False) -> Parity | None:
+                lossy_reset: bool = False, convolutions: bool = False) -> Parity | None:
     """Write a checkpoint as a NIR graph and compare the file with its network; see `export.commands.nir`.
 
     Raises:
@@ -45,10 +46,14 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
     checkpoint = model.checkpoint
     if checkpoint is None:
         raise UsageError(f"{model.path}: is a NIR graph already")
+    if convolutions:
+        with about(model.path):
+            checkpoint = replace(checkpoint, network=conv_stages(checkpoint.network))
     check_samples(samples)
     recordings.announce(model)
-    graph = frozen(checkpoint, lossy_reset)
-    out = output_path(model, output, ".nir")
+    with about(model.path):
+        graph = frozen(checkpoint, lossy_reset)
+    out = output_path(model, output, ".nir", ".conv.nir" if convolutions else "")
 
     def check(written: nir.NIRGraph) -> Parity:
         frames, _ = recordings.part("test", samples, model)

@@ -12,6 +12,7 @@ from export.check import parity as parities
 from export.check.parity import Parity
 from export.check.report import announce, withdraw, write_report
 from export.check.rounding import first_differences
+from export.formats.network_onnx import has_attention, write_network
 from export.model import Model, output_path
 from export.options import Output
 from export.recordings import Recordings, check_samples
@@ -35,6 +36,8 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
     """
     if unroll is not None and unroll < 1:
         raise UsageError(f"unroll {unroll}: must be 1 or more time steps")
+    if model.checkpoint and has_attention(model.checkpoint.network):
+        return write_network(model, output, unroll, samples, recordings)
     graph, dt = model.graph, recordings.dt
     check_samples(samples)
     recordings.announce(model)

@@ -6,11 +6,13 @@ import snntorch as snn
 import torch
 from torch import nn
 
-from export.freeze import layers, neurons, pooling
+from export.freeze import layers, levels, neurons, pooling
 from export.freeze.layers import Layer, Piece, refusal
+from trainer.layers.attention import Attention
+from trainer.neurons.levels import LevelLeaky
 
 CONVERTERS: dict[type[nn.Module], Callable[[Layer], Piece]] = {
-    **layers.CONVERTERS, **pooling.CONVERTERS, **neurons.CONVERTERS}
+    **layers.CONVERTERS, **pooling.CONVERTERS, **neurons.CONVERTERS, LevelLeaky: levels.level_neuron}
 
 _ADVICE = {
     **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d),
@@ -22,6 +24,8 @@ _ADVICE = {
     **dict.fromkeys((nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell),
                     "its gates multiply signals: use snn.RLeaky or RSynaptic and train again"),
     torch.jit.ScriptModule: "it is compiled (torch.jit): put in the module that it was made from",
+    Attention: "it multiplies spike trains with one another, which no synapse does: write the stages before it "
+               "(--conv_stages), or the whole network as ONNX",
     nn.Bilinear: "it multiplies signals: use nn.Linear on both, side by side, and train again",
     nn.MultiheadAttention: "attention multiplies signals: use linear layers and neurons",
     snn.LeakyParallel: "it runs all steps at once with a rectified membrane and no reset: use nn.Linear and snn.Leaky "

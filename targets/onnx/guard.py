@@ -18,8 +18,8 @@ LARGEST_VALUE = 1 << 28
 """Elements of one value in one step, of one sample."""
 LARGEST_NUMBER = 1 << 31
 OPERATORS = {"Abs", "Add", "AveragePool", "Cast", "Clip", "Concat", "ConstantOfShape", "Conv", "Floor", "Gather",
-             "Gemm", "Greater", "Identity", "LessOrEqual", "Max", "Mul", "Reshape", "Shape", "Sign", "Slice", "Sub",
-             "Unsqueeze", "Where"}
+             "Gemm", "Greater", "Identity", "LessOrEqual", "MatMul", "Max", "Mul", "Reshape", "Shape", "Sign", "Slice",
+             "Sub", "Transpose", "Unsqueeze", "Where"}
 """All that our models are made of; none of them holds a graph of its own."""
 _WIDTHS = {onnx.TensorProto.FLOAT: 4, onnx.TensorProto.INT64: 8, onnx.TensorProto.BOOL: 1}
 _PLAIN = {onnx.AttributeProto.INT, onnx.AttributeProto.INTS, onnx.AttributeProto.FLOAT}

@@ -74,7 +74,16 @@ def to_onnx(graph: nir.NIRGraph, steps: int | None = None, dt: float | None = No
     else:
         properties["arithmetic"] = "float32"
         emit = partial(_emit_floats, layout, membrane=membrane)
-    body = _sequence(layout, emit, steps) if steps else _step(layout, emit)
+    return assembled(emit, layout.output_shape[layout.input], properties, steps)
+
+
+def assembled(emit: Emit, shape: Shape, properties: dict[str, str], steps: int | None = None) -> onnx.ModelProto:
+    """The model whose every step `emit` writes, for inputs of `shape`, with `properties` as its metadata.
+
+    Raises:
+        HardspikeError: it does not pass onnx's own checks, or is over 2 GB.
+    """
+    body = _sequence(shape, emit, steps) if steps else _step(shape, emit)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="hardspike",
                               producer_version=versions("hardspike")["hardspike"],
                               ir_version=helper.OP_SET_ID_VERSION_MAP[("ai.onnx", OPSET)])
@@ -90,20 +99,20 @@ def _emit_floats(plan: Plan, e: Emitter, x: str, membrane: bool) -> Outputs:
     return emit_nodes(e, plan, [name for name in plan.nodes if name != plan.input], {plan.input: x}, membrane)
 
 
-def _step(plan: Plan, emit: Emit) -> onnx.GraphProto:
+def _step(given: Shape, emit: Emit) -> onnx.GraphProto:
     """One step; states are inputs and outputs."""
     e = Emitter(initial=lambda name, shape: name)
     results = emit(e, "input")
     results |= {f"{name}.next": (e.following[name], shape) for name, shape in e.shapes.items()}
     for name, (tensor, _) in results.items():
         e.nodes.append(helper.make_node("Identity", [tensor], [name], f"{name}/Identity"))
-    inputs = {"input": plan.output_shape[plan.input], **e.shapes}
+    inputs = {"input": given, **e.shapes}
     return helper.make_graph(e.nodes, "step", [_value(name, "batch", *shape) for name, shape in inputs.items()],
                              [_value(name, "batch", *shape) for name, (_, shape) in results.items()],
                              list(e.constants.values()))
 
 
-def _sequence(plan: Plan, emit: Emit, steps: int) -> onnx.GraphProto:
+def _sequence(given: Shape, emit: Emit, steps: int) -> onnx.GraphProto:
     """All steps; states start at zero inside."""
     def zeros(name: str, shape: Shape) -> str:
         size = e.op("Concat", batch, e.index(f"{name.rpartition('.')[2]}_shape", list(shape)), axis=0)
@@ -126,7 +135,7 @@ def _sequence(plan: Plan, emit: Emit, steps: int) -> onnx.GraphProto:
             collected.setdefault(name, []).append(e.op("Unsqueeze", tensor, e.index("time", [0])))
     for name, tensors in collected.items():
         e.nodes.append(helper.make_node("Concat", tensors, [name], f"{name}/Concat", axis=0))
-    return helper.make_graph(e.nodes, "sequence", [_value("input", steps, "batch", *plan.output_shape[plan.input])],
+    return helper.make_graph(e.nodes, "sequence", [_value("input", steps, "batch", *given)],
                              [_value(name, steps, "batch", *shape) for name, (_, shape) in results.items()],
                              list(e.constants.values()))
 

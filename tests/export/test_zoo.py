@@ -1,5 +1,6 @@
 """The zoo: its entries are configurations, `get` trains, exports and checks, and holds what it got against the note."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ TINY = {"method": "hard", "epochs": 1, "batch_size": 64, "data": {"steps": 2}, "
 
 def test_every_entry_is_a_configuration_with_a_note(tmp_path):
     found = entries()
-    assert {"conv", "residual", "recurrent", "sast", "a2sg", "ternary", "four_bits"} == set(found)
+    assert {"conv", "residual", "recurrent"} <= set(found)
     for entry in found.values():
         config = entry.config(tmp_path)
         assert config.data.name == "digits" and config.seed == 0 and config.out == tmp_path
@@ -28,19 +29,18 @@ def test_a_network_is_trained_checked_and_held_against_the_note(tmp_path, monkey
     monkeypatch.setattr(zoo, "entries", lambda: {"tiny": Entry("tiny", "", TINY)})
     first = get("tiny", tmp_path / "a")
     assert first.graph.is_file() and (tmp_path / "a/best.nir").is_file() and not first.same and first.spikes > 0
-    noted = Noted(first.accuracy, first.accuracy - 1, first.spikes, sha256=first.sha256)
-    monkeypatch.setattr(zoo, "entries", lambda: {"tiny": Entry("tiny", "", TINY, noted)})
-    assert get("tiny", tmp_path / "b").same
+    assert replace(first, entry=Entry("tiny", "", TINY, Noted(50.0, 40.0, 1.0, sha256=first.sha256))).same
     with pytest.raises(UsageError, match="holds a run already"):
-        get("tiny", tmp_path / "b")
+        get("tiny", tmp_path / "a")
     better = Noted(100.0, first.accuracy + 1, first.spikes, sha256="0" * 64)
     monkeypatch.setattr(zoo, "entries", lambda: {"tiny": Entry("tiny", "", TINY, better)})
     with pytest.raises(HardspikeError, match="are to be expected"):
-        get("tiny", tmp_path / "c")
-    graph = read(first.graph)
+        get("tiny", tmp_path / "b")
+    graph = read(tmp_path / "b" / first.graph.name)
+    assert digest(graph) == first.sha256  # the same seed, the same numbers
     changed = next(node for node in graph.nodes.values() if getattr(node, "weight", None) is not None)
     changed.weight = np.where(changed.weight == changed.weight.max(), changed.weight - 1, changed.weight)
-    assert digest(graph) != first.sha256 == digest(read(first.graph))
+    assert digest(graph) != first.sha256
 
 
 def test_the_list_is_a_table_and_json(tmp_path, capsys):

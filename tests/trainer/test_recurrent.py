@@ -70,7 +70,8 @@ def test_the_word_and_what_it_cannot_be_had_with(tmp_path):
             FitConfig(out=tmp_path, network=NetworkConfig(layers="16rec"), **options)
     with pytest.raises(UsageError, match="quantise the graph"):
         FitConfig(out=tmp_path, network=NetworkConfig(layers="16rec"), quantise=QuantiseConfig(bits=4))
-    for network, message in (({"plif": True}, "plif: '16rec' is made"), ({"reset": "subtract_leaky"}, "or 16 for 16rec")):
+    for network, message in (({"plif": True}, "plif: '16rec' is made"),
+                             ({"reset": "subtract_leaky"}, "or 16 for 16rec")):
         with pytest.raises(UsageError, match=message):
             NetworkConfig(layers="16rec", **network)
     network = build(NetworkConfig(layers="16rec"), (1, 1, 9), 3)

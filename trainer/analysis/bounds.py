@@ -29,6 +29,7 @@ from trainer.analysis.spectral import Block, blocks, operator_norm
 from trainer.analysis.theory import contraction
 from trainer.networks import Network
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.levels import LevelLeaky
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def bounds(network: Network, frames: Tensor) -> dict[str, Bounds]:
     neurons = list(network.neurons().values())
     for holds, reason in ((any(n.reset != "subtract" for n in neurons), "resets other than by subtraction"),
                           (any(n.plif for n in neurons), "an input that a neuron scales (plif)"),
+                          (any(isinstance(n, LevelLeaky) for n in neurons), "neurons of several thresholds"),
                           (any(n.surrogate.rest_at_zero for n in neurons), "a shifted surrogate, which leaves [0, 1]"),
                           (network.readout != "linear", "a readout other than eq. 6")):
         if holds:

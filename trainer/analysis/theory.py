@@ -5,6 +5,7 @@ from torch import nn
 
 from trainer.networks import Network
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.levels import LevelLeaky
 from trainer.neurons.recurrent import Recurrent
 
 
@@ -18,6 +19,9 @@ def contraction(neuron: Leaky) -> tuple[float, float]:
     """
     beta, theta = neuron.beta.detach().double().clamp(0, 1), neuron.threshold.detach().double()
     lipschitz = neuron.surrogate.lipschitz(theta)
+    if isinstance(neuron, LevelLeaky):  # u -> lambda*(u - theta*s), and s rises by at most L_phi at each threshold
+        gain = theta * neuron.levels * lipschitz
+        return (beta * (1 + gain)).max().item(), (beta * torch.maximum(gain - 1, torch.ones(()))).max().item()
     if neuron.reset == "subtract":
         gain = theta * lipschitz
         return (beta + gain).max().item(), torch.maximum(beta, (beta - gain).abs()).max().item()
@@ -51,6 +55,7 @@ def report(network: Network, hard: bool) -> dict:
         (any(n.beta.requires_grad for n in neurons), "leak is learned, and q with it"),
         (any(isinstance(n, Recurrent) for n in neurons), "a layer hears itself (eq. 3 is a chain)"),
         (bool(network.sums), "branches meet in sums (eq. 3 is a chain)"),
+        (any(isinstance(n, LevelLeaky) for n in neurons), "neurons of several thresholds"),
         (surrogate.rest_at_zero, "shifted surrogate leaves [0, 1]"),
         (bool(kinds & {nn.BatchNorm1d, nn.BatchNorm2d}), "BatchNorm in training mode"),
         (nn.MaxPool2d in kinds, "MaxPool"),

@@ -82,7 +82,7 @@ class A2sgState(SastState):
     """Between the steps of A2SG, with what its SAM step keeps.
 
     Args:
-        widths: layer -> (T,) float64, the half-widths of its windows.
+        widths: layer -> (T,) float64, the half-widths of its windows; (D,) of neurons with D thresholds.
         epoch: number of the epoch, from 1.
         batch: number of the step within it, from 0.
         measured: layer -> what the epoch's first step found; see `gradient`.
@@ -96,7 +96,8 @@ class A2sgState(SastState):
     def fits(self, network: "Network", steps: int) -> bool:
         """As `State.fits`: positive widths of layers that there are."""
         good = (isinstance(self.widths, dict) and self.widths.keys() <= network.neurons().keys() and not self.measured
-                and all(of_form(widths, (steps,)) and bool((widths > 0).all()) for widths in self.widths.values()))
+                and all(of_form(widths, (network.neurons()[name].windows_of(steps),)) and bool((widths > 0).all())
+                        for name, widths in self.widths.items()))
         return super().fits(network, steps) and good and type(self.epoch) is int and type(self.batch) is int
 
 
@@ -122,11 +123,12 @@ def gradient(network, loss, batch, draw, config, state: A2sgState) -> "Tensor":
     search = first and (state.epoch - 1) % options.every == 0 and state.epoch > 1
     for name, neuron in network.neurons().items():
         if name not in state.widths:
-            state.widths[name] = torch.full((steps,), options.width, dtype=torch.float64)
+            state.widths[name] = torch.full((neuron.windows_of(steps),), options.width, dtype=torch.float64)
         neuron.windows = Windows(options.window, state.widths[name], options.height,
                                  whole=options.metric == "membrane")
         if first:
-            state.measured[name] = {"sgv": math.nan, "tgc": [math.nan] * (steps - 1), "widths": [0.0] * steps,
+            count = neuron.windows_of(steps)
+            state.measured[name] = {"sgv": math.nan, "tgc": [math.nan] * (count - 1), "widths": [0.0] * count,
                                     "empty": 0}
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.epoch)
             chooser = _Chooser(options, state.widths[name], state.measured[name], search, generator)

@@ -6,7 +6,18 @@ import torch
 from torch import nn
 
 from hardspike import UsageError, require_memory, shown
-from trainer.networks.config import Convolution, Dense, NetworkConfig, Pool, Recurrent, Residual, Word, read_layers
+from trainer.networks.config import (
+    LAYOUTS,
+    Convolution,
+    Dense,
+    NetworkConfig,
+    Pool,
+    Recurrent,
+    Residual,
+    Word,
+    read_layers,
+)
+from trainer.networks.espikeformer import espikeformer
 from trainer.networks.network import Network
 from trainer.neurons.leaky import Leaky
 from trainer.neurons.recurrent import Recurrent as RecurrentLeaky
@@ -31,6 +42,8 @@ def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int, most
         UsageError: a layer that cannot be read, or that shrinks the picture to nothing; more parameters than `most`.
         HardspikeError: memory does not hold it.
     """
+    if config.layers in LAYOUTS:
+        return _scaled(espikeformer(config, shape, classes, most), config.gain)
     builder = _Builder(config, tuple(shape), most)
     layers = read_layers(config.layers)
     for index, (word, layer) in enumerate(layers, 1):
@@ -44,12 +57,16 @@ def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int, most
     builder.dense("readout", classes)
     if config.readout == "spikes":
         builder.spiking(str(len(layers) + 1))
-    network = Network(builder.layers, config.readout, builder.sums)
-    if config.gain != 1:
+    return _scaled(Network(builder.layers, config.readout, builder.sums), config.gain)
+
+
+def _scaled(network: Network, gain: float) -> Network:
+    """The network, its initial weights times `gain`."""
+    if gain != 1:
         with torch.no_grad():
             for layer in network.modules():
                 if isinstance(layer, nn.Conv2d | nn.Linear):
-                    layer.weight.mul_(config.gain)
+                    layer.weight.mul_(gain)
     return network
 
 

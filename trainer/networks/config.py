@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from hardspike import UsageError, choice, nearest, shown
+from trainer.networks.layouts import LAYOUTS
 from trainer.neurons.spikes import Surrogate
 
 PRESETS = {
@@ -24,6 +25,8 @@ LARGEST_NUMBER = 1 << 20
 MOST_LAYERS = 1000
 RESETS = ("subtract", "zero", "subtract_leaky")
 READOUTS = ("linear", "spikes")
+MOST_LEVELS = 64
+"""Thresholds of an I-LIF neuron."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,8 @@ def _read(layers: str, word: str) -> Word:
         layer = Dense(int(word))
         sizes = (layer.size,)
     else:
-        raise UsageError(f"layers {shown(layers)}: cannot read {shown(word)}{nearest(word, PRESETS)}; "
-                         f"presets: {', '.join(PRESETS)}; or layers such as 12c5s2-ap2-128")
+        raise UsageError(f"layers {shown(layers)}: cannot read {shown(word)}{nearest(word, [*PRESETS, *LAYOUTS])}; "
+                         f"presets: {', '.join([*PRESETS, *LAYOUTS])}; or layers such as 12c5s2-ap2-128")
     if max(sizes) > LARGEST_NUMBER or (isinstance(layer, Convolution) and layer.padding > LARGEST_NUMBER):
         raise UsageError(f"layer '{word}': numbers go up to {LARGEST_NUMBER}")
     if 0 in sizes:
@@ -130,8 +133,9 @@ class NetworkConfig:
         layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vgg16, vggsnn, or layers joined by '-': 12c5s2 is a
             convolution (12 channels, kernel 5, stride 2, padding kernel//2 unless p0 is added), 64rs2 a residual block
             (64 channels, stride 2), ap2 average pooling, ap the average of the whole picture, mp2 max pooling (NIR and
-            the chips cannot hold it), 128 a dense layer, 128rec one whose neurons hear
-            all of its spikes one step later
+            the chips cannot hold it), 128 a dense layer, 128rec one whose neurons hear all of its spikes one step
+            later. Or a whole E-SpikeFormer of I-LIF neurons: espikeformer_5m, espikeformer_10m, espikeformer_19m (as
+            published), espikeformer_tiny (34 pixels), espikeformer_small (8 pixels); see `levels`
         beta: leak per time step; the first one where it is learned
         learn_beta: one learned leak a layer, clamped to [0, 1] as in snnTorch; beyond either end it gets no gradient.
         plif: the learned leak of Fang et al. 2021 instead: 1 - sigmoid(a), which reaches neither end, with an input
@@ -147,6 +151,9 @@ class NetworkConfig:
         gain: factor on the initial weights
         readout: linear (on time-averaged spikes, SAST eq. 6) or spikes (count of a spiking output layer)
         surrogate: smooth spike function (forward or backward, as the method says)
+        levels: D of E-SpikeFormer's neurons, which give whole numbers up to it and on a chip are D neurons each. Their
+            reset is by subtraction, leaks with the membrane and is detached (published: 4 levels; beta 0 for one time
+            step, 0.25 for several)
 
     Raises:
         UsageError: a value that is unknown or out of its range, or layers that cannot be read or hold no neurons.
@@ -164,6 +171,7 @@ class NetworkConfig:
     gain: float = 1.0
     readout: str = "linear"
     surrogate: Surrogate = field(default_factory=Surrogate)
+    levels: int = 4
 
     def __post_init__(self):
         choice("reset", self.reset, RESETS)
@@ -176,6 +184,11 @@ class NetworkConfig:
         for key, value in (("threshold", self.threshold), ("gain", self.gain)):
             if not 0 < value < float("inf"):
                 raise UsageError(f"{key} {value}: must be positive and finite")
+        if not 1 <= self.levels <= MOST_LEVELS:
+            raise UsageError(f"levels {self.levels}: 1 to {MOST_LEVELS} thresholds a neuron")
+        if self.counts:
+            self._check_layout()
+            return
         layers = read_layers(self.layers)
         alone = "plif" if self.plif else "reset subtract_leaky" if self.reset == "subtract_leaky" else ""
         for word, layer in layers:
@@ -185,3 +198,20 @@ class NetworkConfig:
         if self.readout == "linear" and all(isinstance(layer, Pool) for _, layer in layers):
             raise UsageError(f"layers '{self.layers}': no neurons; add a convolution or a dense layer, such as "
                              f"{self.layers}-128")
+
+    @property
+    def counts(self) -> bool:
+        """Whether its neurons give whole numbers, not zero or one."""
+        return self.layers in LAYOUTS
+
+    def _check_layout(self) -> None:
+        """Refuse options that E-SpikeFormer does not have."""
+        label = f"layers '{self.layers}'"
+        if self.reset == "zero":
+            raise UsageError(f"{label}: its neurons subtract; reset zero is for other layers")
+        if self.beta and not self.detach_reset:
+            raise UsageError(f"{label}: its neurons detach their reset; give detach_reset true, or beta 0 for neurons "
+                             "without memory")
+        for key, fixed in (("learn_beta", False), ("plif", False), ("batch_norm", True), ("readout", "linear")):
+            if getattr(self, key) != fixed:
+                raise UsageError(f"{label}: has {key} {str(fixed).lower()} only; leave it so")

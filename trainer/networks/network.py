@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainer.layers.attention import Attention
 from trainer.layers.norm import batch_norm
 from trainer.layers.sparse import linear
 from trainer.native import hooked
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.levels import LevelLeaky
 from trainer.neurons.spikes import Surrogate
 
 
@@ -25,8 +27,8 @@ class Network(nn.Module):
         layers: name -> module, in order.
         readout: "linear": the last layer is a linear readout of time-averaged spikes; "spikes": the last layer is a
             spiking one, whose spikes are counted.
-        sums: name -> the earlier layers whose outputs sum to the layer's input; all others take the output of the layer
-            before them.
+        sums: name -> the earlier layers whose outputs sum to the layer's input, or are the arguments of an attention;
+            all others take the output of the layer before them.
     """
 
     def __init__(self, layers: dict[str, nn.Module], readout: str, sums: dict[str, tuple[str, ...]] | None = None):
@@ -40,21 +42,27 @@ class Network(nn.Module):
                 membranes: dict[str, Tensor] | None = None) -> Tensor:
         """Logits (B, classes) of frames (T, B, C, H, W).
 
-        Spikes (T, B, ...) of each Leaky layer go into `record`, its membrane before the reset into `membranes`.
+        Spikes (T, B, ...) of each Leaky layer go into `record`, whole numbers of one with several thresholds; its
+        membrane before the reset into `membranes`.
         """
         x = frames
         steps = len(frames)
         summands = {source for sources in self.sums.values() for source in sources}
         outputs: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
-            if name in self.sums:
-                x = reduce(torch.add, (outputs[source] for source in self.sums[name]))
+            given = [outputs[source] for source in self.sums.get(name, ())]
+            if given and not isinstance(layer, Attention):
+                x = reduce(torch.add, given)
             if isinstance(layer, Leaky):
                 x, membrane = layer(x)
                 if record is not None:
                     record[name] = x
                 if membranes is not None:
                     membranes[name] = membrane
+                if isinstance(layer, LevelLeaky) and layer.norm != 1:
+                    x = x / layer.norm
+            elif isinstance(layer, Attention):
+                x = layer(*(each.flatten(0, 1) for each in given)).unflatten(0, (steps, -1))
             elif self.readout == "linear" and name == "readout":
                 return linear(layer, x.mean(0))
             elif self._read_as_it_lies(name) and name not in summands:

@@ -58,7 +58,8 @@ class Windows:
 
     Args:
         name: box, tri, asy, arc or ramp.
-        widths: (T,) float64, one width a time step, in units of the membrane.
+        widths: (T,) float64, one width a time step, in units of the membrane; of `trainer.neurons.levels` one a
+            threshold, which then is the t of what follows.
         height: h of asy.
         choose: called once a time step, last step first, in the next backward pass, and then forgotten: (t, z, q,
             later, rest) -> the width of step t. q = dL/ds[t], everything that flows back into the spikes of the step,

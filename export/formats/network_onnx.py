@@ -1,0 +1,171 @@
+"""A whole network with attention as an ONNX model, which NIR cannot hold, checked in onnxruntime.
+
+The model is as those of `targets.onnx.model`: one step with explicit states, or a sequence. `NAME.spikes` of a layer
+that counts to D are whole numbers; `output` is the readout of the step, and a run's logits are its mean over steps.
+"""
+
+import json
+from pathlib import Path
+
+import nir
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from export.check import parity as parities
+from export.check.attention import network_differences
+from export.check.parity import Parity
+from export.check.report import announce, withdraw, write_report
+from export.freeze.convert import convert
+from export.freeze.layers import Layer
+from export.model import Model, output_path
+from export.options import Output
+from export.recordings import Recordings, check_samples
+from hardspike import HardspikeError, about, atomic_path, versions
+from targets.graph.shapes import Shape, output_shape
+from targets.onnx import runtime as onnx_runtime
+from targets.onnx.model import assembled
+from targets.onnx.nodes import OPERATORS, Emitter, Outputs
+from targets.onnx.target import ONNXRUNTIME
+from trainer.config import to_dict
+from trainer.layers.attention import Attention
+from trainer.networks import Network
+from trainer.neurons.levels import LevelLeaky
+
+
+def has_attention(network: nn.Module) -> bool:
+    """Whether a layer multiplies spike trains."""
+    return any(isinstance(module, Attention) for module in network.modules())
+
+
+def write_network(model: Model, output: Output, unroll: int | None, samples: int,
+                  recordings: Recordings) -> Parity | None:
+    """Write a checkpoint's network as ONNX, run the file in onnxruntime and compare; see `export.commands.onnx`.
+
+    Raises:
+        HardspikeError: the file differs by more than rounding; no file then.
+    """
+    checkpoint = model.trained
+    check_samples(samples)
+    recordings.announce(model)
+    out, shape = output_path(model, output, ".onnx"), tuple(checkpoint.shape)
+    said = {"hardspike": versions("hardspike")["hardspike"], "readout": checkpoint.network.readout,
+            "data": json.dumps(to_dict(checkpoint.config)["data"]), "arithmetic": "float32"}
+    with about(model.path):
+        proto = network_to_onnx(checkpoint.network, shape, said, unroll)
+    if output.no_check:
+        proto.metadata_props.add(key="checked", value="no")
+    checked = None
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
+        if not output.no_check:
+            frames, _ = recordings.part("test", samples, model)
+            if unroll and len(frames) < unroll:
+                raise HardspikeError(f"unroll {unroll}: the samples to check on have {len(frames)} steps; give --input "
+                                     "with longer ones, or --no-check")
+            checked = check_network_file(temporary, checkpoint.network, frames[:unroll])
+            parities.refuse_silence(out, checked)
+            if checked.float32.beyond or checked.float32.outputs_beyond:
+                raise HardspikeError(f"{out}: not written: {checked.verdict()}; please report this network")
+        withdraw(out)
+    weights = nir.NIRGraph(dict(nodes(checkpoint.network, shape)), [], type_check=False)
+    report = write_report(out, weights, checked, ("onnx", "onnxruntime"))
+    announce(out, report, checked, output.json)
+    return checked
+
+
+def nodes(network: Network, shape: Shape) -> list[tuple[str, nir.NIRNode]]:
+    """Every layer that is one node of NIR, in evaluation mode, with its name."""
+    shapes = layer_shapes(network, shape)
+    return [(name, convert(Layer(name, layer, shapes[name])).nodes[name]) for name, layer in network.layers.items()
+            if not isinstance(layer, LevelLeaky | Attention | nn.Identity)]
+
+
+@torch.no_grad()
+def layer_shapes(network: Network, shape: Shape) -> dict[str, Shape]:
+    """Layer -> shape of its first input, without batch and time."""
+    found: dict[str, Shape] = {}
+    hooks = [layer.register_forward_hook(
+        lambda module, given, _, name=name: found.update(
+            {name: tuple(given[0].shape[1 + isinstance(module, LevelLeaky):])}))
+        for name, layer in network.layers.items()]
+    with network.evaluation():
+        network(torch.zeros(1, 1, *shape).to(next(network.parameters())))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def network_to_onnx(network: Network, shape: Shape, properties: dict[str, str],
+                    steps: int | None = None) -> onnx.ModelProto:
+    """The hard network as a model of one step, or of `steps` steps.
+
+    Args:
+        shape: (C, H, W) of a frame.
+        properties: its metadata.
+    """
+    parts, shapes = dict(nodes(network, shape)), layer_shapes(network, shape)
+
+    def emit(e: Emitter, x: str) -> Outputs:
+        results: Outputs = {}
+        values: dict[str, str] = {}
+        for name, layer in network.layers.items():
+            given = [values[source] for source in network.sums.get(name, ())] or [x]
+            e.scope = name
+            if isinstance(layer, Attention):
+                x = _attention(e, layer, given, [shapes[source] for source in network.sums[name]])
+            else:
+                x = e.total(given)
+                if isinstance(layer, LevelLeaky):
+                    spikes = _levels(e, layer, x, shapes[name])
+                    results[f"{name}.spikes"] = spikes, shapes[name]
+                    grade = e.constant("grade", np.array(1 / layer.norm))
+                    x = spikes if layer.norm == 1 else e.op("Mul", spikes, grade)
+                elif name in parts:
+                    x = OPERATORS[type(parts[name])](e, x, parts[name], shapes[name])
+            values[name] = x
+        results["output"] = x, output_shape(name, parts[name], shapes[name])
+        return results
+
+    return assembled(emit, shape, properties, steps)
+
+
+def _levels(e: Emitter, neuron: LevelLeaky, x: str, shape: Shape) -> str:
+    """s of an I-LIF layer: its membrane where it has memory, compared with every threshold."""
+    beta, theta = float(neuron.beta.clamp(0, 1)), float(neuron.threshold)
+    if beta:
+        x = e.op("Add", e.op("Mul", e.state("v", shape), e.constant("beta", np.array(beta))), x)
+    fired = [e.op("Cast", e.op("Greater", x, e.constant(f"threshold_{i}", np.array(each))), to=onnx.TensorProto.FLOAT)
+             for i, each in enumerate(neuron.thresholds().double().tolist(), 1)]
+    spikes = e.total(fired)
+    if beta:
+        e.update("v", e.op("Sub", x, e.op("Mul", spikes, e.constant("theta", np.array(theta)))))
+    return spikes
+
+
+def _attention(e: Emitter, layer: Attention, given: list[str], shapes: list[Shape]) -> str:
+    """q (k^T v) times the scale, head by head."""
+    queries, keys, values = (
+        e.op("Reshape", x, e.index(key, [0, layer.heads, channels // layer.heads, height * width]))
+        for key, x, (channels, height, width) in zip("qkv", given, shapes, strict=True))
+    products = e.op("MatMul", keys, e.op("Transpose", values, perm=[0, 1, 3, 2]))
+    mixed = e.op("MatMul", e.op("Transpose", products, perm=[0, 1, 3, 2]), queries)
+    scaled = e.op("Mul", mixed, e.constant("scale", np.array(layer.scale)))
+    return e.op("Reshape", scaled, e.index("picture", [0, *shapes[2]]))
+
+
+def check_network_file(path: Path, network: Network, frames: Tensor) -> Parity:
+    """The file in onnxruntime against the hard network in float64.
+
+    Args:
+        frames: (T, B, C, H, W).
+    """
+    def chunk(part: Tensor) -> Parity:
+        found = onnx_runtime.run_file(path, part)
+        exact, float32 = network_differences(network, part, found.spikes, found.output)
+        parity = parities.compare("hard network (float64)", ONNXRUNTIME.name, exact, found.spikes)
+        parity.float32 = float32
+        return parity
+
+    return parities.in_chunks(frames, chunk)
