@@ -65,17 +65,6 @@ class AttentionTally:
 
 
 def attention_tallies(network: Network) -> dict[str, AttentionTally]:
-<<<<<<< HEAD
-    """Layer -> what is counted of each attention from now on, whenever the network runs."""
-    found = {}
-    for name, layer in network.layers.items():
-        if isinstance(layer, Attention):
-            neurons = network.layers[network.sums[name][0]]
-            assert isinstance(neurons, LevelLeaky), name
-            found[name] = tally = AttentionTally(layer, neurons.norm)
-            layer.register_forward_hook(lambda _, given, __, tally=tally: tally.add(given))
-    return found
-=======
     """An empty tally for every attention; what it multiplies are spikes of the neurons before it."""
     tallies = {}
     for name, layer in network.layers.items():
@@ -84,4 +73,3 @@ def attention_tallies(network: Network) -> dict[str, AttentionTally]:
             assert isinstance(before, LevelLeaky), "an attention lies behind neurons with levels"
             tallies[name] = AttentionTally(layer, before.norm)
     return tallies
->>>>>>> main

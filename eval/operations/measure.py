@@ -127,11 +127,8 @@ def count_network(network: Network, frames: Tensor) -> Counts:
     *_, last, readout = network.layers
     units = network_units(network)
     attentions = attention_tallies(network)
-<<<<<<< HEAD
-=======
     for name, attention in attentions.items():
         network.layers[name].register_forward_hook(lambda _, given, __, attention=attention: attention.add(given))
->>>>>>> main
     averaged = Tally()
     if network.readout == "linear":
         def count_steps(_: nn.Module, __: tuple[Tensor, ...], result: Tensor | tuple[Tensor, Tensor]) -> None:
