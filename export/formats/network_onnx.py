@@ -5,6 +5,8 @@ that counts to D are whole numbers; `output` is the readout of the step, and a r
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import nir
@@ -16,18 +18,15 @@ from torch import Tensor, nn
 from export.check import parity as parities
 from export.check.attention import network_differences
 from export.check.parity import Parity
-from export.check.report import announce, withdraw, write_report
 from export.freeze.convert import convert
 from export.freeze.layers import Layer
-from export.model import Model, output_path
-from export.options import Output
-from export.recordings import Recordings, check_samples
-from hardspike import HardspikeError, about, atomic_path, versions
+from hardspike import versions
 from targets.graph.shapes import Shape, output_shape
 from targets.onnx import runtime as onnx_runtime
 from targets.onnx.model import assembled
 from targets.onnx.nodes import OPERATORS, Emitter, Outputs
 from targets.onnx.target import ONNXRUNTIME
+from trainer.checkpoint import Checkpoint
 from trainer.config import to_dict
 from trainer.layers.attention import Attention
 from trainer.networks import Network
@@ -39,40 +38,31 @@ def has_attention(network: nn.Module) -> bool:
     return any(isinstance(module, Attention) for module in network.modules())
 
 
-def write_network(model: Model, output: Output, unroll: int | None, samples: int,
-                  recordings: Recordings) -> Parity | None:
-    """Write a checkpoint's network as ONNX, run the file in onnxruntime and compare; see `export.commands.onnx`.
+@dataclass(frozen=True)
+class Parts:
+    """What a file is written of.
 
-    Raises:
-        HardspikeError: the file differs by more than rounding; no file then.
+    Args:
+        build: makes the model.
+        check: (file, frames (T, B, ...)) -> the file in onnxruntime against where it comes from.
+        weights: whose hash the report holds.
+        rounds: the file computes in floats what is exact elsewhere.
     """
-    checkpoint = model.trained
-    check_samples(samples)
-    recordings.announce(model)
-    out, shape = output_path(model, output, ".onnx"), tuple(checkpoint.shape)
-    said = {"hardspike": versions("hardspike")["hardspike"], "readout": checkpoint.network.readout,
+
+    build: Callable[[], onnx.ModelProto]
+    check: Callable[[Path, Tensor], Parity]
+    weights: nir.NIRGraph
+    rounds: bool
+
+
+def network_parts(checkpoint: Checkpoint, unroll: int | None) -> Parts:
+    """Those of a checkpoint's network; its description stands in the file's metadata."""
+    network, shape = checkpoint.network, tuple(checkpoint.shape)
+    said = {"hardspike": versions("hardspike")["hardspike"], "readout": network.readout,
             "data": json.dumps(to_dict(checkpoint.config)["data"]), "arithmetic": "float32"}
-    with about(model.path):
-        proto = network_to_onnx(checkpoint.network, shape, said, unroll)
-    if output.no_check:
-        proto.metadata_props.add(key="checked", value="no")
-    checked = None
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(proto.SerializeToString())
-        if not output.no_check:
-            frames, _ = recordings.part("test", samples, model)
-            if unroll and len(frames) < unroll:
-                raise HardspikeError(f"unroll {unroll}: the samples to check on have {len(frames)} steps; give --input "
-                                     "with longer ones, or --no-check")
-            checked = check_network_file(temporary, checkpoint.network, frames[:unroll])
-            parities.refuse_silence(out, checked)
-            if checked.float32.beyond or checked.float32.outputs_beyond:
-                raise HardspikeError(f"{out}: not written: {checked.verdict()}; please report this network")
-        withdraw(out)
-    weights = nir.NIRGraph(dict(nodes(checkpoint.network, shape)), [], type_check=False)
-    report = write_report(out, weights, checked, ("onnx", "onnxruntime"))
-    announce(out, report, checked, output.json)
-    return checked
+    return Parts(lambda: network_to_onnx(network, shape, said, unroll),
+                 lambda path, frames: check_network_file(path, network, frames),
+                 nir.NIRGraph(dict(nodes(network, shape)), [], type_check=False), rounds=True)
 
 
 def nodes(network: Network, shape: Shape) -> list[tuple[str, nir.NIRNode]]:

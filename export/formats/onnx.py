@@ -12,7 +12,7 @@ from export.check import parity as parities
 from export.check.parity import Parity
 from export.check.report import announce, withdraw, write_report
 from export.check.rounding import first_differences
-from export.formats.network_onnx import has_attention, write_network
+from export.formats.network_onnx import Parts, has_attention, network_parts
 from export.model import Model, output_path
 from export.options import Output
 from export.recordings import Recordings, check_samples
@@ -36,14 +36,12 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
     """
     if unroll is not None and unroll < 1:
         raise UsageError(f"unroll {unroll}: must be 1 or more time steps")
-    if model.checkpoint and has_attention(model.checkpoint.network):
-        return write_network(model, output, unroll, samples, recordings)
-    graph, dt = model.graph, recordings.dt
+    parts = _parts(model, unroll, recordings.dt)
     check_samples(samples)
     recordings.announce(model)
     out = output_path(model, output, ".onnx")
     with about(model.path):
-        proto = to_onnx(graph, unroll, dt)
+        proto = parts.build()
     if output.no_check:
         proto.metadata_props.add(key="checked", value="no")
     checked = None
@@ -54,12 +52,20 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
             if unroll and len(frames) < unroll:
                 raise HardspikeError(f"unroll {unroll}: the samples to check on have {len(frames)} steps; give --input "
                                      "with longer ones, or --no-check")
-            checked = check_file(temporary, graph, frames[:unroll], dt)
-            _judge(out, checked)
+            checked = parts.check(temporary, frames[:unroll])
+            _judge(out, checked, parts.rounds)
         withdraw(out)
-    report = write_report(out, graph, checked, ("onnx", "onnxruntime"))
+    report = write_report(out, parts.weights, checked, ("onnx", "onnxruntime"))
     announce(out, report, checked, output.json)
     return checked
+
+
+def _parts(model: Model, unroll: int | None, dt: float | None) -> Parts:
+    if model.checkpoint and has_attention(model.checkpoint.network):
+        return network_parts(model.trained, unroll)
+    graph = model.graph
+    return Parts(lambda: to_onnx(graph, unroll, dt), lambda path, frames: check_file(path, graph, frames, dt), graph,
+                 rounds=chip_of(graph) is None)
 
 
 def check_file(path: Path, graph: nir.NIRGraph, frames: Tensor, dt: float | None = None) -> Parity:
@@ -80,9 +86,8 @@ def check_file(path: Path, graph: nir.NIRGraph, frames: Tensor, dt: float | None
     return parities.in_chunks(frames, chunk)
 
 
-def _judge(out: Path, checked: Parity) -> None:
+def _judge(out: Path, checked: Parity, rounds: bool) -> None:
     """Refuse a file that differs by more than rounding, or a check that says nothing."""
     parities.refuse_silence(out, checked)
-    rounds = checked.source == REFERENCE.name
     if (checked.mismatches and not rounds) or checked.float32.beyond or checked.float32.outputs_beyond:
         raise HardspikeError(f"{out}: not written: {checked.verdict()}; please report this network")
