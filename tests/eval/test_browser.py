@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import threading
+from dataclasses import fields
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -212,7 +213,8 @@ def test_pictures_full_of_hostile_names_are_text_in_a_browser(names, hostile_gra
 
 
 def _layer(name: str) -> LayerGradients:
-    return LayerGradients(name, *[None] * 13, 0.0, 1.0)
+    unknown = {field.name: None for field in fields(LayerGradients)}
+    return LayerGradients(**unknown | {"layer": name, "weight_mean": 0.0, "weight_deviation": 1.0})
 
 
 @pytest.mark.slow
