@@ -7,28 +7,24 @@ axe-core is no part of the project: `npm install --no-save axe-core` beside it, 
 import json
 import os
 import re
-import shutil
-import subprocess
-import threading
 from dataclasses import replace
 from html import unescape
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from eval.commands.report import report
 from eval.options import Effort
+from tests.eval.chromium import CHROMIUM, WHY, seen
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import DataConfig
 from trainer.fit import fit
 from trainer.networks import NetworkConfig, build
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 AXE = Path(os.environ.get("AXE") or Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js")
 pytestmark = [pytest.mark.slow,
-              pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium"),
+              pytest.mark.skipif(not CHROMIUM, reason=WHY),
               pytest.mark.skipif(not AXE.is_file(), reason="no axe-core here: npm install --no-save axe-core")]
 EFFORT = Effort(targets="reference,loihi2", bits="8", samples=24, corrupted=8, severities="0,0.1")
 RUN = """<script src="/axe.js"></script><script>
@@ -43,37 +39,14 @@ axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-p
 
 def looked_at(page: str, width: int, dark: bool, folder: Path) -> dict:
     """What axe-core finds in a page in a frame of `width` pixels, all its details open."""
-    files = {"/": f'<p id="found"></p><iframe src="/page" width="{width}" height="800" style="border:0"></iframe>',
-             "/page": page.replace("</body>", f"{RUN}</body>"), "/axe.js": AXE.read_text()}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            content = files.get(self.path, "").encode()
-            self.send_response(200 if content else 404)
-            self.send_header("Content-Type", "text/javascript" if self.path.endswith(".js") else
-                             "text/html; charset=utf-8")
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        done = subprocess.run(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom",
-             "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-             "--virtual-time-budget=60000", f"--user-data-dir={folder / 'profile'}", "--window-size=1400,900",
-             f"--blink-settings=preferredColorScheme={0 if dark else 1}", f"http://127.0.0.1:{server.server_port}/"],
-            capture_output=True, text=True, timeout=300)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    found = re.search(r'<p id="found">(.+?)</p>', done.stdout, re.DOTALL)
-    assert found, done.stderr[-2000:]
+    html = "text/html; charset=utf-8"
+    frame = f'<p id="found"></p><iframe src="/page" width="{width}" height="800" style="border:0"></iframe>'
+    files = {"/": (html, frame.encode()), "/page": (html, page.replace("</body>", f"{RUN}</body>").encode()),
+             "/axe.js": ("text/javascript", AXE.read_bytes())}
+    dom, _, said = seen(files, "/", folder, "--virtual-time-budget=60000", "--window-size=1400,900",
+                        f"--blink-settings=preferredColorScheme={0 if dark else 1}")
+    found = re.search(r'<p id="found">(.+?)</p>', dom, re.DOTALL)
+    assert found, said[-2000:]
     return json.loads(unescape(found[1]))
 
 

@@ -6,14 +6,9 @@ set the title, and fetch something, too.
 
 import itertools
 import re
-import shutil
-import subprocess
-import threading
 from dataclasses import fields
 from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import nir
 import numpy as np
@@ -25,9 +20,9 @@ from eval.study.draw import draw_runs
 from eval.study.runs import StudyRun
 from hardspike import run
 from targets.__main__ import COMMANDS as TARGETS
+from tests.eval.chromium import CHROMIUM, WHY, seen
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason=WHY)
 
 RAN = "document.title='ran';fetch('ran{n}')"
 NODES = (  # no '/', which no name of a node has
@@ -67,35 +62,8 @@ class Visit:
     """What became of a file that was opened: what was asked of its server besides, and the page's title."""
 
     def __init__(self, content: bytes, kind: str, folder: Path):
-        asked = self.asked = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                asked.append(unquote(self.path))
-                self.send_response(200 if self.path == "/page" else 404)
-                self.send_header("Content-Type", kind if self.path == "/page" else "text/plain")
-                self.end_headers()
-                if self.path == "/page":
-                    self.wfile.write(content)
-
-            def log_message(self, *_):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            done = subprocess.run(
-                [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom",
-                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                 "--disable-dev-shm-usage", "--virtual-time-budget=4000", f"--user-data-dir={folder / 'profile'}",
-                 f"http://127.0.0.1:{server.server_port}/page"], capture_output=True, text=True, timeout=300)
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-        self.dom = done.stdout
-        assert "/page" in asked and len(self.dom) > 200, done.stderr[-2000:]
+        self.dom, self.asked, said = seen({"/page": (kind, content)}, "/page", folder, "--virtual-time-budget=4000")
+        assert "/page" in self.asked and len(self.dom) > 200, said[-2000:]
 
     @property
     def fetched(self) -> list[str]:
