@@ -161,7 +161,7 @@ def test_infinite_and_missing_numbers_go_where_torch_lets_them_go(taken, monkeyp
 def test_windows_chosen_on_the_way_are_left_to_torch(taken):
     current, grad, _, beta, threshold = layer(each=False)
     windows = Windows("box", torch.zeros(STEPS, dtype=torch.float64, device="cpu"),
-                      choose=lambda t, z, total, later: 0.1 + t)
+                      choose=lambda t, z, total, later, rest: 0.1 + t)
     spikes, _ = scan.lif_scan(current.requires_grad_(), beta, threshold, Surrogate(), hard=True, reset="subtract",
                               detach_reset=True, windows=windows)
     spikes.backward(grad)
