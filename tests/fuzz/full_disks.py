@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +132,20 @@ def _bytes_of(rows: list[bytes]) -> Iterator:
         yield np.frombuffer(row, np.uint8)
 
 
-def limited(name: str, suffix: str, write: Callable[[Path], object], sizes: int) -> Iterator[Problem]:
-    """A writer at `sizes` limits of a file's length, with an older file in its place."""
+@contextmanager
+def place(name: str, suffix: str) -> Iterator[tuple[Path, Path]]:
+    """A new folder and a file in it to write; the cache lies there, too, where it is what is written."""
     folder = Path(tempfile.mkdtemp(prefix="disk-"))
-    path = folder / f"out{suffix}"
     os.environ["HARDSPIKE_CACHE"] = str(folder if name == "frames" else folder.parent / "cache")
     try:
+        yield folder, folder / f"out{suffix}"
+    finally:
+        shutil.rmtree(folder)
+
+
+def limited(name: str, suffix: str, write: Callable[[Path], object], sizes: int) -> Iterator[Problem]:
+    """A writer at `sizes` limits of a file's length, with an older file in its place."""
+    with place(name, suffix) as (folder, path):
         if (status := forked(lambda: write(path))) != 0:
             yield f"{name}: does not write at all ({status})"
             return
@@ -149,16 +158,11 @@ def limited(name: str, suffix: str, write: Callable[[Path], object], sizes: int)
             path.write_bytes(b"old")
             status = forked(lambda: write(path), limit=size)
             yield from _judged(f"{name}, {size} of {len(whole)} bytes", status, path, folder, beside)
-    finally:
-        shutil.rmtree(folder)
 
 
 def mounted(name: str, suffix: str, write: Callable[[Path], object], sizes: int) -> Iterator[Problem]:
     """The same on a file system of `sizes` sizes, all of them too small."""
-    folder = Path(tempfile.mkdtemp(prefix="disk-"))
-    path = folder / f"out{suffix}"
-    os.environ["HARDSPIKE_CACHE"] = str(folder if name == "frames" else folder.parent / "cache")
-    try:
+    with place(name, suffix) as (folder, path):
         if (status := forked(lambda: write(path))) != 0:
             yield f"{name}: does not write at all ({status})"
             return
@@ -172,8 +176,6 @@ def mounted(name: str, suffix: str, write: Callable[[Path], object], sizes: int)
                 path.write_bytes(b"old")
                 status = forked(lambda: write(path))
                 yield from _judged(f"{name}, disk of {room} pages for {pages}", status, path, folder, set())
-    finally:
-        shutil.rmtree(folder)
 
 
 class mount:
