@@ -64,8 +64,10 @@ def _parts(model: Model, unroll: int | None, dt: float | None) -> Parts:
     if model.checkpoint and has_attention(model.checkpoint.network):
         return network_parts(model.trained, unroll)
     graph = model.graph
+    with about(model.path):
+        rounds = chip_of(graph) is None
     return Parts(lambda: to_onnx(graph, unroll, dt), lambda path, frames: check_file(path, graph, frames, dt), graph,
-                 rounds=chip_of(graph) is None)
+                 rounds)
 
 
 def check_file(path: Path, graph: nir.NIRGraph, frames: Tensor, dt: float | None = None) -> Parity:

@@ -1,7 +1,7 @@
 """Which values an integer layer can reach, from its weights and its input: what widths it needs."""
 
+import math
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 
@@ -36,7 +36,8 @@ def prove(network: Network, steps: float, largest: int) -> dict[str, Proof]:
     """For each layer, what it can reach within `steps` (infinity: ever) on inputs of at most `largest`.
 
     Raises:
-        HardspikeError: sums may leave the 24 bits in which synaptic input arrives, so that nothing is proven.
+        HardspikeError: sums may leave the 24 bits in which synaptic input arrives, or a current 32 bits, so that
+            nothing is proven.
     """
     proofs = {}
     for name, layer in network.layers.items():
@@ -46,9 +47,14 @@ def prove(network: Network, steps: float, largest: int) -> dict[str, Proof]:
         v = (u + SHIFT * (np.abs(layer.bias).max() + layer.subtracts * layer.threshold.max())) \
             * _steps_kept(layer.v_decay, steps)
         small = bool(u < STATE and v < STATE - 1)
-        if arriving >= STATE or (u >= 1 << 31 and (isfinite(steps) or arriving > ONE_WRAP)):
+        if arriving >= STATE:
             raise HardspikeError(f"layer '{name}': input may sum to {arriving:g} a step, where 24 bits hold "
                                  f"{STATE - 1}; use smaller weights or spike counts")
+        if arriving > ONE_WRAP and u >= 1 << 31:  # it may grow from step to step, since it wraps once in a step
+            within = f"{steps:g} steps" if steps < math.inf else "any number of steps"
+            raise HardspikeError(f"layer '{name}': its current may reach {u / SHIFT:g} within {within}, where "
+                                 f"32 bits hold {(1 << 31) // SHIFT - 1}; use smaller weights or spike counts, or "
+                                 f"a sum of at most {ONE_WRAP} a step")
         proofs[name] = Proof(float(arriving), float(max(u, v)), small)
     return proofs
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from hardspike import HardspikeError
 from targets import loihi2, native
 from targets.graph import plan
 from targets.loihi.c import file, selftest
@@ -80,6 +81,17 @@ def test_currents_that_one_wrap_does_not_bring_back(monkeypatch):
     x = np.random.default_rng(0).integers(150, 256, (12, 1, 16))
     assert x.sum(2).min() * 127 > 1 << 18  # in 64ths more than 2^24, which float32 does not hold
     all_forms(graph, x, monkeypatch, c=False)  # for any number of steps it is refused
+    long = np.full((400, 1, 16), 255)
+    with pytest.raises(HardspikeError, match=r"its current may reach .* within 400 steps, where 32 bits hold 33554431"):
+        loihi2.run(graph, torch.from_numpy(long))
+
+
+def test_a_current_that_one_wrap_brings_back_runs_for_any_time(monkeypatch):
+    weight = np.full((2, 8), 127.0) * np.array([[1], [-1]])
+    graph = branches((8,), (nir.Linear(weight), neuron("a", (2,), 300, 131071, False, 2)))
+    x = np.full((600, 1, 8), 255)  # 255 * 8 * 127 * 64 * 600 without a wrap: 4.6 times 2^31
+    membranes = all_forms(graph, x, monkeypatch)
+    assert membranes["a"].max() == 2**23 - 1 and membranes["a"].min() == 1 - 2**23
 
 
 def test_odd_convolutions_side_by_side(monkeypatch):
