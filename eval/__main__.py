@@ -20,6 +20,8 @@ COMMANDS = {
                "Write ten graphs with input and every layer's spikes, for tests of other readers."),
     "gradients": ("eval.commands.gradients:gradients",
                   "Gradients, membranes, spikes and weights of each layer of a run, drawn."),
+    "landscape": ("eval.commands.landscape:landscape",
+                  "The loss around networks, over two directions, drawn side by side; the Hessian's top eigenvalues."),
     "operations": ("eval.commands.operations:operations",
                    "Count spikes, silent neurons, synaptic operations, neuron updates and messages between cores."),
     "parity": ("eval.commands.parity:parity",

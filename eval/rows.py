@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from eval.energy.measure import Energy
     from eval.explain.measure import Explanation
     from eval.gradients import LayerGradients
+    from eval.landscape import Landscape
     from eval.operations.measure import Operations
     from eval.parity import Parities
     from eval.pruning import Pruned
@@ -74,6 +75,14 @@ def gradients(found: list["LayerGradients"]) -> list[dict]:
              "L*kappa": one.l_kappa, "CV asy/tri": one.cv_ratio, "RMD": one.rmd, "RMD of weights": one.rmd_weights,
              "silent %": percent(one.silent), "mu_w": one.weight_mean, "sigma_w": one.weight_deviation}
             for one in found]
+
+
+def landscape(found: list["Landscape"]) -> list[dict]:
+    """One row a network."""
+    return [{"model": str(one.model), "spikes": one.spikes, "loss": one.loss, "largest": one.largest,
+             **{f"rise at {length:g}": value for length, value in one.rises.items()}, "smooth loss": one.smooth,
+             **{f"Hessian {index}": value for index, value in enumerate(one.eigenvalues, 1)},
+             "residual": max(one.residuals, default=None)} for one in found]
 
 
 def operations(run: "Operations") -> list[dict]:

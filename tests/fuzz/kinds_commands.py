@@ -34,6 +34,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("eval", "calibrate", "MODEL", "--kind", "global", "--out", "out", *EVAL),
     ("eval", "energy", "MODEL", *EVAL, "--csv", "out.csv", "--prices", "in.yaml"),
     ("eval", "gradients", "MODEL", *EVAL, "--out", "out.svg"),
+    ("eval", "landscape", "MODEL", *EVAL, "--points", "3", "--eigenvalues", "1", "--out", "out.svg"),
     ("eval", "operations", "MODEL", *EVAL, "--csv", "out.csv"),
     ("eval", "parity", "MODEL", *EVAL, "--targets", "reference,loihi2,onnxruntime", "--scale", "max_abs"),
     ("eval", "robustness", "MODEL", *EVAL, "--corruptions", "event_drop,weight_noise", "--severities", "0,0.5",
