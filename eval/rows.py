@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from eval.conformance.measure import Reading
     from eval.energy.measure import Energy
     from eval.explain.measure import Explanation
+    from eval.features import Features
     from eval.gradients import LayerGradients
     from eval.landscape import Landscape
     from eval.operations.measure import Operations
@@ -68,9 +69,17 @@ def energy(found: Iterable["Energy"]) -> list[dict]:
              "source": one.source} for one in found]
 
 
-def gradients(found: list["LayerGradients"]) -> list[dict]:
-    """One row a layer."""
-    return [{"layer": one.layer, "SGV": one.sgv, "TGC": one.tgc, "width T": one.width_last,
+def features(found: list["Features"]) -> list[dict]:
+    """One row a model and step."""
+    return [{"model": str(one.model), "run": words(one.mode), "layer": one.layer, "step": one.step,
+             "silhouette": one.silhouette, "silhouette of the map": one.of_map, "silent %": 100 * one.silent}
+            for one in found]
+
+
+def gradients(found: list["LayerGradients"], run: str = "") -> list[dict]:
+    """One row a layer; `run`: its name, where there are several."""
+    head = {"run": run} if run else {}
+    return [{**head, "layer": one.layer, "SGV": one.sgv, "TGC": one.tgc, "width T": one.width_last,
              "width T-1": one.width_before, "fisher": one.fisher, "mu": one.mu, "sigma^2": one.variance,
              "L*kappa": one.l_kappa, "CV asy/tri": one.cv_ratio, "RMD": one.rmd, "RMD of weights": one.rmd_weights,
              "silent %": percent(one.silent), "mu_w": one.weight_mean, "sigma_w": one.weight_deviation}

@@ -33,6 +33,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("eval", "accuracy", "MODEL", *EVAL, "--csv", "out.csv"),
     ("eval", "calibrate", "MODEL", "--kind", "global", "--out", "out", *EVAL),
     ("eval", "energy", "MODEL", *EVAL, "--csv", "out.csv", "--prices", "in.yaml"),
+    ("eval", "features", "MODEL", *EVAL, "--perplexity", "1", "--out", "out.svg"),
     ("eval", "gradients", "MODEL", *EVAL, "--out", "out.svg"),
     ("eval", "landscape", "MODEL", *EVAL, "--points", "3", "--eigenvalues", "1", "--out", "out.svg"),
     ("eval", "operations", "MODEL", *EVAL, "--csv", "out.csv"),
