@@ -172,6 +172,15 @@ def robustness(found: "Robustness") -> list[dict]:
              "epoch": row.epoch} for row in found.rows]
 
 
+def robustness_spikes(found: "Robustness") -> list[dict]:
+    """Two rows a fault of spikes, model and mode, and a column a severity."""
+    from eval.robustness.measure import severity_key
+    keys = [severity_key(severity) for severity in found.severities]
+    return [{"fault": row.corruption, "model": str(row.model), "mode": words(row.mode), "spikes": what,
+             **dict(zip(keys, counts, strict=True))}
+            for row in found.rows for what, counts in (("fired", row.fired), ("arrived", row.arrived)) if counts]
+
+
 def study(found: list["Variant"]) -> list[dict]:
     """One row a variant: accuracies, gap and spikes over its seeds, and where the weights come from."""
     rows = []
