@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import networkx as nx
 import numpy as np
 import torch
 from sklearn.manifold import TSNE
@@ -18,9 +19,10 @@ from sklearn.metrics import silhouette_score
 
 from eval.mode import Mode, words
 from eval.plots import drawable, labels, picture
-from eval.robustness.faults import hidden_layers
 from eval.subject import Subject, batch, runs
 from hardspike import HardspikeError, UsageError, about, progress
+from targets.graph import plan
+from targets.loihi.layers import LINEAR
 
 LEAST = 4
 """Recordings."""
@@ -100,7 +102,12 @@ def last_hidden(subject: Subject) -> str:
         if stored.network.readout == "spikes":  # the last ones are the output
             hidden.pop()
     else:
-        hidden = hidden_layers(subject.model.graph)
+        layout = plan(subject.model.graph)
+        ways = nx.DiGraph((edge.source, edge.target) for edge in layout.edges)
+        loops = {name: group for group in layout.groups for name in group}
+        hidden = [name for name in layout.spiking()  # a layer that hears itself is not behind itself
+                  if any(isinstance(layout.nodes[later], LINEAR) for later in nx.descendants(ways, name)
+                         if later not in loops[name])]
     if not hidden:
         raise HardspikeError("no layer of neurons before the readout, and so no features")
     return hidden[-1]

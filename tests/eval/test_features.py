@@ -34,8 +34,9 @@ def silhouette(x, labels):
     return sum(values) / len(values)
 
 
-def test_a_checkpoint_and_its_graph_have_the_features_that_are_counted(tmp_path, capsys):
-    path = busy_checkpoint(tmp_path / "a.pt", DATA, layers="4c5s4-8", readout="spikes")
+@pytest.mark.parametrize("layers, readout, last", [("4c5s4-8", "spikes", -2), ("4c5s4-8rec", "linear", -1)])
+def test_a_checkpoint_and_its_graph_have_the_features_that_are_counted(layers, readout, last, tmp_path, capsys):
+    path = busy_checkpoint(tmp_path / "a.pt", DATA, layers=layers, readout=readout)
     write(Model.open(path).graph, tmp_path / "a.nir")
     assert features(path, tmp_path / "a.nir", "--samples", 12, "--perplexity", 3, "--out", tmp_path / "x.svg",
                     "--json", tmp_path / "x.json") == 0
@@ -45,7 +46,7 @@ def test_a_checkpoint_and_its_graph_have_the_features_that_are_counted(tmp_path,
     network, record = Model.open(path).trained.network.eval(), {}
     with torch.no_grad(), network.mode(hard=True):
         network(data.to_input(part.frames), record)
-    name = list(network.neurons())[-2]
+    name = list(network.neurons())[last]
     spikes = record[name].flatten(2)
     for row, step in zip(content["rows"], (1, 4, 1, 4), strict=True):
         assert row["step"] == step and row["layer"] == name
