@@ -82,6 +82,7 @@ bench: $(STAMP)
 	$(BIN)/pip install --quiet --no-deps spikingjelly==2.0.0 norse==1.1.0 loguru==0.7.3 || echo "peers left out"
 	$(BIN)/python -m benchmarks.neuron measure
 	$(BIN)/python -m benchmarks.neuron sizes
+	$(BIN)/python -m benchmarks.vgg16 measure
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.sast
 	$(BIN)/python -m benchmarks.integers

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from eval.conformance.measure import Reading
     from eval.energy.measure import Energy
     from eval.explain.measure import Explanation
+    from eval.features import Features
     from eval.gradients import LayerGradients
+    from eval.landscape import Landscape
     from eval.operations.measure import Operations
     from eval.parity import Parities
     from eval.pruning import Pruned
@@ -67,13 +69,29 @@ def energy(found: Iterable["Energy"]) -> list[dict]:
              "source": one.source} for one in found]
 
 
-def gradients(found: list["LayerGradients"]) -> list[dict]:
-    """One row a layer."""
-    return [{"layer": one.layer, "SGV": one.sgv, "TGC": one.tgc, "width T": one.width_last,
+def features(found: list["Features"]) -> list[dict]:
+    """One row a model and step."""
+    return [{"model": str(one.model), "run": words(one.mode), "layer": one.layer, "step": one.step,
+             "silhouette": one.silhouette, "silhouette of the map": one.of_map, "silent %": 100 * one.silent}
+            for one in found]
+
+
+def gradients(found: list["LayerGradients"], run: str = "") -> list[dict]:
+    """One row a layer; `run`: its name, where there are several."""
+    head = {"run": run} if run else {}
+    return [{**head, "layer": one.layer, "SGV": one.sgv, "TGC": one.tgc, "width T": one.width_last,
              "width T-1": one.width_before, "fisher": one.fisher, "mu": one.mu, "sigma^2": one.variance,
              "L*kappa": one.l_kappa, "CV asy/tri": one.cv_ratio, "RMD": one.rmd, "RMD of weights": one.rmd_weights,
              "silent %": percent(one.silent), "mu_w": one.weight_mean, "sigma_w": one.weight_deviation}
             for one in found]
+
+
+def landscape(found: list["Landscape"]) -> list[dict]:
+    """One row a network."""
+    return [{"model": str(one.model), "spikes": one.spikes, "loss": one.loss, "largest": one.largest,
+             **{f"rise at {length:g}": value for length, value in one.rises.items()}, "smooth loss": one.smooth,
+             **{f"Hessian {index}": value for index, value in enumerate(one.eigenvalues, 1)},
+             "residual": max(one.residuals, default=None)} for one in found]
 
 
 def operations(run: "Operations") -> list[dict]:
@@ -152,6 +170,15 @@ def robustness(found: "Robustness") -> list[dict]:
     return [{"corruption": row.corruption, "model": str(row.model), "mode": words(row.mode),
              **dict(zip(keys, row.accuracy, strict=True)), "mean": row.mean, "area": row.area,
              "epoch": row.epoch} for row in found.rows]
+
+
+def robustness_spikes(found: "Robustness") -> list[dict]:
+    """Two rows a fault of spikes, model and mode, and a column a severity."""
+    from eval.robustness.measure import severity_key
+    keys = [severity_key(severity) for severity in found.severities]
+    return [{"fault": row.corruption, "model": str(row.model), "mode": words(row.mode), "spikes": what,
+             **dict(zip(keys, counts, strict=True))}
+            for row in found.rows for what, counts in (("fired", row.fired), ("arrived", row.arrived)) if counts]
 
 
 def study(found: list["Variant"]) -> list[dict]:
