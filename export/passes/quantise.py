@@ -29,7 +29,7 @@ from targets.chips import limits_of
 from targets.graph import LINEAR, plan
 from targets.graph.shapes import array
 from targets.limits import Limits
-from targets.loihi.layers import DECAY_UNIT, Layer, Network, split
+from targets.loihi.layers import DECAY_UNIT, Layer, Network, split, taken_off
 from targets.metadata import Quantised
 from targets.target import Target
 
@@ -237,7 +237,7 @@ def _apply(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, trim: 
     edit.nodes[layer.name] = fire
     for name in layer.members:
         if isinstance(edit.nodes[name], nir.Scale):
-            edit.nodes[name] = nir.Scale(-threshold)
+            edit.nodes[name] = nir.Scale(-taken_off(threshold, np.round(layer.v_decay), layer.reset))
     return edit.graph()
 
 
