@@ -4,6 +4,7 @@ Without a memory their membrane is what comes in, so it is summed once for a sca
 that is tried, where a chip's integers neither wrap nor clip: the same spikes as the chip's, without the layers before.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 import nir
@@ -44,7 +45,7 @@ def _heard(network: Network, layer: Layer) -> tuple:
                 *((key, value if isinstance(value, str) else array(value).tobytes())
                   for key, value in vars(node).items() if key not in _SHAPES and value is not None))
 
-    return layer.shape, tuple((c.source, c.delay, *map(said, c.nodes)) for c in layer.connections)
+    return layer.shape, frozenset(Counter((c.source, c.delay, *map(said, c.nodes)) for c in layer.connections).items())
 
 
 @torch.no_grad()
@@ -65,7 +66,7 @@ def summed(layout: Plan, layer: Layer, nodes: Mapping[str, nir.NIRNode], spikes:
     biased: set[str] = set()
     for (linear, path, delay), heard in ways.items():
         x = torch.stack([spikes[c.source] for c in heard]).sum(0, dtype=torch.float64)
-        x = torch.cat([torch.zeros_like(x[:delay]), x[:len(x) - delay]]) if delay else x
+        x = torch.cat([torch.zeros_like(x[:delay]), x[:max(len(x) - delay, 0)]]) if delay else x
         steps, x = x.shape[:2], x.flatten(0, 1)
         for name in path:
             node = nodes.get(name, layout.nodes[name])

@@ -78,7 +78,7 @@ class QuantisedLayer:
 class _Task:
     """What the layers of one graph share: it in floats, and that it spikes as `wanted` on `spikes` (T, B, ...).
 
-    `done`: spikes of the quantised layers so far, in no loop.
+    `done`: spikes of the quantised layers so far, in no loop, and of the Input once the chip took them.
     """
 
     graph: nir.NIRGraph
@@ -216,7 +216,9 @@ def _on_chip(task: _Task, current: nir.NIRGraph, layers: list[Layer]) -> Callabl
         for layer in layers:
             graph = _apply(task, graph, layer, clip, trim)
             assert graph is not None  # thresholds fit
-        return task.chip.run(_ancestors(graph, names), task.spikes, layers=names).spikes
+        found = task.chip.run(_ancestors(graph, names), task.spikes, layers=names).spikes
+        task.done[task.network.plan.input] = task.spikes  # the chip takes them
+        return found
     return run
 
 
@@ -240,7 +242,8 @@ def _at_once(task: _Task, current: nir.NIRGraph,
         total = sums[clip]
         if total is None:
             return _on_chip(task, current, layers)(clip, trim)
-        return {layer.name: fired(total, _threshold(task, layer, clip, trim)) for layer in layers}
+        return {layer.name: fired(total, threshold) for layer in layers
+                if (threshold := _threshold(task, layer, clip, trim)) is not None}
     return run
 
 

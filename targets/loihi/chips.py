@@ -60,7 +60,7 @@ LOIHI1 = loihi("loihi1", "Loihi 1 in integers, bit for bit as Lava; reset to zer
     synapses=Limit(None, "no limit beside the cores'"), decay=Limit(4095, f"{NENGO_BLOCK}: 12 bits"),
     per_neuron=False, resets=("zero",), graded=False, **_SHARED), FloorPlan(tile=4, column=4, source=SANA_FE))
 
-LOIHI2 = loihi("loihi2", "Loihi 2 in integers, bit for bit as Lava; reset to zero or by subtraction", Limits(
+LOIHI2 = loihi("loihi2", "Loihi 2 in integers, bit for bit as Lava; resets as trained, a leaky one beyond Lava", Limits(
     chip="Loihi 2", cores=Limit(128, BRIEF), neurons=Limit(8192, BRIEF), input_axons=Limit(None, NOT_PUBLIC),
     output_axons=Limit(None, NOT_PUBLIC), synapse_bits=Limit(None, NOT_PUBLIC), synapses=Limit(120_000_000, BRIEF),
     decay=Limit(4096, f"{NETX}: the simulator; the chip's own is not public"),

@@ -113,7 +113,7 @@ def test_levels_share_a_scale_and_are_summed_once_as_the_chip_does(case, monkeyp
                                                                for name in got}
         found.append(rows)
     assert found[0] == found[1] and any(row.mismatches for row in found[0])
-    assert sum(one is not None for one in asked) == len(levels(split(plan(fold(graph))))) - 1  # all but the Input's
+    assert sum(one is not None for one in asked) == len(levels(split(plan(fold(graph))))) - 1  # all but the first
     shared: dict = {}
     for row in found[0]:
         shared.setdefault(row.layer.rpartition("_")[0], set()).add((row.scale, row.threshold_trim))
