@@ -99,9 +99,6 @@ def check(config: "FitConfig") -> None:
     if config.data.encoding != "binary":
         raise UsageError(f"data.encoding {config.data.encoding}: gives fractions, and {chosen.target} takes whole "
                          "spikes; take binary, or --quantise.target none")
-    if network.reset == "subtract_leaky":
-        raise UsageError(f"network.reset {network.reset}: a chip's neuron takes off the whole threshold; train with "
-                         "subtract or zero, or take --quantise.target none")
     if chosen.target == "loihi1" and network.reset != "zero":
         raise UsageError(f"network.reset {network.reset}: loihi1 resets to zero only; train with zero, or take "
                          "--quantise.target loihi2")

@@ -171,7 +171,10 @@ class Grower(random_graphs.Grower):
         cell = self.add("li", self.membrane(shape), *sources)
         name = self.add("th", nir.Threshold(theta), cell)
         if self.chance(0.9):
-            back = self.add("reset", nir.Scale(-theta * self.pick([1.0, 1.0, 1.0, 0.5, 2.0])), name)
+            factors, node = [1.0, 1.0, 1.0, 0.5, 2.0], self.nodes[cell]
+            if isinstance(node, nir.LI):
+                factors.append(1 - self.dt / np.asarray(node.tau))  # what is taken off leaks with the membrane
+            back = self.add("reset", nir.Scale(-theta * self.pick(factors)), name)
             self.edges.append((back, cell))
         return name
 

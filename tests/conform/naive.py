@@ -161,8 +161,9 @@ def clipped(v: int) -> int:
     return max(1 - TOP, min(TOP - 1, v))
 
 
-def loihi(node, k: int, current: int, offset: int, s: dict, dt: float, p: dict) -> tuple[int, int]:
-    """(output, membrane) of neuron `k` in Lava's integers; `current` and `offset` (what by-passes u) in 64ths."""
+def loihi(node, k: int, current: int, offset: int, s: dict, dt: float, p: dict, taken: int = 0) -> tuple[int, int]:
+    """(output, membrane) of neuron `k` in Lava's integers; `current`, `offset` (what by-passes u) and what is `taken`
+    off the membrane before it leaks in 64ths."""
     def decay(key):
         return round(4096 * dt / p[key][k])
 
@@ -172,7 +173,7 @@ def loihi(node, k: int, current: int, offset: int, s: dict, dt: float, p: dict) 
     keep = decay("tau_syn") if "tau_syn" in p else 4096
     u = s["i", k] = wrapped(decayed(s.get(("i", k), 0), keep) + current)
     leak = 0 if isinstance(node, nir.I | nir.IF) else decay("tau" if "tau" in p else "tau_mem")
-    v = s["v", k] = clipped(decayed(s.get(("v", k), 0), leak) + u + offset)
+    v = s["v", k] = clipped(decayed(s.get(("v", k), 0) - taken, leak) + u + offset)
     if "v_threshold" not in p:
         return v, v
     fired = v > int(p["v_threshold"][k]) << 6
@@ -202,6 +203,8 @@ class Machine:
         while more := {a for a, b in self.edges if b in chip} - chip:
             chip |= more
         self.chip = chip if integers else set()
+        self.leaky = {cell: (name, back) for name in chip for a, back in self.edges for b, cell in self.edges
+                      if a == name and b == back and self._leaks(name, back, cell)} if integers else {}
 
     def _lay_out(self, name: str) -> None:
         node = self.nodes[name]
@@ -219,12 +222,23 @@ class Machine:
         else:
             self.shape[name], self.taps[name] = taps(node, shape)
 
+    def _leaks(self, name: str, back: str, cell: str) -> bool:
+        """Whether what Scale `back` takes off the membrane of `cell` is not the whole threshold of Threshold `name`."""
+        nodes = self.nodes
+        if not (isinstance(nodes[name], nir.Threshold) and isinstance(nodes[back], nir.Scale)
+                and isinstance(nodes[cell], nir.LI)):
+            return False
+        taken = [w for _, row in self.taps[back] for _, w in row]
+        return any(-w != theta for w, theta in zip(taken, self.parameters[name]["threshold"], strict=True))
+
     def stateless(self, name: str, x: Values, offset: Values) -> tuple[Values, Values]:
         """Weighted sums; on a chip a bias goes past the current, and so does what a Scale takes off."""
         found = [(bias, sum(w * x[i] for i, w in row), sum(w * offset[i] for i, w in row))
                  for bias, row in self.taps[name]]
         if name not in self.chip:
             return [bias + total for bias, total, _ in found], [0] * len(found)
+        if any(name == back for _, back in self.leaky.values()):  # the neuron looks at its last spikes itself
+            return [0] * len(found), [0] * len(found)
         if isinstance(self.nodes[name], nir.Scale):
             return [0] * len(found), [int(total) for _, total, _ in found]
         return [int(total) for _, total, _ in found], [int(bias + off) for bias, _, off in found]
@@ -260,7 +274,12 @@ class Machine:
                 if name in self.chip:
                     # a membrane or a synaptic current arrives in 64ths already
                     raw = any(isinstance(self.nodes[a], nir.LI | nir.I | nir.CubaLI) for a in self.sources[name])
-                    made = [loihi(node, k, int(a) if raw else int(a) << 6, int(b) << 6, s, self.dt, p)
+                    taken = [0] * len(x)
+                    if name in self.leaky:
+                        fires = self.leaky[name][0]
+                        taken = [int(theta) * z << 6 for theta, z in
+                                 zip(self.parameters[fires]["threshold"], past[-1][fires][0], strict=True)]
+                    made = [loihi(node, k, int(a) if raw else int(a) << 6, int(b) << 6, s, self.dt, p, taken[k])
                             for k, (a, b) in enumerate(zip(x, offset, strict=True))]
                 else:
                     made = [euler(node, k, a, s, self.dt, p) for k, a in enumerate(x)]

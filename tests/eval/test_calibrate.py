@@ -192,7 +192,7 @@ def test_ties_go_to_one_and_layers_are_searched_apart():
     assert best == {"a": 0.8, "b": 2.0}
 
 
-@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("reset", ["zero", "subtract", "subtract_leaky"])
 def test_a_graph_is_scaled_as_its_network_is(reset):
     network, inputs = busy_network(reset=reset).double(), frames().double()
     graph = freeze(network, SHAPE)

@@ -68,7 +68,8 @@ def test_training_begins_with_the_scales_thresholds_and_integers_of_export(layer
 
 @pytest.mark.parametrize("readout", ["linear", "spikes"])
 @pytest.mark.parametrize(("target", "reset", "bits"), [
-    ("loihi2", "subtract", 8), ("loihi2", "subtract", 2), ("loihi2", "zero", 3), ("loihi1", "zero", 4)])
+    ("loihi2", "subtract", 8), ("loihi2", "subtract", 2), ("loihi2", "zero", 3), ("loihi1", "zero", 4),
+    ("loihi2", "subtract_leaky", 3)])
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_the_trained_network_spikes_as_its_graph_on_the_chip(layers, target, reset, bits, readout, tmp_path):
     model = trained(tmp_path / "x.pt", target, bits, layers=layers, reset=reset, readout=readout)

@@ -94,6 +94,12 @@ def test_what_only_the_first_chip_refuses():
     assert any("n: threshold: 2 different values; one a layer on Loihi 1" in line for line in errors(several, loihi1))
     assert any("n: reset: subtracts the threshold; Loihi 1 resets to zero only; train with reset zero" in line
                for line in errors(subtracting(), loihi1))
+    assert errors(subtracting(-87.5)) == []  # 7/8 of the threshold
+    for target, held in ((loihi1, "Loihi 1 resets to zero only; train with reset zero, or take loihi2"),
+                         (TARGETS["lava"], "Lava resets to zero or by subtraction behind the leak; train with reset "
+                                           "zero or subtract, or take loihi2")):
+        assert [f"error: n: reset: subtracts the threshold; what a spike takes off leaks with the membrane; {held}, as "
+                "Loihi 2's neurons are programs"] == errors(subtracting(-87.5), target)
     forgets = chain(None, nir.Threshold(np.full(4, 100.0)))
     assert errors(forgets) == [] and any("decay 4096/4096; at most 4095" in line for line in errors(forgets, loihi1))
 

@@ -142,7 +142,7 @@ class NetworkConfig:
             scaled by sigmoid(a); that factor is a Scale node in NIR, and in the weights on a chip
         threshold: firing threshold
         reset: subtract (SAST eq. 4), zero (Loihi 1 and stock Lava hold only this) or subtract_leaky (what is taken off
-            leaks as well, A2SG eqs. A1-A3; NIR and ONNX hold it, no chip here does)
+            leaks as well, A2SG eqs. A1-A3; NIR, ONNX and loihi2 hold it)
         detach_reset: no gradient through the reset, as in snnTorch; wrong for a smooth forward
         batch_norm: batch normalisation after each convolution and hidden dense layer; folded at export. As in tdBN
             (Zheng et al. 2021), its statistics are taken over batch and time together, and its gain begins

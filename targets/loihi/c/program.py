@@ -167,7 +167,7 @@ class Population:
     bias: np.ndarray
     v_keep: np.ndarray
     u_keep: np.ndarray
-    subtracts: bool
+    reset: str
     group: int
     small: bool
     narrow: bool
@@ -241,7 +241,7 @@ def build(network: Network, steps: float, largest: int, signed: bool = False, ev
         v_keep, u_keep = (DECAY_UNIT - _stored(layer, np.round(d), geometry) for d in (layer.v_decay, layer.i_decay))
         populations[keys[name]] = Population(
             keys[name], name, geometry, margin, tuple(synapses), _stored(layer, layer.threshold, geometry) * SHIFT,
-            _stored(layer, layer.bias, geometry) * SHIFT, v_keep, u_keep, layer.subtracts, layer.group, proof.small,
+            _stored(layer, layer.bias, geometry) * SHIFT, v_keep, u_keep, layer.reset, layer.group, proof.small,
             reach <= NARROW, proof.arriving > ONE_WRAP and bool(u_keep.any()), proof.largest)
     return Program(geometries[network.plan.input], shape, largest, signed, populations)
 
