@@ -1,8 +1,11 @@
 """The campaign's command line; see the package."""
 
 import argparse
+import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,7 +14,7 @@ import torch
 
 from eval.explain.reduce import size
 from tests.conform import corpus, grow
-from tests.conform.campaign import Find, Total, campaign, shrunk, trouble
+from tests.conform.campaign import Find, Total, added, campaign, shrunk, trouble
 from tests.conform.relations import RELATIONS
 
 
@@ -24,19 +27,40 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="number of the first graph")
     parser.add_argument("--minutes", type=float, default=1, help="0: until it is interrupted")
     parser.add_argument("--count", type=int, help="graphs at most")
+    parser.add_argument("--kind", choices=grow.KINDS, help="graphs of this kind alone: 'lava' with the relation lava")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each with every so manieth graph")
     parser.add_argument("--one", type=int, help="the graph of this number alone, through all relations")
     parser.add_argument("--keep", type=Path, help="folder for finds; default: the corpus of the tests")
     parser.add_argument("--most", type=int, default=20, help="finds after which it ends")
     options = parser.parse_args()
+    if options.one is not None:
+        options.start, options.count, options.jobs = options.one, 1, 1
+        options.relations = options.relations or ",".join(name for name in RELATIONS if name != "lava")
+        print(corpus.to_text(grow.case(options.seed, options.one, options.kind)))
+    if options.jobs == 1:
+        parts = [_part(options, 0)]
+    else:
+        with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+            running = [pool.submit(_part, options, job) for job in range(options.jobs)]
+            with suppress(KeyboardInterrupt):  # which the parts get as well
+                wait(running)
+            parts = [one.result() for one in running]
+    total = added(parts)
+    for (name, kind), number in total.refused.most_common(40):
+        print(f"    refused {number:6} {name}: {kind}")
+    print(f"seed {options.seed}, from {options.start}: {total.words()}", flush=True)
+    return int(bool(total.finds))
+
+
+def _part(options: argparse.Namespace, job: int) -> Total:
+    """Every `jobs`th graph from the `job`th on; finds are said, made small and kept on the way."""
     torch.set_num_threads(1)
     names = options.relations.split(",") if options.relations else None
-    start, count = options.start, options.count
-    if options.one is not None:
-        start, count, names = options.one, 1, names or [name for name in RELATIONS if name != "lava"]
-        print(corpus.to_text(grow.case(options.seed, options.one)))
     total, seen = Total(), set()
-    try:
-        for find in campaign(options.seed, start, 60 * options.minutes, count, names, total):
+    numbers = range(options.start + job, sys.maxsize if options.count is None else options.start + options.count,
+                    options.jobs)
+    with suppress(KeyboardInterrupt):
+        for find in campaign(options.seed, numbers, 60 * options.minutes, names, total, options.kind):
             print(_line(find), flush=True)
             if trouble(find.said) != "differs" and trouble(find.said) in seen:
                 continue  # the same place in the program once more
@@ -48,12 +72,7 @@ def main() -> int:
                   f"{small.said}; {path}", flush=True)
             if len(total.finds) >= options.most:
                 break
-    except KeyboardInterrupt:
-        pass
-    for (name, kind), number in total.refused.most_common(40):
-        print(f"    refused {number:6} {name}: {kind}")
-    print(f"seed {options.seed}, from {start}: {total.words()}", flush=True)
-    return int(bool(total.finds))
+    return total
 
 
 def _line(find: Find) -> str:
