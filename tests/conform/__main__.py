@@ -10,11 +10,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch
-
-from eval.explain.reduce import size
 from tests.conform import corpus, grow
-from tests.conform.campaign import Find, Total, added, campaign, shrunk, trouble
+from tests.conform.campaign import added
+from tests.conform.part import part
 from tests.conform.relations import RELATIONS
 
 
@@ -38,10 +36,10 @@ def main() -> int:
         options.relations = options.relations or ",".join(name for name in RELATIONS if name != "lava")
         print(corpus.to_text(grow.case(options.seed, options.one, options.kind)))
     if options.jobs == 1:
-        parts = [_part(options, 0)]
+        parts = [part(options, 0)]
     else:
         with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-            running = [pool.submit(_part, options, job) for job in range(options.jobs)]
+            running = [pool.submit(part, options, job) for job in range(options.jobs)]
             with suppress(KeyboardInterrupt):  # which the parts get as well
                 wait(running)
             parts = [one.result() for one in running]
@@ -50,33 +48,6 @@ def main() -> int:
         print(f"    refused {number:6} {name}: {kind}")
     print(f"seed {options.seed}, from {options.start}: {total.words()}", flush=True)
     return int(bool(total.finds))
-
-
-def _part(options: argparse.Namespace, job: int) -> Total:
-    """Every `jobs`th graph from the `job`th on; finds are said, made small and kept on the way."""
-    torch.set_num_threads(1)
-    names = options.relations.split(",") if options.relations else None
-    total, seen = Total(), set()
-    numbers = range(options.start + job, sys.maxsize if options.count is None else options.start + options.count,
-                    options.jobs)
-    with suppress(KeyboardInterrupt):
-        for find in campaign(options.seed, numbers, 60 * options.minutes, names, total, options.kind):
-            print(_line(find), flush=True)
-            if trouble(find.said) != "differs" and trouble(find.said) in seen:
-                continue  # the same place in the program once more
-            seen.add(trouble(find.said))
-            small = shrunk(find)
-            path = corpus.keep(small.case, small.relation, f"seed {find.seed}, number {find.number}: {small.said}",
-                               options.keep or corpus.FOLDER)
-            print(f"    {size(small.case.graph)} nodes between Input and Output, input {small.case.frames.shape}: "
-                  f"{small.said}; {path}", flush=True)
-            if len(total.finds) >= options.most:
-                break
-    return total
-
-
-def _line(find: Find) -> str:
-    return f"seed {find.seed}, number {find.number} ({find.case.kind}): {find.relation}: {find.said}"
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from eval.explain.reduce import reduce
 from export.passes.rewrite import flatten
 from hardspike import HardspikeError
 from tests.conform import grow
+from tests.conform.bench import Bench, Spikes, spikes_of
 from tests.conform.grow import Case
-from tests.conform.relations import RELATIONS, Bench, Spikes, spikes_of
+from tests.conform.relations import RELATIONS
 from tests.conform.rewritten import ElsewhereError
 
 SHRINKING = 120

@@ -43,13 +43,16 @@ class Case:
 
 
 class Grower(random_graphs.Grower):
-    """Small graphs; of floats, also nodes that no chip has."""
+    """Small graphs; of floats, also nodes that no chip has. A `plain` one has gain 1, rests at 0, and parameters that
+    are one a layer: all of it can be folded.
+    """
 
     def __init__(self, rng, kind: str):
         super().__init__(rng, {"integers": "any", "wide": "any", "ties": "any"}.get(kind, kind))
         self.wanted, self.floats = kind, kind in ("dyadic", "floats")
         self.dt = self.pick([1e-4, 2.0**-10, 1.0]) if self.floats else random_graphs.DT
         self.cells: list[tuple[str, tuple[int, ...]]] = []
+        self.plain = self.floats and self.chance(0.4)
         self.grain = float(2.0 ** -self.pick([0, 1, 3])) if self.floats else 1.0
 
     def add(self, name: str, node: nir.NIRNode, *sources: str) -> str:
@@ -98,7 +101,12 @@ class Grower(random_graphs.Grower):
         """Behind another sum mostly one that pads nothing: those two can be merged."""
         if not isinstance(self.nodes[source], SUMS) or self.chance(0.2):
             return super().conv(source, shape)
-        fits = [[(k, d, s) for k in (1, 2, 3) for d in (1, 2, 3) for s in (1, 2) if d * (k - 1) < n] for n in shape[1:]]
+        return self.unpadded(source, shape)
+
+    def unpadded(self, source: str, shape: tuple[int, ...]):
+        """A convolution that fits, also into small shapes."""
+        fits = [[(1, 1, 1)] + [(k, d, s) for k in (2, 3) for d in (1, 2, 3) for s in (1, 1, 2) if d * (k - 1) < n]
+                for n in shape[1:]]
         kernel, dilation, stride = zip(*(self.pick(one) for one in fits), strict=True)
         groups = self.pick([g for g in (1, 2, 3) if shape[0] % g == 0])
         out = groups * int(self.rng.integers(1, 4))
@@ -111,8 +119,8 @@ class Grower(random_graphs.Grower):
 
     def extra(self, source: str, shape: tuple[int, ...]):
         """A node that only floats have: pooling, a factor, a leaky membrane without spikes; and sums in a row."""
-        if len(shape) > 1 and self.chance(0.3):
-            return super().conv(source, shape) or (source, shape)
+        if len(shape) > 1 and self.chance(0.4):
+            return self.unpadded(source, shape)
         if len(shape) == 3 and self.chance(0.1):  # some axes alone
             start = int(self.rng.integers(2))
             made = (shape[0] * shape[1], shape[2]) if not start else (shape[0], shape[1] * shape[2])
@@ -139,7 +147,7 @@ class Grower(random_graphs.Grower):
 
     def per_neuron(self, shape: tuple[int, ...], values, whole: bool = False) -> np.ndarray:
         """One value for all, one a channel, or one a neuron; in full or as few numbers as say it."""
-        how = self.pick(["one", "one", "channel", "neuron"])
+        how = "one" if self.plain else self.pick(["one", "one", "channel", "neuron"])
         if how == "one":
             value = float(self.pick(values))
             return np.full(shape, value) if whole or self.chance(0.8) else np.array([value])
@@ -155,10 +163,11 @@ class Grower(random_graphs.Grower):
         return self.dt * self.per_neuron(shape, steps, whole=True)
 
     def rest(self, shape: tuple[int, ...]) -> np.ndarray:
-        return np.zeros(shape) if self.chance(0.6) else self.grain * self.per_neuron(shape, [-1, 0, 1, 2], whole=True)
+        return np.zeros(shape) if self.plain or self.chance(0.6) else self.grain * self.per_neuron(
+            shape, [-1, 0, 1, 2], whole=True)
 
     def gain(self, shape: tuple[int, ...], tau: np.ndarray | None) -> np.ndarray:
-        factor = self.per_neuron(shape, [1.0] if self.chance(0.7) else [0.5, 1.0, 2.0], whole=True)
+        factor = self.per_neuron(shape, [1.0] if self.plain or self.chance(0.7) else [0.5, 1.0, 2.0], whole=True)
         return factor * (1 / self.dt if tau is None else tau / self.dt)
 
     def membrane(self, shape: tuple[int, ...]) -> nir.NIRNode:

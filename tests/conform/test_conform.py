@@ -12,13 +12,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, reject, settings
 
+from export.passes import merge_linear
+from export.passes.rewrite import conv_numbers
 from hardspike import HardspikeError
 from targets import loihi2, reference
+from targets.loihi.c import program
 from targets.nodes import neurons
 from tests.conform import campaign as campaign_module
 from tests.conform import corpus, grow, naive, networks, strategies
+from tests.conform.bench import Bench
 from tests.conform.campaign import Find, Total, campaign, differs, shrunk
-from tests.conform.relations import RELATIONS, Bench
+from tests.conform.relations import RELATIONS
 from tests.conform.rewritten import ElsewhereError
 
 ROUND = 60
@@ -123,6 +127,20 @@ def test_a_planted_fault_is_found_shrunk_and_kept(monkeypatch, tmp_path):
     assert differs(relation, case) and json.loads(path.read_text())["said"] == small.said
     monkeypatch.undo()
     assert differs(relation, case) == ""
+
+
+def _without_dilation(label, node):
+    found = conv_numbers(label, node)
+    return found | {"dilation": (1,) * len(found["dilation"])}
+
+
+@pytest.mark.parametrize("module, name, fault, relation, kind", [
+    (program, "NARROW", (1 << 16) - 1, "native", "wide"), (merge_linear, "conv_numbers", _without_dilation, "folded",
+                                                           "dyadic")])
+def test_faults_that_only_rare_graphs_show_are_found(monkeypatch, module, name, fault, relation, kind):
+    """Sums that just leave 16 bits; convolutions in a row."""
+    monkeypatch.setattr(module, name, fault)
+    assert next(campaign(0, range(200), 0, [relation], kind=kind)).said
 
 
 def test_an_exception_is_a_find(monkeypatch):
