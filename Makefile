@@ -37,10 +37,12 @@ fuzz: $(STAMP)
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.faults
 
-# Random networks through everything that runs one, MINUTES long (0: until it is interrupted); finds go to the corpus
+# Random networks through everything that runs one, MINUTES long (0: until it is interrupted), in JOBS
+# processes; finds go to the corpus
 MINUTES ?= 10
+JOBS ?= 1
 conform: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.conform --seed $(SEED) --minutes $(MINUTES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.conform --seed $(SEED) --minutes $(MINUTES) --jobs $(JOBS)
 
 # Faults planted in our own code: which of them the tests notice. About an hour on one core.
 mutants: $(STAMP)

@@ -23,7 +23,8 @@ def bias_cells(graph: nir.NIRGraph) -> nir.NIRGraph:
     """A graph in which no bias reaches a neuron with a synaptic current; the same spikes.
 
     Raises:
-        HardspikeError: what would keep a cell firing is no spikes but a membrane.
+        HardspikeError: what would keep a cell firing is no spikes but a membrane; or the biased layer is where a loop
+            is entered, which would then be entered at its neuron as well.
     """
     edit, shapes = Edit(graph), plan(graph).output_shape
     for name, node in list(edit.nodes.items()):
@@ -36,6 +37,13 @@ def bias_cells(graph: nir.NIRGraph) -> nir.NIRGraph:
                                      f"of spikes; it hears the membrane of '{membrane}', which is none: leave the bias "
                                      "out, or put a neuron that spikes between")
             _through_a_cell(edit, name, shapes[name])
+            try:
+                plan(edit.graph())
+            except HardspikeError as error:
+                raise HardspikeError(f"layer '{name}': its bias comes before a synaptic current, where a chip makes it "
+                                     "of spikes, and it hears its own neuron: that loop would be entered at two nodes; "
+                                     "leave the bias out, or let the spikes come back through a linear layer of their "
+                                     "own") from error
     return edit.graph()
 
 

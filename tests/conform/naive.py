@@ -124,6 +124,16 @@ def _fit(value, shape: tuple) -> np.ndarray:
     return values.reshape(-1, *(1,) * (len(shape) - 1)) if values.ndim == 1 and len(shape) > 1 else values
 
 
+def weighed(columns: dict, x: Values, size: int) -> Values:
+    """The sum of weight times value of every output, in the order of the inputs; what is zero adds nothing."""
+    found = [0] * size
+    for i, value in enumerate(x):
+        if value:
+            for o, w in columns.get(i, ()):
+                found[o] += w * value
+    return found
+
+
 # ----------------------------------------------------------------------------------------------- the neurons
 
 
@@ -165,14 +175,15 @@ def loihi(node, k: int, current: int, offset: int, s: dict, dt: float, p: dict, 
     """(output, membrane) of neuron `k` in Lava's integers; `current`, `offset` (what by-passes u) and what is `taken`
     off the membrane before it leaks in 64ths."""
     def decay(key):
-        return round(4096 * dt / p[key][k])
+        return p[key, dt][k]
 
-    if isinstance(node, nir.Threshold):
+    kind = type(node)
+    if kind is nir.Threshold:
         v = clipped(wrapped(current) + offset)
         return int(v > int(p["threshold"][k]) << 6), v
     keep = decay("tau_syn") if "tau_syn" in p else 4096
     u = s["i", k] = wrapped(decayed(s.get(("i", k), 0), keep) + current)
-    leak = 0 if isinstance(node, nir.I | nir.IF) else decay("tau" if "tau" in p else "tau_mem")
+    leak = 0 if kind in (nir.I, nir.IF) else decay("tau" if "tau" in p else "tau_mem")
     v = s["v", k] = clipped(decayed(s.get(("v", k), 0) - taken, leak) + u + offset)
     if "v_threshold" not in p:
         return v, v
@@ -194,7 +205,8 @@ class Machine:
         self.dt = dt
         self.sources = {name: [a for a, b in self.edges if b == name] for name in self.nodes}
         self.shape: dict[str, tuple] = {}
-        self.taps: dict[str, list] = {}
+        self.biases: dict[str, list] = {}
+        self.columns: dict[str, dict[int, list]] = {}
         self.parameters: dict[str, dict] = {}
         while len(self.shape) < len(self.nodes):
             for name in [n for n in self.nodes if n not in self.shape]:
@@ -219,8 +231,15 @@ class Machine:
             self.parameters[name] = {
                 key: np.broadcast_to(_fit(value, shape), shape).ravel().tolist() for key, value in vars(node).items()
                 if key not in ("input_type", "output_type", "metadata")}
+            for key in {"tau", "tau_mem", "tau_syn"} & {*vars(node)}:  # decays of the chip
+                taus = self.parameters[name][key]
+                self.parameters[name][key, self.dt] = [round(4096 * self.dt / tau) for tau in taus]
         else:
-            self.shape[name], self.taps[name] = taps(node, shape)
+            self.shape[name], rows = taps(node, shape)
+            self.biases[name], columns = [bias for bias, _ in rows], self.columns.setdefault(name, {})
+            for o, (_, row) in enumerate(rows):
+                for i, w in row:
+                    columns.setdefault(i, []).append((o, w))
 
     def _leaks(self, name: str, back: str, cell: str) -> bool:
         """Whether what Scale `back` takes off the membrane of `cell` is not the whole threshold of Threshold `name`."""
@@ -228,20 +247,21 @@ class Machine:
         if not (isinstance(nodes[name], nir.Threshold) and isinstance(nodes[back], nir.Scale)
                 and isinstance(nodes[cell], nir.LI)):
             return False
-        taken = [w for _, row in self.taps[back] for _, w in row]
-        return any(-w != theta for w, theta in zip(taken, self.parameters[name]["threshold"], strict=True))
+        taken = {o: w for row in self.columns[back].values() for o, w in row}
+        return any(-taken.get(k, 0) != theta for k, theta in enumerate(self.parameters[name]["threshold"]))
 
     def stateless(self, name: str, x: Values, offset: Values) -> tuple[Values, Values]:
         """Weighted sums; on a chip a bias goes past the current, and so does what a Scale takes off."""
-        found = [(bias, sum(w * x[i] for i, w in row), sum(w * offset[i] for i, w in row))
-                 for bias, row in self.taps[name]]
+        biases = self.biases[name]
+        sums = weighed(self.columns[name], x, len(biases))
         if name not in self.chip:
-            return [bias + total for bias, total, _ in found], [0] * len(found)
+            return [bias + total for bias, total in zip(biases, sums, strict=True)], [0] * len(biases)
         if any(name == back for _, back in self.leaky.values()):  # the neuron looks at its last spikes itself
-            return [0] * len(found), [0] * len(found)
+            return [0] * len(biases), [0] * len(biases)
         if isinstance(self.nodes[name], nir.Scale):
-            return [0] * len(found), [int(total) for _, total, _ in found]
-        return [int(total) for _, total, _ in found], [int(bias + off) for bias, _, off in found]
+            return [0] * len(biases), [int(total) for total in sums]
+        past = weighed(self.columns[name], offset, len(biases))
+        return [int(total) for total in sums], [int(bias + off) for bias, off in zip(biases, past, strict=True)]
 
     def silence(self) -> dict:
         """What every node gives before the first step: no neuron has fired, an Affine of a loop gives its bias."""
@@ -252,7 +272,7 @@ class Machine:
         found = {name: ([0] * int(np.prod(self.shape[name])),) * 2 for name in self.nodes}
         for name in self.order:
             loop = [a for a in self.sources[name] if a in reached[name]]
-            if name in self.taps and loop:
+            if name in self.columns and loop:
                 found[name] = self.stateless(name, *(
                     [sum(column) for column in zip(*(found[a][at] for a in loop), strict=True)] for at in (0, 1)))
         return found
@@ -266,7 +286,7 @@ class Machine:
                 now[name] = frame, [0] * len(frame)
             elif isinstance(node, nir.Delay):
                 now[name] = self._delayed(name, t, now, past)
-            elif name in self.taps:
+            elif name in self.columns:
                 now[name] = self.stateless(name, *self._arriving(name, now, past))
             else:
                 x, offset = self._arriving(name, now, past)
@@ -298,6 +318,8 @@ class Machine:
 
     def _arriving(self, name: str, now: dict, past: list[dict]) -> tuple[Values, Values]:
         given = [(past[-1] if (a, name) in self.late else now)[a] for a in self.sources[name]]
+        if len(given) == 1:
+            return given[0]
         return tuple([sum(column) for column in zip(*(g[at] for g in given), strict=True)] for at in (0, 1))
 
 
