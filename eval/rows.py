@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eval.landscape import Landscape
     from eval.operations.measure import Operations
     from eval.parity import Parities
+    from eval.pixels import Pixels
     from eval.pruning import Pruned
     from eval.quantisation import Quantised
     from eval.robustness.measure import Robustness
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 NEURON_COLUMNS = ("neurons", "spikes", "silent", "updates")
 SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
 TRAFFIC_COLUMNS = ("messages", "hops")
-STUDY_COLUMNS = ("surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
+MIOU = ("mIoU", "mIoU, surrogate")
+STUDY_COLUMNS = (*MIOU, "surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
 COSTS = ("s / epoch", "peak GB", "gradients")
 PER_SAMPLE = "per sample"
 TERMS = {"kept": "kept of the membrane", "reset": "reset", "rest": "resting potential",
@@ -41,13 +43,28 @@ def percent(share: float | None) -> float | None:
 
 
 def accuracy(found: list["Accuracy"]) -> list[dict]:
-    """One row a model and mode; a column a layer for its spikes."""
-    layers = list(dict.fromkeys(layer for one in found for layer in one.spikes))
+    """One row a model and mode; a column a layer for its spikes, but where pixels are labelled, by many layers."""
+    layers = list(dict.fromkeys(layer for one in found if one.pixels is None for layer in one.spikes))
     return [{"model": str(one.model), "mode": words(one.mode, exported=True),
              "accuracy %": 100 * one.right / one.count, "low %": 100 * one.low, "high %": 100 * one.high,
-             "gap": percent(one.gap), "epoch": one.epoch, "train s": one.train_seconds, "gradients": one.gradients,
+             "gap": percent(one.gap), **_pixels(one.pixels), "epoch": one.epoch, "train s": one.train_seconds,
+             "gradients": one.gradients,
              "spikes": sum(one.spikes.values()), **{f"{layer} spikes": one.spikes.get(layer) for layer in layers}}
             for one in found]
+
+
+def _pixels(found: "Pixels | None") -> dict[str, float | None]:
+    """The mean intersection over union."""
+    if found is None:
+        return {}
+    return {"mIoU %": 100 * found.miou, "mIoU low %": 100 * found.miou_low, "mIoU high %": 100 * found.miou_high}
+
+
+def class_ious(found: list["Accuracy"]) -> list[dict]:
+    """One row a model and mode whose pixels are labelled, and a column a class."""
+    return [{"model": str(one.model), "mode": words(one.mode, exported=True),
+             **{f"IoU {name} %": percent(iou) for name, iou in enumerate(one.pixels.ious)}}
+            for one in found if one.pixels]
 
 
 def calibration(found: list["CalibrationRow"]) -> list[dict]:
@@ -186,6 +203,9 @@ def study(found: list["Variant"]) -> list[dict]:
     rows = []
     for one in found:
         row: Row = {"variant": one.variant}
+        for key in MIOU:
+            if key in one.values:
+                row |= {f"{key} %": one.values[key].mean, f"{key} % sd": one.values[key].deviation}
         for key, heading in (("surrogate", "surrogate %"), ("hard", "hard %"), ("gap", "gap"), ("spikes", "spikes")):
             values = one.values[key]
             row |= {heading: values.mean, f"{heading} sd": values.deviation}

@@ -77,6 +77,9 @@ def check(config: "FitConfig") -> None:
     if heard:
         raise UsageError(f"quantise.bits {chosen.bits}: {heard} hears itself, which is not trained in integers; train "
                          "it in floats and quantise the graph (`python -m export quantise`)")
+    if network.pyramid:
+        raise UsageError(f"quantise.bits {chosen.bits}: a pyramid is not trained in integers; train it in floats and "
+                         "quantise its backbone (export nir --conv_stages, export quantise)")
     if chosen.epochs is not None and chosen.epochs > config.epochs:
         raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
     if network.plif:
