@@ -13,7 +13,7 @@ from torch import Tensor
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
 from targets.graph import LINEAR, NEURONS, SPIKING, plan
-from targets.graph.shapes import Shape, array
+from targets.graph.shapes import Shape, array, groups_of
 
 ALWAYS = "_always"
 """Ends the name of what a cell hears."""
@@ -104,7 +104,7 @@ def _through_a_cell(edit: Edit, name: str, given: Shape) -> None:
     else:
         bare, start = copy.copy(node), copy.copy(node)
         bare.bias = np.zeros(len(bias))
-        groups = int(np.asarray(node.groups))
+        groups = groups_of(node)
         start.weight = np.zeros((1, one.shape[1] * groups, *one.shape[2:]))
         start.weight.flat[0] = 1.0
         start.bias, start.groups = np.array([2.0]), 1

@@ -24,7 +24,7 @@ from hardspike import HardspikeError, run
 from targets.graph import read, write
 from targets.loihi.chips import LOIHI1
 from tests.eval.opened import subjects
-from tests.networks import busy_checkpoint
+from tests.networks import THEORY, busy_checkpoint
 from trainer.checkpoint import Checkpoint, save
 from trainer.config import FitConfig
 from trainer.data import DataConfig
@@ -87,7 +87,7 @@ def test_a_picture_is_multiplied_and_spikes_are_added(tmp_path):
     """The papers' convention for direct encoding: 4.6 pJ a dense MAC of the first layer, 0.9 pJ an operation behind."""
     data = DataConfig(name="images", encoding="count", count_max=255, steps=4)
     network = NetworkConfig("6c3-ap2-4c3-16", batch_norm=False, gain=4.0)
-    save(Checkpoint(FitConfig(data=data, network=network), build(network, (1, 8, 8), 10), (1, 8, 8), 10, 1, [], {}),
+    save(Checkpoint(FitConfig(data=data, network=network), build(network, (1, 8, 8), 10), (1, 8, 8), 10, 1, [], THEORY),
          tmp_path / "a.pt")
     write(Model.open(tmp_path / "a.pt").graph, tmp_path / "a.nir")
     dense = 22**2 * 6 * 4  # of 8 pixels 6 have three neighbours along an axis and two have two; 6 channels, 4 steps

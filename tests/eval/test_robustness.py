@@ -26,7 +26,7 @@ from targets.graph import read
 from targets.graph.shapes import array
 from targets.loihi import fixed_point
 from tests.eval.opened import subjects
-from tests.networks import SHAPE, busy_network, frames
+from tests.networks import SHAPE, THEORY, busy_network, frames
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig
 from trainer.data import DataConfig
@@ -120,7 +120,7 @@ def test_a_second_run_computes_nothing(trained, monkeypatch):
 
 
 def stored(**options) -> Model:
-    return Model(Path("a.pt"), Checkpoint(FitConfig(), busy_network(**options), SHAPE, 10, 0, [], {}))
+    return Model(Path("a.pt"), Checkpoint(FitConfig(), busy_network(**options), SHAPE, 10, 0, [], THEORY))
 
 
 @pytest.mark.parametrize("kernel", ["", "native"])

@@ -27,7 +27,7 @@ def whole() -> bytes:
         CLASSES,
         1,
         [row],
-        {"why_not": ""},
+        {"phi(-theta)": 0.1, "q_loose": 1.9, "q_tight": 0.9, "theory_aligned": True, "why_not": ""},
         training={key: {} for key in checkpoint.TRAINING},
     )
     import tempfile
@@ -90,6 +90,9 @@ HUGE = {"network": {"layers": "1000000-1000000"}}
         ),
         ({"diagnostics": None}, "diagnostics null"),
         ({"diagnostics": []}, "diagnostics"),
+        ({"diagnostics": {}}, "diagnostics"),
+        ({"diagnostics": {"phi(-theta)": 0.1, "q_loose": "1", "q_tight": 1.0, "theory_aligned": True, "why_not": ""}},
+         "q_tight, theory_aligned and why_not are needed"),
         ({"training": {}}, "no 'network'"),
         ({"training": [1]}, "training"),
         ({"calibration": 5}, "calibration 5"),

@@ -14,7 +14,7 @@ import torch
 from hardspike import HardspikeError, UsageError, run
 from targets.chips import CHIPS, limits_of
 from tests.conftest import compiled
-from tests.networks import BUSY, SHAPE, busy_network, frames
+from tests.networks import BUSY, SHAPE, THEORY, busy_network, frames
 from trainer import checkpoint, quantise
 from trainer.__main__ import COMMANDS
 from trainer.config import FitConfig
@@ -272,7 +272,7 @@ def test_damaged_integers_of_a_checkpoint_are_refused_by_name(change, message, t
     network = to_integers(busy_network(), frames(), "loihi2", 4)
     path = tmp_path / "x.pt"
     checkpoint.save(checkpoint.Checkpoint(FitConfig(method="hard", network=NetworkConfig(**BUSY)), network, SHAPE, 10,
-                                          1, [], {}), path)
+                                          1, [], THEORY), path)
     assert checkpoint.load(path).network.integers == network.integers
     content = torch.load(path, weights_only=True)
     change(content)

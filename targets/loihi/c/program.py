@@ -14,7 +14,7 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError
-from targets.graph.shapes import array, conv_arguments
+from targets.graph.shapes import array, conv_arguments, groups_of
 from targets.loihi import bounds
 from targets.loihi.bounds import ONE_WRAP, SHIFT
 from targets.loihi.layers import DECAY_UNIT, LINEAR, Connection, Layer, Network
@@ -320,7 +320,7 @@ def synapses_of(network: Network, c: Connection, name: str, key: str, source: Ge
     if not same or (target.channels, target.height, target.width) != (outside.channels, outside.height, outside.width):
         dense = _unrolled(c.linear, weight, axes, node, inside, outside)
         return Synapses(*named, dense[target.order()][:, source.order()])
-    return Synapses(*named, _table(c.linear, weight), axes, int(np.ravel(array(node.groups))[0]))
+    return Synapses(*named, _table(c.linear, weight), axes, groups_of(node))
 
 
 def _table(label: str, weight: np.ndarray) -> np.ndarray:
@@ -358,7 +358,7 @@ def _unrolled(label: str, weight: np.ndarray, axes: tuple[Axis, Axis], node: nir
               outside: Geometry) -> np.ndarray:
     """A convolution whose ends lie otherwise in memory, as a matrix (out, in)."""
     _table(label, np.broadcast_to(0, (outside.size, inside.size)))
-    groups = int(np.ravel(array(node.groups))[0])
+    groups = groups_of(node)
     dense = np.zeros((outside.channels, outside.height, outside.width, inside.channels, inside.height, inside.width),
                      np.int64)
     each = outside.channels // groups
