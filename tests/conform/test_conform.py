@@ -121,7 +121,8 @@ def test_a_planted_fault_is_found_shrunk_and_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(neurons, "_fire", fire)
     find = _find("naive")
     small = shrunk(find, 20)
-    assert small.said and len(small.case.graph.nodes) <= 5 and small.case.frames.shape[:2] == (1, 1)
+    assert small.said and len(small.case.graph.nodes) <= 5
+    assert small.case.frames.shape[0] <= 2 and small.case.frames.shape[1] == 1  # a bias may take a step to the tie
     path = corpus.keep(small.case, small.relation, small.said, tmp_path)
     case, relation = corpus.from_text(path.read_text())
     assert differs(relation, case) and json.loads(path.read_text())["said"] == small.said
