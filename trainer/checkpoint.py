@@ -255,6 +255,9 @@ def _check_rest(rest: dict, where: str) -> None:
         wrong = [key for key in ROW if not isinstance(row, dict) or not _number(row.get(key))]
         if wrong:
             raise _damaged(where, f"history, epoch {number}: no number for '{wrong[0]}'")
+        wrong = [key for key in ROW if key.endswith("_accuracy") and not 0 <= row[key] <= 1]
+        if wrong:
+            raise _damaged(where, f"history, epoch {number}: {wrong[0]} {shown(row[wrong[0]])}; 0 to 1 is possible")
         layers = row.get("layers", {})
         if not isinstance(layers, dict) or not all(map(_measured, layers.values())):
             raise _damaged(where, f"history, epoch {number}: layers {shown(layers)}; numbers of each layer are needed")

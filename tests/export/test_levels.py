@@ -128,7 +128,7 @@ def test_a_membrane_of_several_thresholds_is_refused_by_chips():
 def test_attention_is_refused_by_name_and_no_stages_where_there_is_none():
     with pytest.raises(HardspikeError, match=r"'attention2_1' \(Attention\): NIR has no such.*--conv_stages.*ONNX"):
         freeze(network(), SHAPE)
-    with pytest.raises(UsageError, match="the network has no attention"):
+    with pytest.raises(UsageError, match="the network has neither attention nor"):
         conv_stages(build(NetworkConfig(), (2, 34, 34), 10))
     with pytest.raises(HardspikeError, match="several thresholds, which no reset to zero"):
         freeze(conv_stages(network(beta=0.25, detach_reset=True)), SHAPE, lossy_reset=True)

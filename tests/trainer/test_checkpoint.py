@@ -81,6 +81,7 @@ HUGE = {"network": {"layers": "1000000-1000000"}}
         ({"history": 5}, "history 5"),
         ({"history": [5]}, "history, epoch 1"),
         ({"history": [{}]}, "history, epoch 1"),
+        ({"history": [dict.fromkeys(checkpoint.ROW, 1.5)]}, "surrogate_accuracy 1.5; 0 to 1"),
         ({"history": [dict.fromkeys(checkpoint.ROW, "x")]}, "no number for 'epoch'"),
         ({"history": [dict.fromkeys(checkpoint.ROW, float("nan"))]}, "no number for 'epoch'"),
         ({"history": [dict.fromkeys(checkpoint.ROW, 1.0) | {"layers": 5}]}, "history, epoch 1: layers 5"),
