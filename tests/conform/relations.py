@@ -151,7 +151,8 @@ def lava(b: Bench) -> str:
 def integers_without_a_leak(b: Bench) -> str:
     """Where nothing is rounded, wrapped or clipped, integers and floats are one."""
     leaks = any(isinstance(node, nir.LIF | nir.LI | nir.CubaLIF) for node in b.graph.nodes.values())
-    if not b.case.integers or leaks or any(m.abs().max() >= 2**23 - 1 for m in b.exact.membrane.values()):
+    wraps = b.case.kind in ("extreme", "wide")  # where a sum may come round to a small membrane
+    if not b.case.integers or leaks or wraps or any(m.abs().max() >= 2**23 - 1 for m in b.exact.membrane.values()):
         raise ElsewhereError("of integers without a leak alone")
     largest = max((float(m.abs().max()) for m in b.exact.membrane.values()), default=0)
     found = reference.run(b.graph, torch.from_numpy(b.frames))
