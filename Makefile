@@ -37,10 +37,12 @@ fuzz: $(STAMP)
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.faults
 
-# Random networks through everything that runs one, MINUTES long (0: until it is interrupted); finds go to the corpus
+# Random networks through everything that runs one, MINUTES long (0: until it is interrupted), in JOBS
+# processes; finds go to the corpus
 MINUTES ?= 10
+JOBS ?= 1
 conform: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.conform --seed $(SEED) --minutes $(MINUTES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.conform --seed $(SEED) --minutes $(MINUTES) --jobs $(JOBS)
 
 # Faults planted in our own code: which of them the tests notice. About an hour on one core.
 mutants: $(STAMP)
@@ -82,6 +84,7 @@ bench: $(STAMP)
 	$(BIN)/pip install --quiet --no-deps spikingjelly==2.0.0 norse==1.1.0 loguru==0.7.3 || echo "peers left out"
 	$(BIN)/python -m benchmarks.neuron measure
 	$(BIN)/python -m benchmarks.neuron sizes
+	$(BIN)/python -m benchmarks.vgg16 measure
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.sast
 	$(BIN)/python -m benchmarks.integers

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.mode import SURROGATE, Mode
+from eval.pixels import Pixels, pixels
 from eval.statistics import interval
 from eval.subject import Subject
 from trainer.evaluate import Evaluation
+from trainer.segmentation import PixelEvaluation
 
 
 @dataclass(frozen=True)
@@ -16,13 +18,14 @@ class Accuracy:
     Args:
         model: its file.
         mode: how it ran.
-        right, count: recordings answered rightly, of how many.
-        low, high: where the true accuracy lies (Clopper-Pearson, 95 %), in [0, 1].
+        right, count: recordings answered rightly, of how many; pixels where these are labelled.
+        low, high: where the true accuracy lies (Clopper-Pearson, 95 %), in [0, 1]; over pixels see `pixels`.
         gap: surrogate minus this accuracy, of the same weights (SAST eq. 36), in [-1, 1].
         epoch: after which the weights were kept; None for a graph, which does not say.
         train_seconds: of the run.
         gradients: gradient evaluations of the run.
         spikes: layer -> spikes a recording.
+        pixels: further figures where pixels are labelled.
     """
 
     model: Path
@@ -36,10 +39,11 @@ class Accuracy:
     train_seconds: float | None
     gradients: int | None
     spikes: dict[str, float]
+    pixels: Pixels | None = None
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers, in [0, 1]."""
+        """Share of right answers (of pixels, where these are labelled), in [0, 1]."""
         return self.right / self.count
 
 
@@ -61,11 +65,12 @@ def _rows(subject: Subject) -> list[Accuracy]:
             for mode, result in found.items()]
 
 
-def _row(subject: Subject, mode: Mode, result: Evaluation, gap: float | None) -> Accuracy:
-    right, count = int((result.logits.argmax(1) == result.labels).sum()), len(result.labels)
+def _row(subject: Subject, mode: Mode, result: Evaluation | PixelEvaluation, gap: float | None) -> Accuracy:
+    of = pixels(result) if isinstance(result, PixelEvaluation) else None
+    right, count = (of.right, of.count) if of else (int(result.hits.sum()), len(result.hits))
+    low, high = (of.low, of.high) if of else interval(right, count)
     stored = subject.model.checkpoint
     history = stored.history if stored else []
-    return Accuracy(subject.model.path, mode, right, count, *interval(right, count), gap,
-                    subject.epoch,
+    return Accuracy(subject.model.path, mode, right, count, low, high, gap, subject.epoch,
                     sum(row["train_seconds"] for row in history) if history else None,
-                    history[-1]["gradient_evaluations"] if history else None, result.spikes)
+                    history[-1]["gradient_evaluations"] if history else None, result.spikes, of)

@@ -1,4 +1,4 @@
-"""What A2SG's figures 3-5 and 7 and its tables A1 and A2 show, of one run.
+"""What A2SG's figures 3-5, 7 and A1 and its tables A1 and A2 show, of one run or of several side by side.
 
 SGV is Var(d)/Mean(|d|) of the local gradient d at the last step (A2SG eq. 8), TGC the cosine of d[t] and d[t+1] (eq. 9,
 mean over t), fisher the largest eigenvalue of a layer's Fisher matrix (eq. A8), RMD the distance (theta - mu)/sigma of
@@ -145,7 +145,8 @@ def measure(run: Path, samples: int, recordings: Recordings) -> Gradients:
     panels = _at_checkpoint(layers) + _over_epochs(stored, layers)
     if windows:
         grid = torch.linspace(options.width_min / 2, 1.5 * options.width_max, 59, dtype=torch.float64)
-        panels = _curves(diagnostics.width_curves(stored.network, frames, labels, windows, grid), grid) + panels
+        panels = [_shapes(windows), *_curves(diagnostics.width_curves(stored.network, frames, labels, windows, grid),
+                                             grid), *panels]
     return Gradients([_row(stored, name, logged.get(name, {}) | values) for name, values in layers.items()],
                      [panel for panel in panels if panel.lines], stored.config.method, source, stored.epoch,
                      len(labels), data.steps, bool(windows),
@@ -198,6 +199,14 @@ def _curves(curves: dict[str, dict], grid: torch.Tensor) -> list[Panel]:
                                    ("TGC over b, t = T-1; dots: in use (fig. 3b, d)", "TGC (cosine)", tgc, -2))]
 
 
+def _shapes(windows: dict[str, Windows]) -> Panel:
+    """Figure A1: each layer's window at the last step."""
+    widest = max(window.widths[-1].item() for window in windows.values())
+    z = torch.linspace(-1.2 * widest, 1.2 * widest, 241, dtype=torch.float64)
+    return Panel("window at t = T (fig. A1)", "u - theta (membrane)", "derivative that stands in",
+                 {name: (z.tolist(), window.derivative(-1, z).tolist()) for name, window in windows.items()})
+
+
 def _at_checkpoint(layers: dict[str, dict]) -> list[Panel]:
     """Figures 5c and 7, table A1."""
     def density(values: dict) -> tuple[list[float], list[float]]:
@@ -247,23 +256,38 @@ def _over_epochs(stored: Checkpoint, layers: dict[str, dict]) -> list[Panel]:
     ]
 
 
-def draw(found: Gradients, title: str, path: Path) -> None:
-    """The figure of a run, as a .svg file.
+def draw(found: dict[str, Gradients], title: str, path: Path) -> None:
+    """The figure as a .svg file: of one run all panels, of several a column a run and a row a panel, on one scale.
+
+    Args:
+        found: what the run is called -> the run.
 
     Raises:
         HardspikeError: the file cannot be written.
     """
     import matplotlib
 
-    panels, layers = found.panels, [row.layer for row in found.layers]
-    rows = math.ceil(len(panels) / COLUMNS)
+    layers = list(dict.fromkeys(row.layer for one in found.values() for row in one.layers))
     shades = matplotlib.colormaps["viridis"](torch.linspace(0, 0.9, len(layers)).numpy())
     colors = dict(zip(layers, shades, strict=True))
+    if len(found) == 1:
+        panels: list[Panel | None] = [*next(iter(found.values())).panels]
+        columns, heads = COLUMNS, [""] * len(panels)
+    else:
+        titles = list(dict.fromkeys(panel.title for one in found.values() for panel in one.panels))
+        panels = [next((panel for panel in one.panels if panel.title == wanted), None)
+                  for wanted in titles for one in found.values()]
+        columns, heads = len(found), [f"{name}\n" for name in found] * len(titles)
+    rows = math.ceil(len(panels) / columns)
+    label = f"{title}. Panels: " + "; ".join(dict.fromkeys(panel.title for panel in panels if panel))
     handles: dict[str, Any] = {}
-    with picture(path, (4.4 * COLUMNS, 3.0 * rows + 0.8)) as figure:
-        places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-        for place, panel in zip(places, panels, strict=False):
-            handles |= _fill(place, panel, colors)
+    with picture(path, (4.4 * columns, 3.0 * rows + 0.8), label) as figure:
+        places = figure.subplots(rows, columns, squeeze=False, sharey="row" if len(found) > 1 else "none").ravel()
+        for place, panel, head in zip(places, panels, heads, strict=False):
+            if panel:
+                handles |= _fill(place, panel, colors, drawable(head))
+            else:
+                place.set_axis_off()
         for place in places[len(panels):]:
             place.remove()
         legend: Any = {"loc": "outside lower center", "ncols": min(len(layers), 8)}
@@ -271,8 +295,8 @@ def draw(found: Gradients, title: str, path: Path) -> None:
         figure.suptitle(drawable(title))
 
 
-def _fill(place, panel: Panel, colors: dict) -> dict:
-    """One panel; gives the handles of its lines for the legend."""
+def _fill(place, panel: Panel, colors: dict, head: str) -> dict:
+    """One panel, `head` above its title; gives the handles of its lines for the legend."""
     handles = {}
     for position, (name, (x, y)) in enumerate(panel.lines.items()):
         if panel.x:
@@ -287,7 +311,7 @@ def _fill(place, panel: Panel, colors: dict) -> dict:
         place.plot(x, y, color=colors[name], linestyle="--", marker="x" if len(x) < 40 else None)
     for name, (x, y) in panel.points.items():
         place.plot(x, y, "o", color=colors[name])
-    place.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
+    place.set(title=head + panel.title, xlabel=panel.x, ylabel=panel.y)
     if panel.log:
         place.set_yscale("log", nonpositive="mask")
         logarithmic(place.yaxis)

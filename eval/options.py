@@ -124,6 +124,42 @@ class Training:
 
 
 @dataclass(frozen=True)
+class View:
+    """What of a loss landscape.
+
+    Args:
+        layer: its weights alone, by the name of its neurons (lif1) or readout; all by default
+        spikes: hard or surrogate; by default those that each network was trained with
+        reach: how far along both directions, in lengths of the weights
+        points: of the grid, along each direction; an odd number has the network itself in the middle
+        eigenvalues: of the Hessian, the largest by magnitude; 0 for none
+        seed: of the directions
+    """
+
+    layer: str | None = None
+    spikes: str | None = None
+    reach: float = 1.0
+    points: int = 21
+    eigenvalues: int = 2
+    seed: int = 0
+
+    def checked(self) -> "View":
+        """Itself.
+
+        Raises:
+            UsageError: a number out of its range, or an unknown word.
+        """
+        if self.spikes is not None:
+            choice("spikes", self.spikes, ("hard", "surrogate"))
+        if not 0 < self.reach < float("inf"):
+            raise UsageError(f"reach {self.reach}: must be positive and finite")
+        whole("points", self.points, 3)
+        whole("eigenvalues", self.eigenvalues, zero="0 (none)")
+        whole("seed", self.seed)
+        return self
+
+
+@dataclass(frozen=True)
 class Columns:
     """What is measured of every run of a study beside accuracies, gap and spikes.
 

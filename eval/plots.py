@@ -5,9 +5,10 @@ nor markup nor a pattern. Ids are numbers of ours.
 """
 
 import io
+import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -53,6 +54,15 @@ def drawable(name: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
+def labels(models: Sequence[Path]) -> list[str]:
+    """What models are called beside each other: their paths from the folder that they share, runs' by their folders."""
+    places = [model.parent if model.name in ("best.pt", "last.pt") else model for model in models]
+    if len(set(places)) < len(places):
+        places = list(models)
+    shared = os.path.commonpath([place.absolute().parent for place in places])
+    return [os.path.relpath(place, shared) for place in places]
+
+
 def logarithmic(axis: Axis) -> None:
     """Powers on a logarithmic axis as plain numbers; matplotlib's own labels are mathematics."""
     axis.set_major_formatter(LogFormatter())
@@ -60,8 +70,11 @@ def logarithmic(axis: Axis) -> None:
 
 
 @contextmanager
-def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+def picture(path: Path, size: tuple[float, float], label: str = "") -> Iterator[Figure]:
     """A figure to fill, `size` in inches, that becomes the .svg file `path` when the block succeeds.
+
+    Args:
+        label: what it shows, for those who do not see it.
 
     Raises:
         HardspikeError: the file cannot be written.
@@ -71,6 +84,9 @@ def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         yield figure
         with atomic_path(path) as temporary:
             _save(figure, temporary, {"Date": None})
+            if label:
+                named = f'<svg role="img" aria-label="{escape(printable(label))}" '
+                temporary.write_text(temporary.read_text("utf-8").replace("<svg ", named, 1), "utf-8")
 
 
 def plot(name: str, title: str, label: str, draw: Callable[[Axes], None], size: tuple[float, float] = (3.6, 2.6),

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from eval.conformance.measure import Reading
     from eval.energy.measure import Energy
     from eval.explain.measure import Explanation
+    from eval.features import Features
     from eval.gradients import LayerGradients
+    from eval.landscape import Landscape
     from eval.operations.measure import Operations
     from eval.parity import Parities
+    from eval.pixels import Pixels
     from eval.pruning import Pruned
     from eval.quantisation import Quantised
     from eval.robustness.measure import Robustness
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 NEURON_COLUMNS = ("neurons", "spikes", "silent", "updates")
 SYNAPSE_COLUMNS = ("events", "synops", "macs", "acs", "dense")
 TRAFFIC_COLUMNS = ("messages", "hops")
-STUDY_COLUMNS = ("surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
+MIOU = ("mIoU", "mIoU, surrogate")
+STUDY_COLUMNS = (*MIOU, "surrogate", "hard", "gap", "spikes", "epoch", "train s", "q", "phi(-theta)")
 COSTS = ("s / epoch", "peak GB", "gradients")
 PER_SAMPLE = "per sample"
 TERMS = {"kept": "kept of the membrane", "reset": "reset", "rest": "resting potential",
@@ -39,13 +43,28 @@ def percent(share: float | None) -> float | None:
 
 
 def accuracy(found: list["Accuracy"]) -> list[dict]:
-    """One row a model and mode; a column a layer for its spikes."""
-    layers = list(dict.fromkeys(layer for one in found for layer in one.spikes))
+    """One row a model and mode; a column a layer for its spikes, but where pixels are labelled, by many layers."""
+    layers = list(dict.fromkeys(layer for one in found if one.pixels is None for layer in one.spikes))
     return [{"model": str(one.model), "mode": words(one.mode, exported=True),
              "accuracy %": 100 * one.right / one.count, "low %": 100 * one.low, "high %": 100 * one.high,
-             "gap": percent(one.gap), "epoch": one.epoch, "train s": one.train_seconds, "gradients": one.gradients,
+             "gap": percent(one.gap), **_pixels(one.pixels), "epoch": one.epoch, "train s": one.train_seconds,
+             "gradients": one.gradients,
              "spikes": sum(one.spikes.values()), **{f"{layer} spikes": one.spikes.get(layer) for layer in layers}}
             for one in found]
+
+
+def _pixels(found: "Pixels | None") -> dict[str, float | None]:
+    """The mean intersection over union."""
+    if found is None:
+        return {}
+    return {"mIoU %": 100 * found.miou, "mIoU low %": 100 * found.miou_low, "mIoU high %": 100 * found.miou_high}
+
+
+def class_ious(found: list["Accuracy"]) -> list[dict]:
+    """One row a model and mode whose pixels are labelled, and a column a class."""
+    return [{"model": str(one.model), "mode": words(one.mode, exported=True),
+             **{f"IoU {name} %": percent(iou) for name, iou in enumerate(one.pixels.ious)}}
+            for one in found if one.pixels]
 
 
 def calibration(found: list["CalibrationRow"]) -> list[dict]:
@@ -67,13 +86,29 @@ def energy(found: Iterable["Energy"]) -> list[dict]:
              "source": one.source} for one in found]
 
 
-def gradients(found: list["LayerGradients"]) -> list[dict]:
-    """One row a layer."""
-    return [{"layer": one.layer, "SGV": one.sgv, "TGC": one.tgc, "width T": one.width_last,
+def features(found: list["Features"]) -> list[dict]:
+    """One row a model and step."""
+    return [{"model": str(one.model), "run": words(one.mode), "layer": one.layer, "step": one.step,
+             "silhouette": one.silhouette, "silhouette of the map": one.of_map, "silent %": 100 * one.silent}
+            for one in found]
+
+
+def gradients(found: list["LayerGradients"], run: str = "") -> list[dict]:
+    """One row a layer; `run`: its name, where there are several."""
+    head = {"run": run} if run else {}
+    return [{**head, "layer": one.layer, "SGV": one.sgv, "TGC": one.tgc, "width T": one.width_last,
              "width T-1": one.width_before, "fisher": one.fisher, "mu": one.mu, "sigma^2": one.variance,
              "L*kappa": one.l_kappa, "CV asy/tri": one.cv_ratio, "RMD": one.rmd, "RMD of weights": one.rmd_weights,
              "silent %": percent(one.silent), "mu_w": one.weight_mean, "sigma_w": one.weight_deviation}
             for one in found]
+
+
+def landscape(found: list["Landscape"]) -> list[dict]:
+    """One row a network."""
+    return [{"model": str(one.model), "spikes": one.spikes, "loss": one.loss, "largest": one.largest,
+             **{f"rise at {length:g}": value for length, value in one.rises.items()}, "smooth loss": one.smooth,
+             **{f"Hessian {index}": value for index, value in enumerate(one.eigenvalues, 1)},
+             "residual": max(one.residuals, default=None)} for one in found]
 
 
 def operations(run: "Operations") -> list[dict]:
@@ -154,11 +189,23 @@ def robustness(found: "Robustness") -> list[dict]:
              "epoch": row.epoch} for row in found.rows]
 
 
+def robustness_spikes(found: "Robustness") -> list[dict]:
+    """Two rows a fault of spikes, model and mode, and a column a severity."""
+    from eval.robustness.measure import severity_key
+    keys = [severity_key(severity) for severity in found.severities]
+    return [{"fault": row.corruption, "model": str(row.model), "mode": words(row.mode), "spikes": what,
+             **dict(zip(keys, counts, strict=True))}
+            for row in found.rows for what, counts in (("fired", row.fired), ("arrived", row.arrived)) if counts]
+
+
 def study(found: list["Variant"]) -> list[dict]:
     """One row a variant: accuracies, gap and spikes over its seeds, and where the weights come from."""
     rows = []
     for one in found:
         row: Row = {"variant": one.variant}
+        for key in MIOU:
+            if key in one.values:
+                row |= {f"{key} %": one.values[key].mean, f"{key} % sd": one.values[key].deviation}
         for key, heading in (("surrogate", "surrogate %"), ("hard", "hard %"), ("gap", "gap"), ("spikes", "spikes")):
             values = one.values[key]
             row |= {heading: values.mean, f"{heading} sd": values.deviation}

@@ -1,18 +1,35 @@
 """The intervals and tests of the tables: exact where there is an exact one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest, ttest_rel
 from scipy.stats import t as student
 
+DRAWS = 1000
+"""Of the bootstrap."""
+
 
 def interval(right: int, count: int) -> tuple[float, float]:
     """Where the true share lies after `right` of `count`: exact binomial (Clopper-Pearson) at 95 %, in [0, 1]."""
     found = binomtest(right, count).proportion_ci(0.95)
     return found.low, found.high
+
+
+def bootstrap(counts: np.ndarray, measure: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+    """Where a share lies that is made of sums over recordings: percentiles of `DRAWS` draws of as many recordings with
+    replacement, at 95 %. Pixels of one recording are not drawn one by one, so no binomial interval holds for them.
+
+    Args:
+        counts: (N, ...).
+        measure: sums (draws, ...) -> (draws,).
+    """
+    draws = np.random.default_rng(0).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), DRAWS)
+    found = measure(np.tensordot(draws, counts, 1))
+    low, high = np.nanquantile(found, (0.025, 0.975))
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

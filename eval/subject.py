@@ -1,7 +1,7 @@
 """A model on recordings, and the ways in which it runs there."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from targets.target import Target
 from trainer.data import Data, Split
 from trainer.evaluate import Evaluation
 from trainer.networks import Network
+from trainer.segmentation import PixelEvaluation, evaluated
 
 NETWORK_BATCH = 128
 """Recordings that a network runs at once, as `trainer.evaluate` takes them: float32 rounds alike."""
@@ -171,12 +172,31 @@ class Subject:
         """The classes of the recordings, (B,) int64.
 
         Raises:
-            HardspikeError: they are not known, or the model has no output for one.
+            HardspikeError: they are not known or those of pixels, or the model has no output for one.
         """
+        if self.part.masked:
+            raise HardspikeError(f"{self.source}: has a class for every pixel, and this counts recordings; `eval "
+                                 "accuracy`, `study`, `report` and `operations` take such data")
         if not self.part.labelled:
             raise HardspikeError(f"{self.source}: says no classes, so there is no accuracy; add `labels` (B,) to the "
                                  "file")
         check_labels(self.part.labels, self.model.outputs, f"{self.source}, {self.model.path}")
+        return self.part.labels
+
+    @functools.cached_property
+    def masks(self) -> Tensor:
+        """The classes of the recordings' pixels, (B, H, W) uint8.
+
+        Raises:
+            HardspikeError: the model does not label pixels, or has no output for a class.
+        """
+        stored, where = self.model.checkpoint, f"{self.source}, {self.model.path}"
+        if stored is None or not stored.network.labels_pixels:
+            raise HardspikeError(f"{where}: the data have a class for every pixel, which this model does not give; "
+                                 "take a run with --network.pyramid")
+        if stored.classes != self.data.classes:
+            raise HardspikeError(f"{where}: the data have {self.data.classes} classes of pixels, the model gives "
+                                 f"{stored.classes}; take the data that it was trained on")
         return self.part.labels
 
     @functools.cached_property
@@ -226,21 +246,28 @@ class Subject:
             return frames.transpose(0, 1)
         return self.data.to_input(frames)
 
-    def evaluate(self, mode: Mode) -> Evaluation:
-        """Logits, labels and spikes of the recordings in a mode, some at a time.
+    def evaluate(self, mode: Mode) -> Evaluation | PixelEvaluation:
+        """Logits, labels and spikes of the recordings in a mode, some at a time; counts where labels are of pixels.
 
         Raises:
             HardspikeError: labels are not known or do not fit; the target refuses the graph or the frames.
         """
-        labels, count = self.labels, len(self.part)
-        run, size, logits = counts(self.model, mode), batch(mode, count), []
+        labels, count = self.masks if self.part.masked else self.labels, len(self.part)
+        run, size = counts(self.model, mode), batch(mode, count)
         spikes: dict[str, float] = {}
-        for start in progress(range(0, count, size), mode.target or "recordings"):
-            found, fired = run(self.given(self.part.at(slice(start, start + size)), mode))
-            logits.append(found.cpu())
-            for layer, number in fired.items():
-                spikes[layer] = spikes.get(layer, 0.0) + number
-        return Evaluation(torch.cat(logits), labels, {layer: total / count for layer, total in spikes.items()})
+
+        def parts() -> Iterator[tuple[Tensor, Tensor]]:
+            for start in progress(range(0, count, size), mode.target or "recordings"):
+                part = slice(start, start + size)
+                found, fired = run(self.given(self.part.at(part), mode))
+                for layer, number in fired.items():
+                    spikes[layer] = spikes.get(layer, 0.0) + number
+                yield found.cpu(), labels[part]
+
+        result: Evaluation | PixelEvaluation = evaluated(parts()) if self.part.masked else \
+            Evaluation(torch.cat([logits for logits, _ in parts()]), labels, {})
+        result.spikes = {layer: total / count for layer, total in spikes.items()}
+        return result
 
     def accuracy(self, mode: Mode) -> float:
         """Share of right answers in a mode, in [0, 1]; raises what `evaluate` raises."""

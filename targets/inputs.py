@@ -63,8 +63,11 @@ def check_labels(labels: Tensor, outputs: int, source: object) -> None:
         source: of the labels, named in the error.
 
     Raises:
-        HardspikeError: a label is `outputs` or more.
+        HardspikeError: a label is `outputs` or more, or there is one for every pixel.
     """
+    if labels.dim() != 1:
+        raise HardspikeError(f"{source}: has a class for every pixel, and this takes one for every recording; `eval "
+                             "accuracy`, `study`, `report` and `operations` take such data")
     if labels.numel() and int(labels.max()) >= outputs:
         raise HardspikeError(f"{source}: label {int(labels.max())}, but the model gives {outputs} outputs; are these "
                              "the labels of the data that it was trained on?")

@@ -47,8 +47,8 @@ class Limits:
     delay: Limit
     per_neuron: bool
     """leak and threshold may differ inside a layer"""
-    subtracts: bool
-    """a neuron may subtract its threshold instead of returning to zero"""
+    resets: tuple[str, ...]
+    """what a spike may do to its neuron, of `targets.loihi.layers.RESETS`"""
     graded: bool
     """a spike may carry an integer instead of 1"""
 

@@ -10,6 +10,8 @@ from trainer.data import DataConfig
 from trainer.networks import Network, NetworkConfig, build
 from trainer.neurons.spikes import Surrogate
 
+THEORY = {"phi(-theta)": 0.0, "q_loose": 1.9, "q_tight": 0.9, "theory_aligned": False, "why_not": "untrained"}
+"""Of a checkpoint that nobody trained."""
 SHAPE = (2, 34, 34)
 BUSY = {"layers": "6c5s2-ap2-8c3-32", "gain": 6.0, "batch_norm": False, "surrogate": Surrogate("arctan")}
 
@@ -36,5 +38,5 @@ def busy_checkpoint(path: Path, data: DataConfig, **options) -> Path:
     """`busy_network` as a checkpoint of a run on `data`."""
     network = busy_network(**options)
     config = FitConfig(data=data, network=NetworkConfig(**{**BUSY, **options}))
-    save(Checkpoint(config, network, SHAPE, 10, 1, [], {}), path)
+    save(Checkpoint(config, network, SHAPE, 10, 1, [], THEORY), path)
     return path

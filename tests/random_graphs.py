@@ -95,8 +95,9 @@ class Grower:
         tau = DT * 4096 / decay
         if self.chance(0.4):
             cell = self.add("li", self.pick([nir.LI(tau, tau / DT, zero), nir.I(np.full(shape, 1 / DT))]), *sources)
+            leaks = isinstance(self.nodes[cell], nir.LI) and self.kind != "lava" and self.chance(0.4)
             name = self.add("th", nir.Threshold(theta), cell)
-            back = self.add("reset", nir.Scale(-theta), name)
+            back = self.add("reset", nir.Scale(-theta * (1 - decay / 4096) if leaks else -theta), name)
             self.edges.append((back, cell))
             return name
         syn = self.constant(shape, [2, 5] if slow else [300, 700, 3000])

@@ -69,7 +69,7 @@ HERE = "a dummy, for this test"
 TOY = Limits(chip="Toy One", cores=Limit(4, HERE), neurons=Limit(3, HERE), input_axons=Limit(None, HERE),
              output_axons=Limit(None, HERE), synapse_bits=Limit(None, HERE), synapses=Limit(None, HERE),
              weight_min=Limit(-7, HERE), weight_max=Limit(7, HERE), bias=Limit(100, HERE), threshold=Limit(500, HERE),
-             decay=Limit(4096, HERE), delay=Limit(0, HERE), per_neuron=True, subtracts=False, graded=True)
+             decay=Limit(4096, HERE), delay=Limit(0, HERE), per_neuron=True, resets=("zero",), graded=True)
 
 
 def own_check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:

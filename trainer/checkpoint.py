@@ -30,6 +30,8 @@ KEYS = ("config", "network", "slope", "hard", "shape", "classes", "epoch", "hist
 ROW = ("epoch", "train_loss", "surrogate_accuracy", "hard_accuracy", "gap", "hard_loss", "spikes_per_sample", "slope",
        "gradient_evaluations", "train_seconds")
 """Numbers of every epoch in the history."""
+MEASURES = ("phi(-theta)", "q_loose", "q_tight")
+"""Numbers of `trainer.analysis.theory.report`."""
 LISTS = ("widths", "tgc", "spikes", "weight_counts", "weight_range")
 """What the history holds several numbers of for a layer, one a time step or bin; of all else it is one."""
 TRAINING = ("network", "optimizer", "schedule", "method", "average")
@@ -253,12 +255,20 @@ def _check_rest(rest: dict, where: str) -> None:
         wrong = [key for key in ROW if not isinstance(row, dict) or not _number(row.get(key))]
         if wrong:
             raise _damaged(where, f"history, epoch {number}: no number for '{wrong[0]}'")
+        wrong = [key for key in ROW if key.endswith("_accuracy") and not 0 <= row[key] <= 1]
+        if wrong:
+            raise _damaged(where, f"history, epoch {number}: {wrong[0]} {shown(row[wrong[0]])}; 0 to 1 is possible")
         layers = row.get("layers", {})
         if not isinstance(layers, dict) or not all(map(_measured, layers.values())):
             raise _damaged(where, f"history, epoch {number}: layers {shown(layers)}; numbers of each layer are needed")
     for key in ("diagnostics", "training", "calibration"):
         if not isinstance(rest[key], dict) and not (rest[key] is None and key != "diagnostics"):
             raise _damaged(where, f"{key} {shown(rest[key])}; keys and values are needed")
+    said = rest["diagnostics"]
+    wrong = [key for key in MEASURES if not _number(said.get(key))]
+    if wrong or not isinstance(said.get("theory_aligned"), bool) or not isinstance(said.get("why_not"), str):
+        raise _damaged(where, f"diagnostics {shown(said)}; {', '.join(MEASURES)}, theory_aligned and "
+                              "why_not are needed")
     if rest["training"] is not None and (lacking := [key for key in TRAINING if key not in rest["training"]]):
         raise _damaged(where, f"its training state has no '{lacking[0]}'; the run cannot go on, begin it anew")
     kind = None if rest["calibration"] is None else rest["calibration"].get("kind")

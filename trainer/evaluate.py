@@ -1,6 +1,7 @@
 """What a network makes of a split of recordings."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from trainer.data import Data, Split
 from trainer.networks import Network
+from trainer.segmentation import PixelEvaluation, evaluated
 
 
 @dataclass
@@ -27,7 +29,12 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """Share of right answers, in [0, 1]."""
-        return (self.logits.argmax(1) == self.labels).double().mean().item()
+        return self.hits.double().mean().item()
+
+    @property
+    def hits(self) -> Tensor:
+        """(N,) bool, the recordings with the right answer."""
+        return self.logits.argmax(1) == self.labels
 
     @property
     def loss(self) -> float:
@@ -46,18 +53,27 @@ def one_standard_error_below(accuracy: float, samples: int) -> float:
 
 
 @torch.inference_mode()
-def evaluate(network: Network, data: Data, split: Split, hard: bool, batch_size: int = 128) -> Evaluation:
+def evaluate(network: Network, data: Data, split: Split, hard: bool,
+             batch_size: int = 128) -> Evaluation | PixelEvaluation:
     """Run `split` through the network in evaluation mode, with hard or smooth spikes."""
     weight = next(network.parameters())
-    logits, counts = [], {}
-    with network.evaluation(), network.mode(hard):
-        for start in range(0, len(split.labels), batch_size):
+    size = len(split.labels)
+    spikes: dict[str, float] = {}
+
+    def parts() -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, size, batch_size):
             record: dict[str, Tensor] = {}
-            frames = split.at(slice(start, start + batch_size))
+            part = slice(start, start + batch_size)
+            frames = split.at(part)
             frames = data.to_input(frames[:, :1] if data.still else frames).to(weight)
             frames = data.repeated(frames) if data.still else frames
-            logits.append(network(frames, record))
-            for name, spikes in record.items():
-                counts[name] = counts.get(name, 0.0) + spikes.sum(dtype=torch.float64).item()
-    return Evaluation(torch.cat(logits).cpu(), split.labels,
-                      {name: count / len(split.labels) for name, count in counts.items()})
+            logits = network(frames, record)
+            for name, each in record.items():
+                spikes[name] = spikes.get(name, 0.0) + each.sum(dtype=torch.float64).item()
+            yield logits, split.labels[part]
+
+    with network.evaluation(), network.mode(hard):
+        found: Evaluation | PixelEvaluation = evaluated(parts()) if split.masked else \
+            Evaluation(torch.cat([logits for logits, _ in parts()]).cpu(), split.labels, {})
+    found.spikes = {name: total / size for name, total in spikes.items()}
+    return found

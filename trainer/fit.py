@@ -13,7 +13,7 @@ from hardspike import HardspikeError, UsageError, atomic_path, logger, run_lock
 from trainer import checkpoint as checkpoints
 from trainer import distributed, hardware
 from trainer.config import FitConfig, changes, flat, to_dict
-from trainer.data import load
+from trainer.data import Data, load
 from trainer.networks import build
 from trainer.networks.integers import IntegerNetwork, require_pooling
 from trainer.prune import prune
@@ -125,6 +125,7 @@ def _begun(config: FitConfig, device: torch.device, resume: bool = False) -> Run
     with distributed.first_process_first():
         data = load(config.data)
     _check_shards(config, len(data.train.labels))
+    check_masks(config, data)
     # The weights depend on the seed alone, whatever ran before in this process
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -185,6 +186,33 @@ def _draw(board: SummaryWriter, row: dict, epoch: int) -> None:
         for key, value in values.items():
             if isinstance(value, int | float):
                 board.add_scalar(f"{layer}/{key}", value, epoch)
+
+
+def check_masks(config: FitConfig, data: Data) -> None:
+    """Refuse what is not of labels of pixels where there are such, and a pyramid where there are none.
+
+    Raises:
+        UsageError: names the option, and what to do instead.
+    """
+    name, pyramid = config.data.name, config.network.pyramid
+    if not data.masked:
+        if pyramid:
+            raise UsageError(f"network.pyramid {pyramid}: labels pixels, and {name} has one label a recording; leave "
+                             "it out, or take --data.name canvas")
+        return
+    if not pyramid:
+        raise UsageError(f"data {name}: has a label for every pixel; give --network.pyramid 32 and --network.layers "
+                         "16c3-32c3s2-64c3s2, or another network without dense layers")
+    for key in ("mixup", "cutmix"):
+        if value := getattr(config.augment, key):
+            raise UsageError(f"augment.{key} {value:g}: shares one label between two recordings, and {name} has one "
+                             "for every pixel; leave it out")
+    if config.diagnose:
+        raise UsageError(f"diagnose {config.diagnose}: looks at losses of one label a recording, and {name} has one "
+                         "for every pixel; leave it out")
+    if distributed.size() > 1:
+        raise UsageError(f"{distributed.size()} processes: minibatches with ignored pixels are not the mean of their "
+                         f"shards; train on {name} in one process")
 
 
 def _check_shards(config: FitConfig, recordings: int) -> None:

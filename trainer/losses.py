@@ -1,9 +1,26 @@
-"""Losses on what happens inside the network, to be added to the one on its output."""
+"""The loss on a network's output, and those on what happens inside of it, to be added."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from trainer.data.samples import IGNORED
+
+
+def classification(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy in nats, mean over recordings, or over the pixels of masks that are not ignored; 0 where all are.
+
+    Args:
+        logits: (B, classes), or (B, classes, H, W) of pixels.
+        labels: (B,) int64, shares (B, classes), or masks (B, H, W) whole numbers.
+    """
+    if labels.dim() != 3:
+        return cross_entropy(logits, labels, label_smoothing=smoothing)
+    masks = labels.long()
+    total = cross_entropy(logits, masks, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum")
+    return total / (masks != IGNORED).sum().clamp(min=1)
 
 
 def rmp(membranes: Mapping[str, Tensor], thresholds: Mapping[str, Tensor]) -> Tensor:

@@ -77,6 +77,9 @@ def check(config: "FitConfig") -> None:
     if heard:
         raise UsageError(f"quantise.bits {chosen.bits}: {heard} hears itself, which is not trained in integers; train "
                          "it in floats and quantise the graph (`python -m export quantise`)")
+    if network.pyramid:
+        raise UsageError(f"quantise.bits {chosen.bits}: a pyramid is not trained in integers; train it in floats and "
+                         "quantise its backbone (export nir --conv_stages, export quantise)")
     if chosen.epochs is not None and chosen.epochs > config.epochs:
         raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
     if network.plif:
@@ -99,9 +102,6 @@ def check(config: "FitConfig") -> None:
     if config.data.encoding != "binary":
         raise UsageError(f"data.encoding {config.data.encoding}: gives fractions, and {chosen.target} takes whole "
                          "spikes; take binary, or --quantise.target none")
-    if network.reset == "subtract_leaky":
-        raise UsageError(f"network.reset {network.reset}: a chip's neuron takes off the whole threshold; train with "
-                         "subtract or zero, or take --quantise.target none")
     if chosen.target == "loihi1" and network.reset != "zero":
         raise UsageError(f"network.reset {network.reset}: loihi1 resets to zero only; train with zero, or take "
                          "--quantise.target loihi2")

@@ -17,7 +17,7 @@ from trainer import distributed, hardware, losses
 from trainer.analysis import diagnostics, sharpness, theory
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig
-from trainer.data.augment import augment
+from trainer.data.augment import augment, augment_masks
 from trainer.data.mix import mix
 from trainer.data.samples import Data
 from trainer.evaluate import evaluate, one_standard_error_below
@@ -28,11 +28,13 @@ from trainer.networks.integers import IntegerNetwork
 from trainer.prune import keep_zeros
 from trainer.quantise import first_epoch
 from trainer.search import to_integers
+from trainer.segmentation import PixelEvaluation
 from trainer.training_state import check_training
 
 _log = logger(__name__)
 
-Batch = tuple[Tensor, Tensor]  # frames (T, B, C, H, W), labels (B,) or shares of classes (B, classes)
+# frames (T, B, C, H, W), labels (B,), shares of classes (B, classes) or masks (B, H, W)
+Batch = tuple[Tensor, Tensor]
 DIAGNOSED = 32
 """Recordings that `diagnose` looks at."""
 
@@ -56,18 +58,27 @@ def _warm_cosine(step: int, total: int, warmup: int, start: float = 0.0, end: fl
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * down))
 
 
+def _miou(row: dict) -> str:
+    """An epoch's mean intersection over union in words, where pixels are labelled."""
+    return f"mIoU: surrogate {100 * row['surrogate_miou']:.1f} %  hard {100 * row['hard_miou']:.1f} %  " \
+        if "hard_miou" in row else ""
+
+
 def is_best(history: list[dict], samples: int, keep: str = "hard") -> bool:
     """Whether the last epoch is the one to keep: within one standard error of the best validation accuracy.
 
     Of a run that ends in integers, only epochs in integers count once there are any.
 
-    Among epochs that a validation part of `samples` recordings cannot tell apart, the latest has trained longest.
+    Among epochs that a validation part of `samples` recordings cannot tell apart, the latest has trained longest. Where
+    pixels are labelled, which are not drawn one by one, it is the best mean intersection over union itself.
 
     Args:
         keep: hard or surrogate: whose accuracy; last: always.
     """
     if keep == "last":
         return True
+    if f"{keep}_miou" in history[-1]:
+        return history[-1][f"{keep}_miou"] == max(row[f"{keep}_miou"] for row in history)
     best = max(row[f"{keep}_accuracy"] for row in history if row.get("bits") == history[-1].get("bits"))
     return history[-1][f"{keep}_accuracy"] >= one_standard_error_below(best, samples)
 
@@ -167,7 +178,10 @@ class Run:
                 shard = distributed.shard(len(index))
                 part = slice(None) if mixes else shard  # whom one is mixed with may be another process's
                 mine = index[part]
-                frames, labels = train.at(mine)[:, :1 if still else None], train.labels[mine].to(self.device)
+                frames, labels = train.at(mine)[:, :1 if still else None], train.labels[mine]
+                if data.masked:
+                    labels = augment_masks(labels, noise, how, part, len(index))
+                labels = labels.to(self.device)
                 frames = augment(frames.to(self.device).float(), noise, how, part, len(index))
                 if mixes:
                     frames, labels = (each[shard] for each in mix(frames, labels, data.classes, noise, how))
@@ -214,6 +228,8 @@ class Run:
             "peak_memory": hardware.peak_bytes(self.device),
             **measured.row,
         }
+        if isinstance(smooth, PixelEvaluation) and isinstance(hard, PixelEvaluation):
+            row |= smooth.row("surrogate") | hard.row("hard")
         if isinstance(self.network, IntegerNetwork):
             row["bits"] = config.quantise.bits
         layers = measured.layers
@@ -258,7 +274,7 @@ class Run:
         with hardware.autocast(self.device, precision or self.config.precision):
             logits = self.network(batch[0], membranes=membranes)
         logits = logits.to(self.network.layers["readout"].weight.dtype)
-        loss = torch.nn.functional.cross_entropy(logits, batch[1], label_smoothing=self.config.label_smoothing)
+        loss = losses.classification(logits, batch[1], self.config.label_smoothing)
         if membranes:
             thresholds = {name: neuron.threshold for name, neuron in self.network.neurons().items()}
             loss = loss + self.config.rmp * losses.rmp(membranes, thresholds)
@@ -298,7 +314,8 @@ class Run:
         run_as = self.config.quantise.target if "bits" in row and self.config.quantise.target != "none" else "hard"
         _log.info(f"epoch {row['epoch']:3d}/{self.config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
                   f"{100 * row['surrogate_accuracy']:.1f} %  {run_as} {100 * row['hard_accuracy']:.1f} %  "
-                  f"gap {100 * row['gap']:+.1f}  spikes {row['spikes_per_sample']:.0f}  {row['train_seconds']:.1f} s")
+                  f"gap {100 * row['gap']:+.1f}  {_miou(row)}spikes {row['spikes_per_sample']:.0f}  "
+                  f"{row['train_seconds']:.1f} s")
         best = is_best(self.history, len(self.data.validation.labels), self.config.keep)
         out = self.config.out
         current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,

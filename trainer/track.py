@@ -61,7 +61,7 @@ def require(name: str) -> Any:
 
 
 def _mlflow(mlflow: Any, config: "FitConfig", values: dict[str, Any]) -> tuple[Log, Callable[[bool], None]]:
-    """Where MLFLOW_TRACKING_URI says, else in ./mlruns or what the library has for it."""
+    """Where MLFLOW_TRACKING_URI says, else where the library has it: ./mlflow.db of 3.17, ./mlruns of older ones."""
     mlflow.start_run(run_name=config.out.name)
     mlflow.log_params({key: str(value)[:LONGEST] for key, value in values.items()})
     return (lambda numbers, epoch: mlflow.log_metrics(numbers, step=epoch),

@@ -13,6 +13,8 @@ __all__ = ["check_training"]
 
 _NEEDED = {"params", "lr", "initial_lr", "betas", "eps", "weight_decay"}
 """Options of a group of weights; those of later versions of torch have defaults."""
+_SCHEDULED = {"last_epoch", "base_lrs", "lr_lambdas", "_last_lr"}
+"""Of a schedule, which torch takes for granted; more comes and goes with its versions."""
 
 
 def check_training(found: dict[str, Any], run: dict[str, Any], weights: list[Tensor], where: str) -> None:
@@ -65,7 +67,7 @@ def _check_optimizer(found: Any, ours: dict[str, Any], weights: list[Tensor], wh
 
 
 def _check_schedule(found: Any, ours: dict[str, Any], where: str) -> None:
-    if not isinstance(found, dict) or not found.keys() <= ours.keys() or "last_epoch" not in found:
+    if not isinstance(found, dict) or not _SCHEDULED <= found.keys() <= ours.keys():
         raise _other(where, "has other keys than this run's")
     for key, value in found.items():
         own = ours[key]

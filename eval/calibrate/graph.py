@@ -11,14 +11,14 @@ from hardspike import HardspikeError
 from targets.graph import Graph, plan
 from targets.graph.shapes import array
 from targets.limits import Limits
-from targets.loihi.layers import LINEAR, Layer, Network, split
+from targets.loihi.layers import LINEAR, Layer, Network, split, taken_off
 
 
 def spiking_layers(graph: Graph) -> dict[str, Layer]:
     """The layers of a graph by name, in order, if the threshold of each is one that can be multiplied.
 
     These are LIF, IF and CubaLIF, a Threshold straight behind a linear node, and a Threshold whose only reset is one
-    Scale(-threshold) back to its integrator.
+    Scale(-threshold), or Scale(-leak * threshold), back to its integrator.
 
     Raises:
         HardspikeError: another form of neuron, by its name.
@@ -33,7 +33,7 @@ def spiking_layers(graph: Graph) -> dict[str, Layer]:
 
 
 def _known(network: Network, layer: Layer) -> bool:
-    if layer.subtracts:  # the integrator, the Scale, the Threshold
+    if layer.reset != "zero":  # the integrator, the Scale, the Threshold
         inner = set(layer.members) - {layer.name}
         return len(layer.members) == 3 and not any(problem.layer in inner for problem in network.problems)
     return all(isinstance(network.plan.nodes[edge.source], LINEAR) for edge in network.plan.sources(layer.name))
@@ -57,5 +57,6 @@ def scaled_graph(graph: Graph, layers: dict[str, Layer], multipliers: dict[str, 
         edit.nodes[name] = node
         for member in layers[name].members:
             if isinstance(edit.nodes[member], nir.Scale):
-                edit.nodes[member] = nir.Scale(-np.broadcast_to(threshold, layers[name].shape))
+                full = np.broadcast_to(threshold, layers[name].shape)
+                edit.nodes[member] = nir.Scale(-taken_off(full, layers[name].v_decay, layers[name].reset))
     return edit.graph()

@@ -250,7 +250,7 @@ def _score(subject: Subject, model: Model) -> int:
 def _right(subject: Subject, mode: Mode, split: str) -> int:
     """Right answers of a model in a mode."""
     result = subject.on(getattr(subject.data, split)).evaluate(mode)
-    return int((result.logits.argmax(1) == result.labels).sum())
+    return int(result.hits.sum())
 
 
 # ------------------------------------------------------------------------------------------------- writing

@@ -22,6 +22,8 @@ def accuracy(*models: Path, sample: Sample = Sample(), recordings: Recordings = 
     with hard spikes, so that the gap of best.pt is not that of last.pt; `train s` and `gradients` are the run's
     training time and gradient evaluations. Every model runs on the same recordings: those of the first model that says
     what it was trained on. A calibrated checkpoint has a row of its own kind and neither a surrogate row nor a gap.
+    Where pixels are labelled, accuracy is the share of right ones, with the mean intersection over union (mIoU) and
+    that of each class beside it; intervals are then of a bootstrap over recordings.
 
     Args:
         models: runs' folders, checkpoints (.pt) and graphs (.nir); a quantised graph runs in its chip's integers
@@ -34,6 +36,10 @@ def accuracy(*models: Path, sample: Sample = Sample(), recordings: Recordings = 
     from eval.subject import open_subjects, title
     subjects = open_subjects(models, recordings, sample)
     found, first = measure(subjects), subjects[0]
+    classes = rows.class_ious(found)
     print_table(rows.accuracy(found), f"{title(first, sample.split)} (spikes per sample)", tables.json,
-                {"data": first.source, "split": sample.split, "samples": len(first.part)}, tables.csv)
+                {"data": first.source, "split": sample.split, "samples": len(first.part), "classes": classes},
+                tables.csv)
+    if classes:
+        print_table(classes, "intersection over union of each class")
     return found

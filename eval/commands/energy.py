@@ -21,7 +21,8 @@ def energy(*models: Path, prices: str = "horowitz45nm", ann: str = "horowitz45nm
     """Energy a sample: counts of `python -m eval operations` times a price table, every price with its evidence.
 
     A table prices a counted term or says why it leaves it out; while a term has neither, there is no total. Tables:
-    synops_45nm (the papers' convention), horowitz45nm, horowitz45nm_int8 (arithmetic), the same with _sram (and data
+    papers_45nm (the papers' convention: the layer that reads a picture in MACs, the rest in additions), synops_45nm
+    (all in additions), horowitz45nm, horowitz45nm_int8 (arithmetic), the same with _sram (and data
     movement), loihi1, loihi2 (nothing was published), truenorth, spinnaker2, or a .yaml file of your own.
 
     Beside it stands the equivalent ANN: the same linear layers, dense, passed once a sample instead of once a step.

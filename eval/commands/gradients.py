@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from eval.commands import say
 from eval.options import ALL, whole
 from export.recordings import Recordings
-from hardspike import OutFile, OutText, check_suffix, print_table, require_writable
+from hardspike import OutFile, OutText, UsageError, check_suffix, print_table, require_writable
 
 if TYPE_CHECKING:
     from eval.gradients import Gradients
 
 
-def gradients(run: Path, out: OutFile | None = None, samples: int = 32,
-              recordings: Recordings = Recordings(), json: OutText | None = None) -> Gradients:  # noqa: B008
-    """Gradients, membranes, spikes and weights of each layer of a run: drawn, and the last values as a table.
+def gradients(*runs: Path, out: OutFile | None = None, samples: int = 32,
+              recordings: Recordings = Recordings(), json: OutText | None = None) -> list[Gradients]:  # noqa: B008
+    """Gradients, membranes, spikes and weights of each layer of runs: drawn, and the last values as a table.
 
     SGV, TGC and widths over epochs are there where the method has windows (a2sg), other quantities over epochs where
     the run was told to `--diagnose`; what is missing is named. The rest is computed from the checkpoint, in evaluation
@@ -27,27 +27,40 @@ def gradients(run: Path, out: OutFile | None = None, samples: int = 32,
     Gaussian membrane: theorem 2 has it below 1 where L*kappa > sigma^2, and is wrong (trainer.analysis.variation).
 
     Args:
-        run: folder of a run, of which last.pt is taken, or a checkpoint (.pt)
-        out: .svg file for the figure; gradients.svg in the run's folder by default
+        runs: folders of runs, of which last.pt is taken, or checkpoints (.pt); of several, a column of the figure each
+        out: .svg file for the figure; by default gradients.svg, in the run's folder where there is one run
         samples: recordings of the training part; 0 for all
         recordings: of what data
         json: file for the table
     """
     from eval import rows
     from eval.gradients import draw, measure
+    from eval.plots import labels
     whole("samples", samples, zero=ALL)
-    out = out or (run if run.is_dir() else run.parent) / "gradients.svg"
+    only = runs[0] if len(runs) == 1 else Path("several")
+    out = out or (only if only.is_dir() else only.parent) / "gradients.svg"
     check_suffix(out, ".svg")
     require_writable(out)
-    found = measure(run, samples, recordings)
-    title = f"{run}: {found.method} on {found.source}, epoch {found.epoch}; {found.samples} recordings"
-    print_table(rows.gradients(found.layers), title, json, {"figure": str(out)})
-    if not found.windows:
-        say(f"SGV, TGC and widths left out: {found.method} has no windows; a2sg has")
-    elif found.steps == 1:
-        say("TGC and the width at T-1 left out: a single step has no neighbour in time")
-    if not found.logged:
-        say("membranes over epochs left out: the run logged none; `python -m trainer fit --diagnose 1` does")
-    draw(found, title, out)
+    found = [measure(run, samples, recordings) for run in runs]
+    names = labels(runs) if len(runs) > 1 else [""]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{', '.join(map(str, runs))}: the same run twice; give each once")
+    titles = [f"{run}: {one.method} on {one.source}, epoch {one.epoch}; {one.samples} recordings"
+              for run, one in zip(runs, found, strict=True)]
+    title = titles[0] if len(runs) == 1 else f"{', '.join(names)}; {found[0].source}"
+    print_table([row for name, one in zip(names, found, strict=True) for row in rows.gradients(one.layers, name)],
+                "\n".join(titles), json, {"figure": str(out)})
+    for name, one in zip(names, found, strict=True):
+        _left_out(one, f"{name}: " if name else "")
+    draw(dict(zip(names, found, strict=True)), title, out)
     say(out)
     return found
+
+
+def _left_out(found: Gradients, head: str) -> None:
+    if not found.windows:
+        say(f"{head}SGV, TGC and widths left out: {found.method} has no windows; a2sg has")
+    elif found.steps == 1:
+        say(f"{head}TGC and the width at T-1 left out: a single step has no neighbour in time")
+    if not found.logged:
+        say(f"{head}membranes over epochs left out: the run logged none; `python -m trainer fit --diagnose 1` does")

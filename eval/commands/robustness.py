@@ -21,8 +21,8 @@ def robustness(*models: Path, stress: Stress = Stress(), sample: Sample = Sample
 
     All models and modes get the same corrupted recordings, whose SHA-256 is printed, and the same faults. Corruptions
     of the input: event_drop, time_jitter, bin_drop, background_noise, dead_pixels, stuck_pixels, hot_pixels; faults of
-    the network: spike_deletion, stuck_neurons, weight_noise. Severity 0 is the clean accuracy. What was computed
-    before is read from the cache.
+    the network: spike_deletion, stuck_neurons (of these two, spikes are counted as well), weight_noise. Severity 0 is
+    the clean accuracy. What was computed before is read from the cache.
 
     Args:
         models: runs' folders and checkpoints (.pt), which run with surrogate and with hard spikes, and graphs (.nir)
@@ -47,7 +47,10 @@ def robustness(*models: Path, stress: Stress = Stress(), sample: Sample = Sample
     print_table(rows.robustness(found), f"{first.source}, {sample.split}: accuracy % over severity; {found.samples} "
                 f"recordings, T={first.data.steps}, seed {stress.seed}; mean and area over the severities", tables.json,
                 {"data": first.source, "split": sample.split, "samples": found.samples, "seed": stress.seed,
-                 "inputs": inputs, "left_out": left_out}, tables.csv)
+                 "inputs": inputs, "left_out": left_out, "spikes": rows.robustness_spikes(found)}, tables.csv)
+    if spikes := rows.robustness_spikes(found):
+        print_table(spikes, "spikes of the hidden layers a recording (A2SG table A3): fired by their neurons, and "
+                    "arrived at the next layers")
     shown = [{"corruption": corruption, **{severity: value[:8] for severity, value in hashes.items()}}
              for corruption, hashes in inputs.items() if corruption in found.of_inputs]
     if shown:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from eval.energy.price_tables import PriceTable, load_table
+from eval.energy.price_tables import OTHER_WAYS, PriceTable, load_table
 from eval.energy.sana_fe import Simulation, simulate
 from eval.mode import Mode, words
 from eval.operations.measure import Operations
@@ -112,13 +112,21 @@ def measure(subjects: list[Subject], tables: list[PriceTable], ann: list[PriceTa
     return found
 
 
+def _counted(run: Operations, table: PriceTable) -> dict[str, int | None]:
+    """Counts of a run, all samples together, that a table is asked to price."""
+    if table.chip:
+        return chip_terms(run)
+    return {term: count for term, count in terms(run).items()
+            if term not in OTHER_WAYS or term in table.prices or term in table.excluded}
+
+
 def _price(subject: Subject, table: PriceTable, found: Energies) -> None:
     """The rows of one model by one table."""
     if table.chip and subject.model.checkpoint:
         raise UsageError(f"{subject.model.path}: prices of {table.name} need a graph mapped to its cores; give the "
                          f".nir file of `python -m export quantise --target {table.chip}`")
     run = count([subject], chip=CHIPS[table.chip] if table.chip else None)[0]
-    counted = chip_terms(run) if table.chip else terms(run)
+    counted = _counted(run, table)
     found.rows += _priced(Energy(subject.model.path, run.mode, None, table.name, ""),
                           {term: None if number is None else number / run.counts.samples
                            for term, number in counted.items()}, table, found.refused)
@@ -126,7 +134,7 @@ def _price(subject: Subject, table: PriceTable, found: Energies) -> None:
 
 def total(run: Operations, table: PriceTable) -> float | None:
     """nJ a sample by one table; None where a counted term has no price there."""
-    counted = chip_terms(run) if table.chip else terms(run)
+    counted = _counted(run, table)
     rows = _priced(Energy(run.model, run.mode, None, table.name, ""),
                    {term: None if number is None else number / run.counts.samples for term, number in counted.items()},
                    table, [])
@@ -145,8 +153,11 @@ def run_words(row: Energy) -> str:
 def terms(run: Operations) -> dict[str, int]:
     """Counts of a run, all samples together, under the names that price tables use."""
     synops, updates = run.counts.total("synops"), run.counts.total("updates")
+    encoding = [layer for layer in run.counts.synapses if layer.encodes]
     return {"synops": synops, "macs": run.counts.total("macs"), "acs": run.counts.total("acs"), "updates": updates,
-            "reads": 2 * synops + updates, "writes": synops + updates}
+            "reads": 2 * synops + updates, "writes": synops + updates,
+            "input_macs": sum(layer.dense for layer in encoding),
+            "spike_synops": synops - sum(layer.synops for layer in encoding)}
 
 
 def chip_terms(run: Operations) -> dict[str, int | None]:

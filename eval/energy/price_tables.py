@@ -21,6 +21,11 @@ TERMS = {
     "hops_ew": "east-west steps of messages between tiles (chips only)",
     "hops_ns": "north-south steps of messages between tiles (chips only)",
 }
+OTHER_WAYS = {
+    "input_macs": "multiply-accumulates, dense, of layers that read an input of other values than -1, 0 and 1",
+    "spike_synops": "synops of all other layers",
+}
+"""What synops, macs and acs count, counted otherwise: only for tables that name them."""
 EVIDENCE = {
     "measured": "on silicon",
     "simulated": "before silicon",
@@ -28,7 +33,8 @@ EVIDENCE = {
     "estimated": "from arithmetic or a rule of thumb",
 }
 JOULES = {"fJ": 1e-15, "pJ": 1e-12, "nJ": 1e-9}
-_HINT = ", ".join(TERMS)
+_KNOWN = {*TERMS, *OTHER_WAYS}
+_HINT = ", ".join([*TERMS, *OTHER_WAYS])
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,8 @@ def load_table(name: str) -> PriceTable:
     if int8 is not None and not (FOLDER / f"{int8}.yaml").is_file():
         raise HardspikeError(f"{path}: int8 '{int8}' is no table of {FOLDER}")
     prices = {term: _price(f"{path}: {term}", value)
-              for term, value in _mapping(path, "prices", content.get("prices") or {}, set(TERMS)).items()}
-    excluded = _mapping(path, "excluded", content.get("excluded") or {}, set(TERMS))
+              for term, value in _mapping(path, "prices", content.get("prices") or {}, _KNOWN).items()}
+    excluded = _mapping(path, "excluded", content.get("excluded") or {}, _KNOWN)
     for term, reason in excluded.items():
         if term in prices:
             raise HardspikeError(f"{path}: {term}: is priced and excluded; keep one")
@@ -103,7 +109,7 @@ def _mapping(path: Path, label: str, value, known: set[str]) -> dict:
     for key in value:
         if key not in known:
             raise HardspikeError(f"{path}: {label}: '{key}' is unknown{nearest(str(key), known)}; known: "
-                                 f"{_HINT if known == set(TERMS) else ', '.join(sorted(known))}")
+                                 f"{_HINT if known == _KNOWN else ', '.join(sorted(known))}")
     return value
 
 

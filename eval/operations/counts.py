@@ -17,6 +17,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import networkx as nx
 import nir
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ class NeuronCounts:
 class SynapseCounts:
     """A linear layer over a run; `passes` is how often it was computed (steps times samples, or samples).
 
-    `synapses` is the number of true edges and `outputs` that of its results, both of one pass.
+    `synapses` is the number of true edges and `outputs` that of its results, both of one pass; `encodes`: no spike lies
+    between the Input and the layer, and what comes in is not only -1, 0 and 1 (direct encoding).
     """
 
     layer: str
@@ -56,6 +58,7 @@ class SynapseCounts:
     synops: int
     macs: int
     acs: int
+    encodes: bool = False
 
     @property
     def dense(self) -> int:
@@ -143,13 +146,15 @@ def fan_out(name: str, node: nir.NIRNode, shape: tuple[int, ...], effective: boo
     return found[0].round().to(torch.int64)
 
 
-def count_synapses(name: str, node: nir.NIRNode, shape: tuple[int, ...], outputs: int, tally: Tally) -> SynapseCounts:
-    """Counts of the linear node `name`, which takes `shape`."""
+def count_synapses(name: str, node: nir.NIRNode, shape: tuple[int, ...], outputs: int, tally: Tally,
+                   first: bool = False) -> SynapseCounts:
+    """Counts of the linear node `name`, which takes `shape`; `first`: no spike lies between it and the Input."""
     edges, events = fan_out(name, node, shape), tally.events[name]
     effective = int((fan_out(name, node, shape, effective=True) * events).sum())
     binary = tally.binary[name]
     return SynapseCounts(name, int(edges.sum()), outputs, tally.passes[name], int(events.sum()),
-                         int((edges * events).sum()), 0 if binary else effective, effective if binary else 0)
+                         int((edges * events).sum()), 0 if binary else effective, effective if binary else 0,
+                         first and not binary)
 
 
 def count_neurons(name: str, fired: Tensor, tally: Tally) -> NeuronCounts:
@@ -161,12 +166,14 @@ def count_neurons(name: str, fired: Tensor, tally: Tally) -> NeuronCounts:
 def count_graph(layout: Plan, tally: Tally) -> Counts:
     """Counts of a graph's run. Its readout is computed at every step, as NIR says."""
     layers: list[NeuronCounts | SynapseCounts] = []
+    ways = nx.DiGraph((edge.source, edge.target) for edge in layout.edges)
+    fed = {name for source in layout.spiking() if source in ways for name in nx.descendants(ways, source)}
     for name, node in layout.nodes.items():
         size = int(np.prod(layout.output_shape[name]))
         if isinstance(node, SPIKING):
             layers.append(count_neurons(name, tally.fired[name], tally))
         elif isinstance(node, LINEAR):
-            layers.append(count_synapses(name, node, layout.input_shape[name], size, tally))
+            layers.append(count_synapses(name, node, layout.input_shape[name], size, tally, name not in fed))
         elif isinstance(node, NEURONS) and not all(isinstance(layout.nodes[edge.target], nir.Threshold)
                                                    for edge in layout.targets(name)):
             layers.append(NeuronCounts(name, size, 0, 0, size * tally.steps * tally.samples))

@@ -155,10 +155,11 @@ def count_network(network: Network, frames: Tensor) -> Counts:
                     late = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
                     tally.add_inputs(f"{name}_recurrent", late.flatten(0, 1))
     layers: list[NeuronCounts | SynapseCounts] = []
+    seen = False  # whether there was a layer of neurons
     for name, module in network.layers.items():
         if name in shapes:
             node = convert(Layer(name, module, shapes[name])).nodes[name]
-            found = count_synapses(name, node, shapes[name], outputs[name], tally)
+            found = count_synapses(name, node, shapes[name], outputs[name], tally, first=not seen)
             if name in averaged.events:
                 steps = count_synapses(name, node, shapes[name], outputs[name], averaged)
                 found = replace(found, events=steps.events, synops=steps.synops)
@@ -166,6 +167,7 @@ def count_network(network: Network, frames: Tensor) -> Counts:
         elif name in attentions:
             layers.append(attentions[name].counts(name))
         elif name in tally.fired:
+            seen = True
             layers.append(count_neurons(name, tally.fired[name], tally))
             if isinstance(module, Recurrent):
                 heard, size = f"{name}_recurrent", module.recurrent.weight.shape[:1]

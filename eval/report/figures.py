@@ -1,6 +1,7 @@
 """The plots of the report, each from the plain numbers that `eval.report.plain` gives."""
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
@@ -8,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from eval.plots import DASHES, FAINT, INK, OFF, ON, SERIES, drawable, plot
 from eval.report.membranes import BINS, EDGE, ZONE
 from eval.robustness.measure import severity_key
+from trainer.data.samples import IGNORED
 
 
 def accuracy(models: list[dict]) -> str:
@@ -121,6 +123,42 @@ def events(number: int, sample: dict) -> str:
 
     return plot(f"events{number}", f"Events, all {sample['steps']} steps",
                 f"{off.sum():.0f} OFF and {on.sum():.0f} ON events", draw, (2.6, 3.0), spread=False)
+
+
+def segments(number: int, place: int, picture: dict, classes: int) -> list[str]:
+    """What goes in, the truth and the prediction of a recording."""
+    frame = np.array(picture["frame"])
+    shown = frame.transpose(1, 2, 0) if len(frame) == 3 else frame.mean(0)  # three channels are colours
+    name = picture["id"]
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(shown, cmap="gray", interpolation="none", vmin=0, vmax=1)
+        axes.set(xlabel="x (pixels)", ylabel="y (pixels)")
+
+    panels = [plot(f"segment{number}-{place}-input", name, f"Recording {name}: what goes in", draw, (2.6, 2.9),
+                   spread=False)]
+    return panels + [_classes(f"segment{number}-{place}-{what}", what, f"Recording {name}, {what}",
+                              np.array(picture[what]), classes) for what in ("truth", "prediction")]
+
+
+def _classes(name: str, title: str, label: str, mask: np.ndarray, classes: int) -> str:
+    """Pixels in the colours of their classes, with a number on each class."""
+    present = [each for each in np.unique(mask) if each != IGNORED]
+    colours = colormaps["tab20"](np.arange(classes) % 20)
+    painted = np.where((mask == IGNORED)[..., None], 1.0, colours[np.where(mask == IGNORED, 0, mask)])
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(painted, interpolation="none")
+        for each in present:
+            rows, columns = np.nonzero(mask == each)
+            middle = len(rows) // 2  # a pixel of the class, where its mean may be none
+            axes.text(columns[middle], rows[middle], str(each), ha="center", va="center", fontsize=8, color="black",
+                      bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})
+        axes.set(xlabel="x (pixels)", ylabel="y (pixels)")
+
+    counted = max(1, int((mask != IGNORED).sum()))
+    shares = ", ".join(f"class {each} {100 * (mask == each).sum() / counted:.1f} %" for each in present)
+    return plot(name, title, f"{label}: {shares or 'no class'} of the pixels", draw, (2.6, 2.9), spread=False)
 
 
 def raster(number: int, place: int, layer: dict, steps: int) -> str:

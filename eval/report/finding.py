@@ -12,6 +12,7 @@ from eval.report.example import Example
 from eval.report.layers import Layers
 from eval.report.membranes import LayerMembranes
 from eval.report.runs import Accuracy, Missing, Run
+from eval.report.segments import Segments
 from eval.report.timing import Timing
 from eval.robustness.measure import Robustness
 
@@ -112,7 +113,7 @@ class Finding:
         sha256: of the file.
         parameters: how many.
         samples, steps, classes: of the recordings.
-        labels: class of each recording.
+        labels: class of each recording; none where pixels are labelled.
         source: name of the data.
         runs: every mode.
         accuracy: of each run.
@@ -143,6 +144,7 @@ class Finding:
     missing: list[Missing] = field(default_factory=list)
     training: Training | None = None
     membranes: list[LayerMembranes] | None = None
+    segments: Segments | None = None
     example: Example | None = None
     corruptions: Robustness | None = None
     operations: list[Operations] | None = None

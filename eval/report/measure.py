@@ -19,6 +19,7 @@ from eval.report.layers import Layers
 from eval.report.layers import measure as layer_by_layer
 from eval.report.membranes import membranes
 from eval.report.runs import Missing, Run, accuracies, all_runs, confusion, trained_hard
+from eval.report.segments import segments
 from eval.report.timing import Timing
 from eval.report.timing import measure as timing
 from eval.report.verdict import judge
@@ -78,7 +79,8 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
         raise HardspikeError(f"{model.path}: runs nowhere: {'; '.join(map(str, missing))}")
     deployed = next((run for run in runs if run.mode.target is None and not run.mode.smooth), runs[0])
     found = Finding(label, str(model.path), _kind(subject), model.key, subject.parameters, len(subject.part),
-                    subject.data.steps, subject.data.classes, subject.labels.tolist(), subject.source, runs,
+                    subject.data.steps, subject.data.classes,
+                    [] if subject.part.masked else subject.labels.tolist(), subject.source, runs,
                     accuracies(subject, runs), deployed.mode, confusion(subject, deployed), missing,
                     _training(subject), counted=min(COUNTED, len(subject.data.test)),
                     recordings=subject.key["recordings"])
@@ -86,6 +88,7 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
     found.chip_graph = subjects[-1].model.key if len(subjects) > 1 else None
     sections: dict[str, Callable[[], object]] = {
         "membranes": lambda: membranes(subject, OBSERVED),
+        "segments": lambda: segments(subject),
         "example": lambda: example(subject),
         "corruptions": lambda: _corruptions(subjects, effort),
         "operations": lambda: _operations(subjects),

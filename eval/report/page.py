@@ -60,10 +60,17 @@ def _words(value):
 
 def _sections(content: dict, found: list[Finding]) -> Iterator[dict]:
     models = content["models"]
+    masked = any("segments" in model for model in models)
+    how = ("Shares of right pixels. Intervals are of a bootstrap over recordings (95 %). Change is in points against "
+           "the first row; lost and won are recordings with fewer and with more right pixels, p the sign test on them."
+           if masked else
+           "Intervals are exact binomial (Clopper-Pearson, 95 %). Change is in points against the first row; lost and "
+           "won are the recordings behind it, p the exact McNemar test on them.")
     yield _section("accuracy", "Accuracy", _accuracy(models, found),
-                   "Every mode on the same recordings. Intervals are exact binomial (Clopper-Pearson, 95 %). Change is "
-                   "in points against the first row; lost and won are the recordings behind it, p the exact McNemar "
-                   "test on them. Spikes are those of one recording.")
+                   f"Every mode on the same recordings. {how} Spikes are those of one recording.")
+    yield _section("segments", "Classes of pixels", _split(models, "segments", _segments),
+                   "Intersection over union of each class, pixels of all recordings together, and its mean over the "
+                   "classes that are there or are predicted.")
     yield _section("layers", "Layer by layer", _split(models, "layers", _layers),
                    "The graph that is deployed. Above: what each layer costs. Below: how near its membranes are to the "
                    "threshold, and points of accuracy lost when that layer alone is disturbed.")
@@ -157,6 +164,18 @@ def _membranes(number: int, layers: list[dict]) -> list[dict]:
     pictures = [_svg(figures.membranes(number, place, layer)) for place, layer in enumerate(layers)]
     return [{"text": text, "figures": pictures},
             {"table": shown("membranes", layers)}]
+
+
+def _segments(number: int, found: dict) -> list[dict]:
+    classes = {key: (key.removesuffix(" %"), "{:.1f}") for key in found["rows"][0] if key.startswith("IoU")}
+    pictures = [_svg(panel) for place, picture in enumerate(found["pictures"])
+                for panel in figures.segments(number, place, picture, len(classes))]
+    return [{"table": shown("segments", found["rows"])},
+            {"summary": "The same by class", "details": shown("segments by class", found["rows"], {
+                "mode": ("mode", ""), **classes})},
+            {"text": f"The first {len(found['pictures'])} test recordings ({found['mode']}): what goes in, the classes "
+                     "that are there, and those that the network gives. A number stands on the pixels of its class; "
+                     "white pixels count nowhere.", "figures": pictures, "layout": "narrow"}]
 
 
 def _sample(number: int, sample: dict) -> list[dict]:

@@ -9,6 +9,7 @@ from eval.operations.measure import Operations
 from eval.report.finding import Cores, Finding
 from eval.report.membranes import LayerMembranes
 from eval.report.runs import Accuracy, Run
+from eval.report.segments import Segments
 from eval.report.timing import Timing
 from eval.robustness.curves import unit
 from eval.robustness.measure import Robustness
@@ -24,10 +25,13 @@ def plain(found: Finding) -> dict:
     if training := found.training:
         model |= {"training": training.history, "epoch": training.epoch, "trained_hard": training.hard,
                   "theory": training.theory, "config": training.config}
-    model |= {"accuracy": [_accuracy(row) for row in found.accuracy], "runs": _runs(found.runs),
-              "confusion": {"mode": words(found.deployed), "matrix": found.confusion}}
+    model |= {"accuracy": [_accuracy(row) for row in found.accuracy], "runs": _runs(found.runs)}
+    if found.confusion:
+        model["confusion"] = {"mode": words(found.deployed), "matrix": found.confusion}
     if found.membranes is not None:
         model["membranes"] = [_membranes(layer) for layer in found.membranes]
+    if found.segments:
+        model["segments"] = _segments(found.segments, found.accuracy)
     if example := found.example:
         parts = {key: value for key, value in asdict(example).items() if key not in ("off", "on")}
         model["sample"] = {**parts, "mode": words(example.mode),
@@ -53,9 +57,9 @@ def plain(found: Finding) -> dict:
 
 def without_pictures(model: dict) -> dict:
     """`plain` without pictures, for the .json file."""
-    if "cores" not in model:
-        return model
-    return {**model, "cores": {key: value for key, value in model["cores"].items() if key != "picture"}}
+    drawn = {"cores": "picture", "segments": "pictures"}
+    return {name: {key: value for key, value in section.items() if key != drawn[name]} if name in drawn else section
+            for name, section in model.items()}
 
 
 def _without_model(row: dict) -> dict:
@@ -66,6 +70,15 @@ def _accuracy(row: Accuracy) -> dict:
     change = asdict(row.change) if row.change else dict.fromkeys(("change", "lost", "won", "p"))
     return {"mode": words(row.mode), "accuracy %": 100 * row.accuracy, "low %": 100 * row.low, "high %": 100 * row.high,
             **change, "spikes": row.spikes, "epoch": row.epoch}
+
+
+def _segments(found: Segments, accuracy: list[Accuracy]) -> dict:
+    """Figures of every mode, classes in columns, and the pictures of one mode."""
+    table = [{"mode": words(row.mode), "mIoU %": 100 * row.pixels.miou, "mIoU low %": 100 * row.pixels.miou_low,
+              "mIoU high %": 100 * row.pixels.miou_high,
+              **{f"IoU {name} %": rows.percent(iou) for name, iou in enumerate(row.pixels.ious)}}
+             for row in accuracy if row.pixels]
+    return {"rows": table, "mode": words(found.mode), "pictures": [asdict(one) for one in found.pictures]}
 
 
 def _runs(runs: list[Run]) -> list[dict]:

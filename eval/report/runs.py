@@ -9,7 +9,8 @@ from torch import Tensor
 from eval.cache import cached
 from eval.calibrate.measure import choose
 from eval.mode import Mode, words
-from eval.statistics import McNemar, interval, mcnemar
+from eval.pixels import Pixels, pixels
+from eval.statistics import McNemar, interval, mcnemar, sign_test
 from eval.subject import Run as Give
 from eval.subject import Subject, modes, runs
 from export.check.rounding import first_differences
@@ -20,6 +21,7 @@ from targets.chips import CHIPS
 from targets.reference import REFERENCE
 from targets.target import CHUNK, Target
 from trainer.checkpoint import Checkpoint
+from trainer.segmentation import PixelEvaluation, pixel_counts
 
 CALIBRATIONS = ("global", "bias")
 """Kinds of `eval calibrate` that cost seconds."""
@@ -31,7 +33,8 @@ class Run:
 
     Args:
         mode: what ran where.
-        predictions: class of each recording.
+        predictions: class of each recording; none where pixels are labelled.
+        pixels: (N, 3, classes) where they are, see `trainer.segmentation.pixel_counts`.
         spikes: layer -> spikes a recording.
         differs: spikes that differ from each run of the list, in its order; None where smooth or calibrated.
         beyond: of a run in float32 that differs from `reference`, first differences that rounding does not explain
@@ -43,6 +46,7 @@ class Run:
     spikes: dict[str, float] = field(default_factory=dict)
     differs: list[int | None] = field(default_factory=list)
     beyond: int | None = None
+    pixels: list[list[list[int]]] = field(default_factory=list)
 
     @property
     def comparable(self) -> bool:
@@ -76,7 +80,8 @@ class Accuracy:
         mode: what ran where.
         accuracy: in [0, 1],
         low, high: and where it truly lies (Clopper-Pearson, 95 %).
-        change: against the first run; None for that itself.
+        change: against the first run; None for that itself. Where pixels are labelled, lost and won are recordings with
+            fewer and with more right ones.
         spikes: a recording.
         epoch: after which the weights were kept; None for a graph.
     """
@@ -88,6 +93,7 @@ class Accuracy:
     change: McNemar | None
     spikes: float
     epoch: int | None = None
+    pixels: Pixels | None = None
 
 
 def all_runs(subject: Subject, targets: list[Target], bits: list[int]) -> tuple[list[Run], list[Missing]]:
@@ -180,7 +186,11 @@ def _measure(subject: Subject, found: list[tuple[Mode, Give]]) -> list[Run]:
         for index, (mode, give) in enumerate(progress(found, "modes")):
             logits, spikes = give(frames)
             run = result[index]
-            run.predictions += logits.argmax(1).tolist()
+            if subject.part.masked:
+                masks = subject.masks[len(run.pixels):len(run.pixels) + len(logits)]
+                run.pixels += pixel_counts(logits.argmax(1), masks, logits.shape[1]).tolist()
+            else:
+                run.predictions += logits.argmax(1).tolist()
             for layer, values in spikes.items():
                 run.spikes[layer] = run.spikes.get(layer, 0) + values.sum(dtype=torch.float64).item() / count
             if not mode.smooth and mode.calibration == subject.model.calibration:
@@ -217,18 +227,36 @@ def _explain(subject: Subject, result: list[Run], recorded: dict[int, dict[str, 
 
 def accuracies(subject: Subject, found: list[Run]) -> list[Accuracy]:
     """Each run's accuracy, and against the first run on the same recordings."""
-    labels = subject.labels.tolist()
+    labels = [] if subject.part.masked else subject.labels.tolist()
     rows = []
     for run in found:
+        change = None if run is found[0] else compared(found[0], run, labels)
+        spikes = sum(run.spikes.values())
+        if run.pixels:
+            of = pixels(PixelEvaluation(torch.tensor(run.pixels), {}, 0.0))
+            rows.append(Accuracy(run.mode, of.right / of.count, of.low, of.high, change, spikes, subject.epoch, of))
+            continue
         right = sum(guess == label for guess, label in zip(run.predictions, labels, strict=True))
-        change = None if run is found[0] else mcnemar(found[0].predictions, run.predictions, labels)
-        rows.append(Accuracy(run.mode, right / len(labels), *interval(right, len(labels)), change,
-                             sum(run.spikes.values()), subject.epoch))
+        rows.append(Accuracy(run.mode, right / len(labels), *interval(right, len(labels)), change, spikes,
+                             subject.epoch))
     return rows
 
 
+def compared(one: Run, other: Run, labels: list[int]) -> McNemar:
+    """The answers of `other` against those of `one`: McNemar's test of recordings; where pixels are labelled, the sign
+    test of recordings with more or fewer right ones."""
+    if not one.pixels:
+        return mcnemar(one.predictions, other.predictions, labels)
+    before, after = (torch.tensor(run.pixels)[:, 0].sum(1) for run in (one, other))
+    lost, won = int((after < before).sum()), int((after > before).sum())
+    counted = int(torch.tensor(one.pixels)[:, 1].sum())
+    return McNemar(100 * int((after - before).sum()) / counted, lost, won, sign_test(lost, won))
+
+
 def confusion(subject: Subject, run: Run) -> list[list[int]]:
-    """Recordings by class (row) and prediction (column)."""
+    """Recordings by class (row) and prediction (column); nothing where pixels are labelled."""
+    if subject.part.masked:
+        return []
     classes = 1 + max(subject.data.classes - 1, *run.predictions, *subject.labels.tolist())
     matrix = [[0] * classes for _ in range(classes)]
     for label, guess in zip(subject.labels.tolist(), run.predictions, strict=True):

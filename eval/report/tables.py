@@ -16,6 +16,8 @@ COLUMNS = {
                   "beyond %": ("beyond %", "{:.1f}"),
                   "in zone %": ("in between %", "{:.1f}"), "|phi-H|": ("|φ − H|", SMALL),
                   "phi at rest": ("φ at rest", SMALL)},
+    "segments": {"mode": ("mode", ""), "mIoU %": ("mIoU %", "{:.1f}"), "mIoU low %": ("from", "{:.1f}"),
+                 "mIoU high %": ("to", "{:.1f}")},
     "corruptions": {"corruption": ("corruption", ""), "mode": ("mode", "")},
     "operations": {"mode": ("mode", ""), "layer": ("layer", ""), "neurons": ("neurons", COUNT),
                    "spikes": ("spikes", COUNT), "silent": ("silent neurons", COUNT), "updates": ("updates", COUNT),
@@ -74,6 +76,7 @@ def write_csv(folder: Path, models: list[dict]) -> None:
               "corruptions": lambda m: m["corruptions"]["rows"], "operations": lambda m: m["operations"]["rows"],
               "energy": lambda m: m["energy"]["rows"], "cores": lambda m: m["cores"]["rows"],
               "training": lambda m: m["training"], "layers": lambda m: m["layers"]["rows"],
+              "segments": lambda m: m["segments"]["rows"],
               "timing": lambda m: m["timing"], "neurobench": lambda m: m["neurobench"],
               "parity": lambda m: [{"mode": run["mode"], **run["differs"]} for run in m["runs"]],
               "confusion": lambda m: [{"class": index, **dict(enumerate(row))}

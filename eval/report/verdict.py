@@ -10,10 +10,10 @@ from itertools import combinations
 from eval.energy.measure import TOTAL, Energy
 from eval.mode import Mode, words
 from eval.report.finding import Finding, Verdict
-from eval.report.runs import Accuracy, Run
+from eval.report.runs import Accuracy, Run, compared
 from eval.robustness.curves import unit
 from eval.robustness.measure import severity_key
-from eval.statistics import McNemar, interval, mcnemar
+from eval.statistics import McNemar, interval
 from hardspike import few
 from targets.chips import CHIPS, limits_of
 from targets.reference import REFERENCE
@@ -83,6 +83,11 @@ def _hard(found: Finding) -> Accuracy | None:
 
 def _accuracy(found: Finding, chip: Accuracy | None) -> Points:
     row = chip or _hard(found) or found.accuracy[0]
+    if of := row.pixels:
+        yield "note", (f"{words(row.mode)}: mean intersection over union {100 * of.miou:.1f} % (95 %: "
+                       f"{100 * of.miou_low:.1f} to {100 * of.miou_high:.1f}) on {found.samples} test recordings; "
+                       f"{100 * row.accuracy:.1f} % of their pixels are classified rightly.")
+        return
     yield "note", (f"{words(row.mode)}: {100 * row.accuracy:.1f} % of {found.samples} test recordings are classified "
                    f"rightly (95 %: {100 * row.low:.1f} to {100 * row.high:.1f}).")
 
@@ -265,7 +270,7 @@ def compare(one: Finding, other: Finding) -> list[tuple[Mode, Accuracy, Accuracy
     Returns:
         (mode, accuracy of each, `statistics.McNemar` between them).
     """
-    theirs = {run.mode: run.predictions for run in other.runs}
+    theirs = {run.mode: run for run in other.runs}
     first, second = ({row.mode: row for row in model.accuracy} for model in (one, other))
-    return [(run.mode, first[run.mode], second[run.mode], mcnemar(run.predictions, theirs[run.mode], one.labels))
+    return [(run.mode, first[run.mode], second[run.mode], compared(run, theirs[run.mode], one.labels))
             for run in one.runs if run.mode in theirs]

@@ -1,4 +1,4 @@
-"""Right answers over severity: what is run once for every corruption, severity, model and mode, and kept."""
+"""Right answers and spikes over severity: what is run once for every corruption, severity, model and mode, and kept."""
 
 import functools
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch import Tensor
 from eval.cache import cached, fingerprint
 from eval.mode import Mode
 from eval.robustness.corruptions import CORRUPTIONS, check_frames, corrupt
-from eval.robustness.faults import FAULTS, inject
+from eval.robustness.faults import FAULTS, Spikes, inject
 from eval.subject import Subject, answers, batch
 from hardspike import HardspikeError, progress
 
@@ -85,11 +85,25 @@ class Inputs:
         return cached(key, lambda: fingerprint(self.frames(name, severity)))
 
 
-def right_answers(curves: list[Curve], names: list[str], grid: list[float],
-                  seed: int) -> tuple[list[list[int]], dict[str, list[str]]]:
-    """Right answers of each of `curves` at each severity, and the hashes of the inputs, corruption by corruption."""
+@dataclass(frozen=True)
+class Counted:
+    """A model in one mode under one corruption or fault of one severity, all recordings together.
+
+    Args:
+        right: answers.
+        fired, arrived: spikes (`faults.Spikes`); None where nothing is done to spikes.
+    """
+
+    right: int
+    fired: float | None = None
+    arrived: float | None = None
+
+
+def count_all(curves: list[Curve], names: list[str], grid: list[float],
+              seed: int) -> tuple[list[list[Counted]], dict[str, list[str]]]:
+    """What each of `curves` gave at each severity, and the hashes of the inputs, corruption by corruption."""
     inputs = Inputs(curves[0].subject, seed)
-    right: list[list[int]] = [[] for _ in curves]
+    found: list[list[Counted]] = [[] for _ in curves]
     able = {curve.corruption for curve in curves} | set(FAULTS)
     hashes: dict[str, list[str]] = {name: [] for name in names if name in able}
     with progress([], "robustness", total=len(curves) * len(grid)) as bar:
@@ -98,22 +112,23 @@ def right_answers(curves: list[Curve], names: list[str], grid: list[float],
                 hashes[name].append(inputs.hash(name, severity))
                 for index, curve in enumerate(curves):
                     if curve.corruption == name:
-                        right[index].append(_kept(curve, inputs, severity, hashes[name][-1]))
+                        found[index].append(_kept(curve, inputs, severity, hashes[name][-1]))
                         bar.update()
-    return right, hashes
+    return found, hashes
 
 
-def _kept(curve: Curve, inputs: Inputs, severity: float, input_hash: str) -> int:
+def _kept(curve: Curve, inputs: Inputs, severity: float, input_hash: str) -> Counted:
     fault = [inputs.seed, curve.corruption, severity] if curve.corruption in FAULTS else None
     key = {"command": "robustness", "model": curve.subject.model_key, "mode": curve.mode, "fault": fault,
            "inputs": input_hash, "recordings": inputs.recordings}
-    return cached(key, lambda: count_right(curve, fault, lambda: inputs.frames(curve.corruption, severity)))
+    return Counted(*cached(key, lambda: count(curve, fault, lambda: inputs.frames(curve.corruption, severity))))
 
 
-def count_right(curve: Curve, fault: list | None, inputs: Callable[[], Tensor]) -> int:
-    """Right answers on `inputs()` (N, T, ...), with a fault [seed, name, severity] or none."""
+def count(curve: Curve, fault: list | None, inputs: Callable[[], Tensor]) -> list:
+    """The fields of a `Counted` on `inputs()` (N, T, ...), with a fault [seed, name, severity] or none."""
     subject, mode, frames = curve.subject, curve.mode, inputs()
-    faulty = inject(subject.model, mode, fault[1], fault[2], fault[0]) if fault else None
+    spikes = Spikes()
+    faulty = inject(subject.model, mode, fault[1], fault[2], fault[0], spikes) if fault else None
     answer, part, right = answers(subject.model, mode), subject.part, 0
     size = batch(mode, len(part))
     for start in range(0, len(part), size):
@@ -121,7 +136,8 @@ def count_right(curve: Curve, fault: list | None, inputs: Callable[[], Tensor]) 
         x = subject.given(frames[some], mode)
         logits = faulty(x, part.ids[some]) if faulty else answer(x)
         right += int((logits.argmax(1) == subject.labels[some]).sum())
-    return right
+    counts = fault is not None and not FAULTS[fault[1]].weights
+    return [right, *((spikes.fired, spikes.arrived) if counts else (None, None))]
 
 
 def unit(name: str) -> str:

@@ -73,8 +73,30 @@ FAULTS = {
 }
 
 
-def inject(model: Model, mode: Mode, name: str, severity: float, seed: int = 0) -> Classify:
+@dataclass
+class Spikes:
+    """Spikes of the hidden layers of all recordings run so far; of smooth ones their sum.
+
+    Args:
+        fired: what the neurons gave.
+        arrived: what the layers behind them got.
+    """
+
+    fired: float = 0.0
+    arrived: float = 0.0
+
+    def add(self, fired: Tensor, arrived: Tensor) -> None:
+        """One layer on some recordings."""
+        self.fired += fired.sum(dtype=torch.float64).item()
+        self.arrived += arrived.sum(dtype=torch.float64).item()
+
+
+def inject(model: Model, mode: Mode, name: str, severity: float, seed: int = 0,
+           spikes: Spikes | None = None) -> Classify:
     """A model in one of its modes with a fault.
+
+    Args:
+        spikes: where they are counted, under a fault of spikes.
 
     Raises:
         UsageError: severity is not in [0, 1], or the target cannot lose spikes.
@@ -84,7 +106,13 @@ def inject(model: Model, mode: Mode, name: str, severity: float, seed: int = 0) 
     fault = FAULTS[name].apply
     if FAULTS[name].weights:
         return with_weights(model, mode, lambda weight, layer: fault(weight, layer, severity, seed))
-    return with_spikes(model, mode, lambda spikes, layer, ids: fault(spikes, layer, ids, severity, seed))
+
+    def change(given: Tensor, layer: str, ids: list[str]) -> Tensor:
+        kept = fault(given, layer, ids, severity, seed)
+        if spikes is not None:
+            spikes.add(given, kept)
+        return kept
+    return with_spikes(model, mode, change)
 
 
 def with_spikes(model: Model, mode: Mode, change: Callable[[Tensor, str, list[str]], Tensor]) -> Classify:

@@ -10,7 +10,7 @@ from eval.mode import Mode, words
 from eval.options import Stress
 from eval.plots import drawable, picture
 from eval.robustness.corruptions import CORRUPTIONS, check_severity
-from eval.robustness.curves import Curve, LeftOut, possible, right_answers, unit
+from eval.robustness.curves import Counted, Curve, LeftOut, count_all, possible, unit
 from eval.robustness.faults import FAULTS
 from eval.subject import Subject
 from hardspike import HardspikeError, UsageError, choice
@@ -31,6 +31,8 @@ class RobustnessRow:
         mean: of those.
         area: under the curve over the range of severities, in [0, 1]; None for a single severity.
         epoch: after which the weights were kept; None for a graph.
+        fired, arrived: spikes of the hidden layers a recording, what their neurons gave and what came to the next
+            layers, one a severity; None where nothing is done to spikes.
     """
 
     corruption: str
@@ -40,6 +42,8 @@ class RobustnessRow:
     mean: float
     area: float | None
     epoch: int | None = None
+    fired: list[float] | None = None
+    arrived: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,9 @@ def measure(subjects: list[Subject], stress: Stress) -> Robustness:
     able, left_out = possible(names, [(subject, mode) for subject in subjects for mode in subject.modes(targets)])
     if not able:
         raise HardspikeError("; ".join(map(refusal, left_out)))
-    right, hashes = right_answers(able, names, grid, stress.seed)
+    counted, hashes = count_all(able, names, grid, stress.seed)
     count = len(subjects[0].part)
-    rows = [_row(curve, grid, [100 * number / count for number in numbers])
-            for curve, numbers in zip(able, right, strict=True)]
+    rows = [_row(curve, grid, found, count) for curve, found in zip(able, counted, strict=True)]
     return Robustness(rows, left_out, hashes, grid, count)
 
 
@@ -140,10 +143,13 @@ def refusal(one: LeftOut) -> str:
     return f"{curve.corruption} of {curve.subject.model.path} ({words(curve.mode)}) is left out: {one.reason}"
 
 
-def _row(curve: Curve, grid: list[float], accuracy: list[float]) -> RobustnessRow:
+def _row(curve: Curve, grid: list[float], found: list[Counted], count: int) -> RobustnessRow:
+    accuracy = [100 * one.right / count for one in found]
     area = float(trapezoid(accuracy, grid)) / (grid[-1] - grid[0]) / 100 if len(grid) > 1 else None
+    fired, arrived = ([value / count for one in found if (value := getattr(one, key)) is not None] or None
+                      for key in ("fired", "arrived"))
     return RobustnessRow(curve.corruption, curve.subject.model.path, curve.mode, accuracy,
-                         sum(accuracy) / len(accuracy), area, curve.subject.epoch)
+                         sum(accuracy) / len(accuracy), area, curve.subject.epoch, fired, arrived)
 
 
 def draw(found: Robustness, path: Path, title: str) -> None:

@@ -16,6 +16,7 @@ from hardspike import HardspikeError, choice, progress, words
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, load
+from trainer.segmentation import PixelEvaluation
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class StudyRun:
         values: what was measured -> its value: surrogate, hard (accuracies, %), gap (surrogate minus hard, points; SAST
             eq. 36), spikes (a recording, hard), epoch (after which the weights were kept), train s (of the run), q and
             phi(-theta) of the training run (`trainer.analysis.theory`), and what `Columns` asks for.
-        right: (N,) bool, the recordings that the hard network has right, by name.
+        right: (N,) the recordings that the hard network has right, by name; where labels are of pixels, how many of
+            each. Then accuracies are shares of pixels, and values has mIoU (%, hard) and that of the surrogate.
         curves: (corruption, mode's word) -> accuracies (%), one a severity.
     """
 
@@ -114,8 +116,9 @@ def _one(name: str, config: FitConfig, data: Data, split: str, keep: str, column
             mode = "surrogate" if row.mode.smooth else "hard"
             curves[row.corruption, mode] = row.accuracy
             values[f"{mode}, {row.corruption}"] = row.mean
-    right = (hard.logits.argmax(1) == hard.labels).numpy()
-    return StudyRun(name, config.seed, values, right, curves)
+    if isinstance(smooth, PixelEvaluation) and isinstance(hard, PixelEvaluation):
+        values |= {"mIoU": 100 * hard.miou, "mIoU, surrogate": 100 * smooth.miou}
+    return StudyRun(name, config.seed, values, hard.hits.numpy(), curves)
 
 
 def _costs(stored: checkpoint.Checkpoint, file: Path) -> dict[str, float]:

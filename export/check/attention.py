@@ -17,6 +17,7 @@ from targets.graph.shapes import array
 from targets.nodes import stateless
 from trainer.layers.attention import Attention
 from trainer.networks import Network
+from trainer.neurons.leaky import LEAKY_RESET, Leaky
 from trainer.neurons.levels import LevelLeaky
 
 
@@ -77,9 +78,11 @@ def _bounds(network: Network, frames: Tensor, record: dict[str, Tensor]) -> dict
         else:
             if given:
                 x, k = sum(each for each, _ in given), max(each for _, each in given) + len(given)
-            if isinstance(layer, LevelLeaky):
+            if isinstance(layer, Leaky):
                 bounds[name] = _factor(steps * (k + 4), x) * _remembered(layer, x, record[name])
-                x, k = record[name] / layer.norm, 1
+                x, k = record[name] / (layer.norm if isinstance(layer, LevelLeaky) else 1), 1
+            elif isinstance(layer, nn.Upsample):
+                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             elif not isinstance(layer, nn.Identity):
                 x, more = _positive(name, layer, x)
                 k += more
@@ -93,11 +96,13 @@ def _factor(k: Tensor, like: Tensor) -> Tensor:
     return k / (1 - k)
 
 
-def _remembered(neuron: LevelLeaky, x: Tensor, spikes: Tensor) -> Tensor:
+def _remembered(neuron: Leaky, x: Tensor, spikes: Tensor) -> Tensor:
     """The membrane's terms in absolute value: what comes in, what is left of before, and the reset."""
     beta, found = neuron.beta.clamp(0, 1), [x[0]]
+    leaks = isinstance(neuron, LevelLeaky) or neuron.reset == LEAKY_RESET
+    taken = neuron.threshold * (beta if leaks else 1)
     for t in range(1, len(x)):
-        found.append(x[t] + beta * (found[-1] + neuron.threshold * spikes[t - 1]))
+        found.append(x[t] + beta * found[-1] + taken * spikes[t - 1])
     return torch.stack(found)
 
 

@@ -56,7 +56,7 @@ def write_lava(model: Model, output: Output, chosen: Quantisation, samples: int,
         withdraw(out, out, graph)
     report = write_report(out, integer, checked, ("h5py",))
     announce(out, report, checked, output.json)
-    if subtracting := [layer.name for layer in layers if layer.subtracts]:
+    if subtracting := [layer.name for layer in layers if layer.reset == "subtract"]:
         _log.info(f"{', '.join(subtracting)}: reset by subtraction, which stock netx lacks and stops at; load the file "
                   "with `network` of targets/lava/softlif")
     return checked

@@ -12,7 +12,7 @@ from export.check import parity as parities
 from export.check.parity import Parity
 from export.check.report import announce, withdraw, write_report
 from export.check.rounding import first_differences
-from export.formats.network_onnx import Parts, has_attention, network_parts
+from export.formats.network_onnx import Parts, beyond_nir, network_parts
 from export.model import Model, output_path
 from export.options import Output
 from export.recordings import Recordings, check_samples
@@ -61,7 +61,7 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
 
 
 def _parts(model: Model, unroll: int | None, dt: float | None) -> Parts:
-    if model.checkpoint and has_attention(model.checkpoint.network):
+    if model.checkpoint and beyond_nir(model.checkpoint.network):
         return network_parts(model.trained, unroll)
     graph = model.graph
     with about(model.path):

@@ -13,7 +13,7 @@ from torch import Tensor
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
 from targets.graph import LINEAR, NEURONS, SPIKING, plan
-from targets.graph.shapes import Shape, array
+from targets.graph.shapes import Shape, array, groups_of
 
 ALWAYS = "_always"
 """Ends the name of what a cell hears."""
@@ -23,7 +23,8 @@ def bias_cells(graph: nir.NIRGraph) -> nir.NIRGraph:
     """A graph in which no bias reaches a neuron with a synaptic current; the same spikes.
 
     Raises:
-        HardspikeError: what would keep a cell firing is no spikes but a membrane.
+        HardspikeError: what would keep a cell firing is no spikes but a membrane; or the biased layer is where a loop
+            is entered, which would then be entered at its neuron as well.
     """
     edit, shapes = Edit(graph), plan(graph).output_shape
     for name, node in list(edit.nodes.items()):
@@ -36,6 +37,13 @@ def bias_cells(graph: nir.NIRGraph) -> nir.NIRGraph:
                                      f"of spikes; it hears the membrane of '{membrane}', which is none: leave the bias "
                                      "out, or put a neuron that spikes between")
             _through_a_cell(edit, name, shapes[name])
+            try:
+                plan(edit.graph())
+            except HardspikeError as error:
+                raise HardspikeError(f"layer '{name}': its bias comes before a synaptic current, where a chip makes it "
+                                     "of spikes, and it hears its own neuron: that loop would be entered at two nodes; "
+                                     "leave the bias out, or let the spikes come back through a linear layer of their "
+                                     "own") from error
     return edit.graph()
 
 
@@ -96,7 +104,7 @@ def _through_a_cell(edit: Edit, name: str, given: Shape) -> None:
     else:
         bare, start = copy.copy(node), copy.copy(node)
         bare.bias = np.zeros(len(bias))
-        groups = int(np.asarray(node.groups))
+        groups = groups_of(node)
         start.weight = np.zeros((1, one.shape[1] * groups, *one.shape[2:]))
         start.weight.flat[0] = 1.0
         start.bias, start.groups = np.array([2.0]), 1

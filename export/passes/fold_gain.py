@@ -12,7 +12,7 @@ import numpy as np
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
 from targets.graph import LINEAR, NEURONS, Plan, plan
-from targets.graph.shapes import array, expand
+from targets.graph.shapes import array, expand, groups_of
 from targets.nodes.neurons import coefficients
 
 
@@ -119,8 +119,8 @@ def _scaled_inputs(name: str, node: nir.NIRNode, factor: np.ndarray) -> nir.NIRN
         weight = weight * factor.reshape(1, -1)
         return nir.Linear(weight) if isinstance(node, nir.Linear) else nir.Affine(weight, node.bias)
     channel = _by_channel(name, factor, weight.ndim)
-    group = len(weight) // int(node.groups)
-    rows = channel.reshape(int(node.groups), -1).repeat(group, axis=0)  # the input channels of each output's group
+    group = len(weight) // groups_of(node)
+    rows = channel.reshape(groups_of(node), -1).repeat(group, axis=0)  # the input channels of each output's group
     return _conv(node, weight * rows.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2)), node.bias)
 
 

@@ -7,12 +7,13 @@ range, so that thresholds and biases keep that range's full resolution. Leaks ar
 Scaling by the largest weight (`max_abs`) wastes the few levels on outliers. `searched` tries scales around it, clipping
 the largest weights, and then thresholds around theta, runs each candidate on the target's own integer arithmetic on
 real samples, with all layers before it already quantised, and keeps the one whose spikes differ least from those of the
-float network: what a layer hands on is what counts, not the weights' error.
+float network: what a layer hands on is what counts, not the weights' error. Layers that differ by their thresholds
+alone, the levels of an I-LIF neuron, get one scale.
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import networkx as nx
 import nir
@@ -20,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from export.passes.levels import fired, forgets, levels, summed
 from export.passes.rewrite import Edit
+from export.passes.round_leaks import round_leaks
 from export.passes.straighten import drop
 from hardspike import HardspikeError, UsageError, nearest, progress
 from hardspike.grid import TRIMS, clips, grid, least_error, rounded
@@ -29,7 +32,7 @@ from targets.chips import limits_of
 from targets.graph import LINEAR, plan
 from targets.graph.shapes import array
 from targets.limits import Limits
-from targets.loihi.layers import DECAY_UNIT, Layer, Network, split
+from targets.loihi.layers import DECAY_UNIT, Layer, Network, split, taken_off
 from targets.metadata import Quantised
 from targets.target import Target
 
@@ -73,13 +76,18 @@ class QuantisedLayer:
 
 @dataclass(frozen=True)
 class _Task:
-    """What the layers of one graph share: it in floats, and that it spikes as `wanted` on `spikes` (T, B, ...)."""
+    """What the layers of one graph share: it in floats, and that it spikes as `wanted` on `spikes` (T, B, ...).
+
+    `done`: spikes of the quantised layers so far, in no loop, and of the Input once the chip took them.
+    """
 
     graph: nir.NIRGraph
+    network: Network
     spikes: Tensor
     wanted: dict[str, Tensor]
     chip: Target
     bits: int
+    done: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def limits(self) -> Limits:
@@ -117,14 +125,15 @@ def quantise(graph: nir.NIRGraph, spikes: Tensor, chip: Target, bits: int = 8,
         if layer.threshold.min() <= 0:
             raise HardspikeError(f"layer '{name}': threshold {layer.threshold.min():g}; {limits.chip} compares with "
                                  f"{LOWEST_THRESHOLD} or more: train with positive thresholds")
-    task = _Task(graph, spikes, reference.run(graph, spikes).spikes, chip, bits)
-    current, rows, first = _round_leaks(graph, network), [], {}
+    task = _Task(graph, network, spikes, reference.run(graph, spikes).spikes, chip, bits)
+    current, rows, first = round_leaks(graph, network), [], {}
     for name, layer in network.layers.items():  # all at once first: in a loop, each is another's input
         current, first[name] = _fitted(task, current, layer)
-    for name, layer in progress(network.layers.items(), f"quantise to {bits} bits"):
-        current, row = _searched(task, current, layer, first[name],
-                                 *((_clips(graph, layer), TRIMS) if scale == "searched" else ((), ())))
-        rows.append(row)
+    for layers in progress(levels(network), f"quantise to {bits} bits"):
+        clips, trims = (_clips(graph, layers[0]), TRIMS) if scale == "searched" else ((), ())
+        clips = (*{first[layer.name]: None for layer in layers}, *clips)
+        current, found = _searched(task, current, layers, clips, trims)
+        rows += found
     current = _quantise_readout(current, network, bits, limits)
     mark = Quantised(limits.chip, bits, scale, {row.layer: row.scale for row in rows})
     return metadata.mark_quantised(current, mark), rows
@@ -158,36 +167,98 @@ def _clips(graph: nir.NIRGraph, layer: Layer) -> np.ndarray:
     return clips(np.concatenate([np.abs(array(graph.nodes[name].weight)).ravel() for name in _linear(layer)]))
 
 
-def _searched(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, clips: Sequence[float],
-              trims: Sequence[float]) -> tuple[nir.NIRGraph, QuantisedLayer]:
-    """The best of `clip` and `clips` with the threshold as it is, then of `trims` of the threshold; and the report."""
-    best: tuple[int, float, float, nir.NIRGraph] | None = None
-    wanted = task.wanted[layer.name]
+def _searched(task: _Task, current: nir.NIRGraph, layers: list[Layer], clips: Sequence[float],
+              trims: Sequence[float]) -> tuple[nir.NIRGraph, list[QuantisedLayer]]:
+    """The best of `clips` with the thresholds as they are, then of `trims` of the thresholds; and the report.
+
+    Args:
+        layers: that get one scale, see `levels`.
+
+    Raises:
+        HardspikeError: no scale fits all of them.
+    """
+    best: tuple[int, float, float, dict[str, Tensor]] | None = None
+    spikes_of = _at_once(task, current, layers) or _on_chip(task, current, layers)
 
     def consider(clip: float, trim: float) -> None:
         nonlocal best
-        candidate = _apply(task, current, layer, clip, trim)
-        if candidate is not None:
-            got = task.chip.run(_ancestors(candidate, layer.name), task.spikes, layers=[layer.name]).spikes[layer.name]
-            mismatches = int((got != wanted).sum())
-            if best is None or mismatches < best[0]:
-                best = mismatches, clip, trim, candidate
+        if any(_threshold(task, layer, clip, trim) is None for layer in layers):
+            return
+        got = spikes_of(clip, trim)
+        mismatches = sum(int((got[layer.name] != task.wanted[layer.name]).sum()) for layer in layers)
+        if best is None or mismatches < best[0]:
+            best = mismatches, clip, trim, got
 
-    for candidate in (clip, *clips):
+    for candidate in clips:
         consider(candidate, 1.0)
-    assert best is not None  # `_fitted` found a scale
+    if best is None:
+        raise HardspikeError(f"layers {', '.join(repr(layer.name) for layer in layers)}: no scale brings all of their "
+                             f"thresholds into the range of {task.limits.chip}; train with thresholds that are closer "
+                             "to one another")
     for trim in trims:
         consider(best[1], trim)
-    mismatches, clip, trim, chosen = best
-    done = split(plan(chosen)).layers[layer.name]
+    _, clip, trim, got = best
+    for layer in layers:
+        chosen = _apply(task, current, layer, clip, trim)
+        assert chosen is not None  # it was tried
+        current = chosen
+        if not task.network.recurrent(layer):
+            task.done[layer.name] = got[layer.name]
+    return current, [_row(task, current, layer, clip, trim, got[layer.name]) for layer in layers]
+
+
+def _on_chip(task: _Task, current: nir.NIRGraph, layers: list[Layer]) -> Callable[[float, float], dict[str, Tensor]]:
+    """Spikes of layers at a scale and a trim, of the chip itself, all layers before them included."""
+    names = [layer.name for layer in layers]
+
+    def run(clip: float, trim: float) -> dict[str, Tensor]:
+        graph: nir.NIRGraph | None = current
+        for layer in layers:
+            graph = _apply(task, graph, layer, clip, trim)
+            assert graph is not None  # thresholds fit
+        found = task.chip.run(_ancestors(graph, names), task.spikes, layers=names).spikes
+        task.done[task.network.plan.input] = task.spikes  # the chip takes them
+        return found
+    return run
+
+
+def _at_once(task: _Task, current: nir.NIRGraph,
+             layers: list[Layer]) -> Callable[[float, float], dict[str, Tensor]] | None:
+    """The same for neurons without a memory behind layers that are done; None for others, and for chips that compute
+    otherwise than Lava."""
+    network = task.network
+    sources = {c.source for layer in layers for c in layer.connections}
+    if not task.chip.like_lava or not sources <= task.done.keys() \
+            or not all(forgets(network, layer) for layer in layers):
+        return None
+    sums: dict[float, Tensor | None] = {}
+
+    def run(clip: float, trim: float) -> dict[str, Tensor]:
+        if clip not in sums:
+            sums.clear()  # trims come after all scales
+            scale = _scale(task, layers[0], clip)
+            nodes = {name: _rounded(task, name, scale) for name in _linear(layers[0])}
+            sums[clip] = summed(network.plan, layers[0], nodes, task.done)
+        total = sums[clip]
+        if total is None:
+            return _on_chip(task, current, layers)(clip, trim)
+        return {layer.name: fired(total, threshold) for layer in layers
+                if (threshold := _threshold(task, layer, clip, trim)) is not None}
+    return run
+
+
+def _row(task: _Task, graph: nir.NIRGraph, layer: Layer, clip: float, trim: float, got: Tensor) -> QuantisedLayer:
+    """The report of one layer as it is in `graph`."""
+    done, wanted = split(plan(graph)).layers[layer.name], task.wanted[layer.name]
     step, levels = _grid(task.bits, task.limits)
-    scale = clip * levels * step / _largest(task.graph, layer)
+    scale = _scale(task, layer, clip)
     weights = np.concatenate([np.abs(array(task.graph.nodes[name].weight)).ravel() for name in _linear(layer)])
     leak, moved = 1 - done.v_decay / DECAY_UNIT, np.abs(done.v_decay - layer.v_decay) / DECAY_UNIT
-    return chosen, QuantisedLayer(
+    return QuantisedLayer(
         layer.name, task.bits, step, float(scale), int(done.threshold.max()), float(trim - 1),
         int(np.abs(done.bias).max(initial=0)), float(leak.max()), float(moved.max()),
-        float((weights * scale > (levels + 0.5) * step).mean()), int(wanted.sum(dtype=torch.int64)), mismatches)
+        float((weights * scale > (levels + 0.5) * step).mean()), int(wanted.sum(dtype=torch.int64)),
+        int((got != wanted).sum()))
 
 
 def _linear(layer: Layer) -> list[str]:
@@ -212,32 +283,47 @@ def _grid(bits: int, limits: Limits) -> tuple[int, int]:
     return grid(bits, limits.weight_max.known)
 
 
+def _scale(task: _Task, layer: Layer, clip: float) -> float:
+    """Integer units per float unit where the largest weight is `clip` times the largest level."""
+    step, levels = _grid(task.bits, task.limits)
+    return clip * levels * step / _largest(task.graph, layer)
+
+
+def _rounded(task: _Task, name: str, scale: float) -> nir.NIRNode:
+    """A linear node in integers."""
+    node = copy.copy(task.graph.nodes[name])
+    node.weight = rounded(array(node.weight), scale, *_grid(task.bits, task.limits))
+    if hasattr(node, "bias"):
+        node.bias = np.round(array(node.bias) * scale)
+    return node
+
+
+def _threshold(task: _Task, layer: Layer, clip: float, trim: float) -> np.ndarray | None:
+    """The threshold of a layer in integers; None where it or the bias leave their range."""
+    scale = _scale(task, layer, clip)
+    threshold = np.round(layer.threshold * scale * trim)
+    fits = (threshold.min() >= LOWEST_THRESHOLD and threshold.max() <= task.limits.threshold.known
+            and np.abs(layer.bias * scale).max(initial=0) + 1 <= task.limits.bias.known)
+    return threshold if fits else None
+
+
 def _apply(task: _Task, current: nir.NIRGraph, layer: Layer, clip: float, trim: float) -> nir.NIRGraph | None:
     """`current` with one layer in integers; None where its threshold or bias leave their range."""
-    step, levels = _grid(task.bits, task.limits)
-    scale = clip * levels * step / _largest(task.graph, layer)
-    edit = Edit(current)
+    threshold = _threshold(task, layer, clip, trim)
+    if threshold is None:
+        return None
+    edit, scale = Edit(current), _scale(task, layer, clip)
     _put_back(edit, task.graph, layer)
     for name in _linear(layer):
-        node = copy.copy(task.graph.nodes[name])
-        node.weight = rounded(array(node.weight), scale, step, levels)
-        if hasattr(node, "bias"):
-            node.bias = np.round(array(node.bias) * scale)
-        edit.nodes[name] = node
+        edit.nodes[name] = _rounded(task, name, scale)
     _drop_zeros(edit, layer)
-    threshold = np.round(layer.threshold * scale * trim)
-    if threshold.min() < LOWEST_THRESHOLD:
-        return None
-    if (threshold.max() > task.limits.threshold.known
-            or np.abs(layer.bias * scale).max(initial=0) + 1 > task.limits.bias.known):
-        return None
     fire = copy.copy(edit.nodes[layer.name])
     threshold = np.broadcast_to(threshold, layer.shape).copy()
     setattr(fire, "threshold" if isinstance(fire, nir.Threshold) else "v_threshold", threshold)
     edit.nodes[layer.name] = fire
     for name in layer.members:
         if isinstance(edit.nodes[name], nir.Scale):
-            edit.nodes[name] = nir.Scale(-threshold)
+            edit.nodes[name] = nir.Scale(-taken_off(threshold, np.round(layer.v_decay), layer.reset))
     return edit.graph()
 
 
@@ -268,39 +354,13 @@ def _drop_zeros(edit: Edit, layer: Layer) -> None:
         drop(edit, name)
 
 
-def _round_leaks(graph: nir.NIRGraph, network: Network) -> nir.NIRGraph:
-    """Leaks in 4096ths; a leak that rounds to none becomes an integrator, so that no tau is infinite."""
-    edit, dt = Edit(graph), network.plan.dt
-    for layer in network.layers.values():
-        for name in layer.members:
-            node = edit.nodes[name]
-            if not isinstance(node, nir.LIF | nir.LI | nir.CubaLIF):
-                continue
-            shape = network.plan.input_shape[name]
-            synapse = name == layer.synapse
-            decay = np.broadcast_to(np.round(layer.i_decay if synapse else layer.v_decay), shape).copy()
-            if (decay == 0).any() or (np.round(layer.i_decay) == 0).any():
-                raise HardspikeError(f"layer '{name}': its leak rounds to 4096/4096, none at all; use beta 1 (no leak) "
-                                     "or below 0.9998")
-            node = copy.copy(node)
-            tau = dt * DECAY_UNIT / decay
-            if isinstance(node, nir.CubaLIF):
-                node.tau_mem, node.tau_syn = tau, dt * DECAY_UNIT / np.broadcast_to(np.round(layer.i_decay), shape)
-                node.w_in = node.tau_syn / dt
-            else:
-                node.tau = tau
-            node.r = tau / dt
-            edit.nodes[name] = node
-    return edit.graph()
-
-
-def _ancestors(graph: nir.NIRGraph, name: str) -> nir.NIRGraph:
-    """The part of `graph` that decides about the spikes of `name`, with an Output there."""
+def _ancestors(graph: nir.NIRGraph, names: list[str]) -> nir.NIRGraph:
+    """The part of `graph` that decides about the spikes of `names`, of one shape, with an Output there."""
     whole = nx.DiGraph(graph.edges)
-    keep = nx.ancestors(whole, name) | {name}
+    keep = set(names).union(*(nx.ancestors(whole, name) for name in names))
     end = Edit(graph).fresh("output")
     nodes = {n: node for n, node in graph.nodes.items() if n in keep} | {end: nir.Output({"output": None})}
-    edges = [(a, b) for a, b in graph.edges if a in keep and b in keep] + [(name, end)]
+    edges = [(a, b) for a, b in graph.edges if a in keep and b in keep] + [(name, end) for name in names]
     return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
 
 

@@ -19,6 +19,7 @@ from export.passes.weigh import weightless
 from hardspike import HardspikeError
 from targets.graph import LINEAR, NEURONS, SPIKING, Plan, plan
 from targets.graph.shapes import array, conv_arguments, expand, pool_arguments
+from targets.loihi.layers import DECAY_UNIT, reset_of
 
 _POOLS = (nir.AvgPool2d, nir.SumPool2d)
 
@@ -79,17 +80,25 @@ def drop(edit: Edit, name: str) -> None:
 
 
 def _is_reset(edit: Edit, layout: Plan, name: str) -> bool:
-    """Whether a Scale takes exactly the threshold off the membrane that it came from."""
+    """Whether a Scale takes exactly the threshold off the membrane that it came from, or the leak times the threshold
+    where nothing else does."""
     sources, targets = edit.sources(name), edit.targets(name)
     if len(sources) != 1 or not targets or not isinstance(edit.nodes[sources[0]], nir.Threshold):
         return False
     if not all(isinstance(edit.nodes[target], nir.LI | nir.I) for target in targets):
         return False
-    shape = layout.output_shape[sources[0]]
-    taken, wanted = (np.broadcast_to(expand(name, value, shape), shape) for value in
-                     (edit.nodes[name].scale, -array(edit.nodes[sources[0]].threshold)))
-    inside = any(name in group and targets[0] in group for group in layout.groups)
-    return inside and np.array_equal(taken, wanted)
+    if not any(name in group and targets[0] in group for group in layout.groups):
+        return False
+
+    def reset(scale: str) -> str | None:
+        return reset_of(-expand(scale, edit.nodes[scale].scale, shape), theta, decay)
+
+    shape, membrane = layout.output_shape[sources[0]], edit.nodes[targets[0]]
+    theta = expand(name, edit.nodes[sources[0]].threshold, shape)
+    decay = DECAY_UNIT * layout.dt / array(membrane.tau) if isinstance(membrane, nir.LI) else np.zeros(shape)
+    beside = [other for other in edit.targets(sources[0]) if other != name and isinstance(edit.nodes[other], nir.Scale)]
+    found = reset(name)
+    return found == "subtract" or (found == "subtract_leaky" and "subtract" not in map(reset, beside))
 
 
 def _foldable(edit: Edit, layout: Plan, name: str) -> bool:

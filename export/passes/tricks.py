@@ -7,7 +7,7 @@ import numpy as np
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
 from targets.graph import LINEAR, NEURONS
-from targets.graph.shapes import array, expand
+from targets.graph.shapes import array
 
 _DEAF = 2.0**60
 """A factor beyond which a Scale is no weight but a trick that empties a membrane."""
@@ -60,26 +60,11 @@ def _refuse_factor(edit: Edit, name: str) -> None:
             f"layer '{sources[0]}': its reset to zero also loses what comes in in the step after a spike, as "
             "snnTorch's delayed reset 'zero' does in Synaptic, RLeaky, RSynaptic and Lapicque; no chip's neuron does "
             "that: make it with reset_delay=False (Synaptic, RLeaky), or reset_mechanism='subtract'")
-    if sources and _takes_leaked(edit, name, sources[0]):
-        raise HardspikeError(
-            f"layer '{sources[0]}': what a spike takes off its membrane leaks as well (reset subtract_leaky); a chip's "
-            "neuron takes off the whole threshold one step later: train with reset 'subtract'")
     if any(isinstance(edit.nodes[s], _MEMBRANES) for s in sources) and len(targets) == 1 \
             and isinstance(edit.nodes[targets[0]], nir.Threshold):
         raise HardspikeError(
             f"layer '{targets[0]}': its membrane is a sum of several currents that decay (snn.Alpha); a chip's neuron "
             "has one: use snn.Synaptic and train again")
-
-
-def _takes_leaked(edit: Edit, name: str, layer: str) -> bool:
-    """Whether a Scale takes a layer's threshold times its leak off the layer's own membrane, and the leak is not 1."""
-    membranes = edit.targets(name)
-    node, membrane = edit.nodes[layer], edit.nodes[membranes[0]] if membranes else None
-    if not isinstance(node, nir.Threshold) or not isinstance(membrane, nir.LI) or edit.targets(membranes[0]) != [layer]:
-        return False
-    theta, leak = array(node.threshold), 1 - edit.metadata["dt"] / array(membrane.tau)
-    taken = -expand(name, edit.nodes[name].scale, theta.shape)
-    return bool(not np.allclose(leak, 1) and taken.any() and np.allclose(taken, leak * theta))
 
 
 def _layer(edit: Edit, membrane: str) -> str:

@@ -131,6 +131,11 @@ def spatial(label: str, value, dimensions: int, lowest: int = 0) -> Shape:
     return tuple(int(v) for v in np.broadcast_to(values.ravel(), dimensions))
 
 
+def groups_of(node: nir.NIRNode) -> int:
+    """Of a convolution whose arguments stood `conv_arguments`; a file may hold them as an array of one. 1 elsewhere."""
+    return int(array(getattr(node, "groups", 1)).item())
+
+
 def conv_arguments(label: str, node: nir.Conv1d | nir.Conv2d) -> dict:
     """stride, padding (a tuple, or 'same'), dilation and groups as torch's convolutions take them."""
     dimensions = 1 if isinstance(node, nir.Conv1d) else 2

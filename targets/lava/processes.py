@@ -75,7 +75,7 @@ def _layer_image(network: Network, layer: Layer) -> Shape:
 
 
 def _neurons(layer: Layer, shape: Shape, late: int) -> dict[str, Any]:
-    found = {"name": layer.name, "shape": _lava(shape), "subtracts": layer.subtracts, "late": late}
+    found = {"name": layer.name, "shape": _lava(shape), "subtracts": layer.reset == "subtract", "late": late}
     for key, values in (("iDecay", layer.i_decay), ("vDecay", layer.v_decay), ("vThMant", layer.threshold)):
         different = np.unique(np.round(values))
         if len(different) > 1:

@@ -5,14 +5,12 @@ import nir
 from torch import Tensor
 
 from hardspike import HardspikeError, scratch_folder
-from targets.chips import limits_of
 from targets.graph import plan
 from targets.lava import runner
-from targets.lava.netx import write_net
+from targets.lava.netx import HELD, write_net
 from targets.lava.processes import describe
 from targets.lava.setup import setup
 from targets.loihi import rules
-from targets.loihi.chips import LOIHI2
 from targets.loihi.layers import Network, split
 from targets.recording import Recording, Transmit
 from targets.target import Files, Target
@@ -26,7 +24,7 @@ def _check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
             write_net(graph, folder / "model.net", dt)
         except HardspikeError as no_chain:
             try:
-                if found := rules.errors(split(plan(graph, dt)), limits_of(LOIHI2)):
+                if found := rules.errors(split(plan(graph, dt)), HELD):
                     return found
                 describe(_network(graph, dt), 1, folder / "graph.npz")
             except HardspikeError as error:
@@ -38,7 +36,7 @@ def _check(graph: nir.NIRGraph, dt: float | None = None) -> list[Violation]:
 
 def _network(graph: nir.NIRGraph, dt: float | None) -> Network:
     network = split(plan(graph, dt))
-    rules.require(network, limits_of(LOIHI2))
+    rules.require(network, HELD)
     return network
 
 
@@ -55,5 +53,5 @@ def _run(graph: nir.NIRGraph, spikes: Tensor, *, dt: float | None = None, membra
 
 
 LAVA = Target("lava", "Intel's Lava simulator, in an interpreter of its own (`python -m targets setup lava`)", _run,
-              _check, integers=limits_of(LOIHI2), files=Files(".net", runner.run), setup=setup, records_membranes=False,
+              _check, integers=HELD, files=Files(".net", runner.run), setup=setup, records_membranes=False,
               chunk=None)

@@ -44,8 +44,8 @@ def prove(network: Network, steps: float, largest: int) -> dict[str, Proof]:
         arriving = sum(largest_sum(network, c) * (largest if c.source == network.plan.input else 1)
                        for c in layer.connections)
         u = SHIFT * arriving * _steps_kept(layer.i_decay, steps)
-        v = (u + SHIFT * (np.abs(layer.bias).max() + layer.subtracts * layer.threshold.max())) \
-            * _steps_kept(layer.v_decay, steps)
+        taken = layer.threshold.max() if layer.reset == "subtract" else 0  # the others only bring v nearer to zero
+        v = (u + SHIFT * (np.abs(layer.bias).max() + taken)) * _steps_kept(layer.v_decay, steps)
         small = bool(u < STATE and v < STATE - 1)
         if arriving >= STATE:
             raise HardspikeError(f"layer '{name}': input may sum to {arriving:g} a step, where 24 bits hold "

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from targets.limits import NOT_PUBLIC, Limit, Limits
 from targets.loihi import fixed_point, rules
+from targets.loihi.layers import RESETS
 from targets.recording import Recording, Transmit
 from targets.target import FloorPlan, Target
 from targets.violation import Violation
@@ -57,10 +58,10 @@ LOIHI1 = loihi("loihi1", "Loihi 1 in integers, bit for bit as Lava; reset to zer
     chip="Loihi 1", cores=Limit(128, DAVIES), neurons=Limit(1024, DAVIES), input_axons=Limit(4096, NENGO_BLOCK),
     output_axons=Limit(4096, NENGO_BLOCK), synapse_bits=Limit(16384 * 64, NENGO_BLOCK),
     synapses=Limit(None, "no limit beside the cores'"), decay=Limit(4095, f"{NENGO_BLOCK}: 12 bits"),
-    per_neuron=False, subtracts=False, graded=False, **_SHARED), FloorPlan(tile=4, column=4, source=SANA_FE))
+    per_neuron=False, resets=("zero",), graded=False, **_SHARED), FloorPlan(tile=4, column=4, source=SANA_FE))
 
-LOIHI2 = loihi("loihi2", "Loihi 2 in integers, bit for bit as Lava; reset to zero or by subtraction", Limits(
+LOIHI2 = loihi("loihi2", "Loihi 2 in integers, bit for bit as Lava; resets as trained, a leaky one beyond Lava", Limits(
     chip="Loihi 2", cores=Limit(128, BRIEF), neurons=Limit(8192, BRIEF), input_axons=Limit(None, NOT_PUBLIC),
     output_axons=Limit(None, NOT_PUBLIC), synapse_bits=Limit(None, NOT_PUBLIC), synapses=Limit(120_000_000, BRIEF),
     decay=Limit(4096, f"{NETX}: the simulator; the chip's own is not public"),
-    per_neuron=True, subtracts=True, graded=True, **_SHARED))
+    per_neuron=True, resets=RESETS, graded=True, **_SHARED))

@@ -7,6 +7,9 @@ One step of a neuron (lava-nc 0.10, `AbstractPyLifModelFixed`; all in integers, 
     v = clip(D(v, vDecay) + u + (bias << 6) [- (threshold << 6) s(t-1)], +-(2^23 - 1))
     s = v > threshold << 6;  v = 0 where s [only without the term in brackets]
 
+A neuron whose reset leaks with its membrane, which Lava's has not and Loihi 2's microcode can, has v -= threshold << 6
+in the place of v = 0.
+
 The integers are held in floats: float32 holds every integer up to 2^24 and float64 up to 2^53, and a sum of integers
 is exact in any order while no partial sum leaves that range. Which one is enough is proven from the weights and the
 input for every layer (`targets.loihi.bounds`), as is whether anything can wrap or saturate at all; a layer for which
@@ -55,10 +58,12 @@ Weights = dict[str, Callable[[Tensor], Tensor]]
 class Cells:
     """A layer ready to run: constants that broadcast against its neurons, and the state (B, *shape) of each.
 
-    `small`: proven that nothing wraps or saturates and that float32 holds every value but the product in D.
+    `small`: proven that nothing wraps or saturates and that float32 holds every value but the product in D; `leaky`:
+    what a spike takes off leaks with v; `fired`: the last spikes, where it does not.
     """
 
     small: bool
+    leaky: bool
     threshold: Tensor
     bias: Tensor | None
     v_keep: Tensor
@@ -240,10 +245,10 @@ def _step(cells: Cells, current: Tensor, spikes: Tensor, membrane: Tensor | None
     if membrane is not None:
         membrane.copy_(v)
     torch.gt(v, cells.threshold, out=spikes)
-    if cells.fired is None:
-        v.addcmul_(spikes, v, value=-1)
-    else:
+    if cells.fired is not None:
         cells.fired = spikes
+    else:
+        v.addcmul_(spikes, cells.threshold if cells.leaky else v, value=-1)
 
 
 def _decay(x: Tensor, keep: Tensor, cells: Cells) -> Tensor:
@@ -265,10 +270,11 @@ def _cells(layer: Layer, like: Tensor, small: bool) -> Cells:
                       for decay in (layer.v_decay, layer.i_decay))
     memory = bool(u_keep.any()) or not small  # without one, u is the input itself
     v = torch.zeros_like(like, dtype=dtype)
-    return Cells(small, constant(layer.threshold * SHIFT), constant(layer.bias * SHIFT) if layer.bias.any() else None,
+    return Cells(small, layer.reset == "subtract_leaky", constant(layer.threshold * SHIFT),
+                 constant(layer.bias * SHIFT) if layer.bias.any() else None,
                  v_keep, u_keep, v, torch.zeros_like(v) if memory else None,
                  torch.empty_like(v, dtype=torch.float64), torch.empty_like(v, dtype=torch.int32),
-                 torch.zeros_like(like) if layer.subtracts else None)
+                 torch.zeros_like(like) if layer.reset == "subtract" else None)
 
 
 def _groups(network: Network) -> Iterator[list[Layer]]:

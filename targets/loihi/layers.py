@@ -4,8 +4,8 @@ The integer targets run and map *layers*, not nodes: a layer is one population o
 nodes that feed it. Two forms of neuron are layers, as `export` writes them:
 
 - reset to zero: LIF, IF, CubaLIF, or a Threshold straight after a linear node (a neuron that forgets at once);
-- reset by subtraction: LI or I -> Threshold -> Scale(-threshold) -> back, the threshold taken off one step later; an
-  LI before the LI is its synaptic current.
+- reset by subtraction: LI or I -> Threshold -> Scale(-threshold) -> back, the threshold taken off one step later; with
+  Scale(-leak * threshold), what is taken off leaks with the membrane; an LI before the LI is its synaptic current.
 
 What follows the last spikes without a neuron that spikes is the host's readout, a membrane without reset included.
 Everything else is a problem with a name.
@@ -29,6 +29,9 @@ MOST_PATHS = 100
 DECAY_UNIT = 4096
 """Lava counts a decay in 4096ths: leak = (4096 - decay) / 4096."""
 GAIN_TOLERANCE = 1e-5  # r and tau in float32 divide to 1 within 1e-7
+RESET_TOLERANCE = 1e-5  # of the threshold; leaks of neighbouring 4096ths are 2.4e-4 of it apart
+RESETS = ("zero", "subtract", "subtract_leaky")
+"""What a spike does: v = 0; v - threshold after the next leak; v - threshold before it. Called as in training."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ class Connection:
 class Layer:
     """A population of neurons; arrays broadcast against `shape`, values still as the graph has them (unrounded).
 
-    `v_decay`, `i_decay`: 4096 dt/tau of membrane and synaptic current (4096: no memory); `group`: layers of the same
-    number form a loop; `members`: all its nodes but the linear ones; `synapse`: of these the LI that is the current.
+    `v_decay`, `i_decay`: 4096 dt/tau of membrane and synaptic current (4096: no memory); `reset`: one of `RESETS`;
+    `group`: layers of the same number form a loop; `members`: all its nodes but the linear ones; `synapse`: of these
+    the LI that is the current.
     """
 
     name: str
@@ -56,7 +60,7 @@ class Layer:
     bias: np.ndarray
     v_decay: np.ndarray
     i_decay: np.ndarray
-    subtracts: bool
+    reset: str
     group: int
     members: tuple[str, ...]
     synapse: str = ""
@@ -105,13 +109,15 @@ def _problem(network: Network, name: str, value: str, advice: str) -> None:
 def _layer(network: Network, name: str, group: int) -> Layer:
     plan, node = network.plan, network.plan.nodes[name]
     shape = plan.output_shape[name]
-    cell, members, subtracts = name, [name], False
+    cell, subtracts = name, False
     if isinstance(node, nir.Threshold):
         before = [edge.source for edge in plan.sources(name)]
         if len(before) == 1 and isinstance(plan.nodes[before[0]], nir.LI | nir.I | nir.CubaLI):
             cell, subtracts = before[0], True
-        members = [cell, *_reset_loop(network, name, cell), name] if subtracts else members
-    decays, synapse = _decays(network, cell, shape), ""
+    decays, synapse, members, reset = _decays(network, cell, shape), "", [name], "zero"
+    if subtracts:
+        scales, reset = _reset_loop(network, name, cell, decays[0])
+        members = [cell, *scales, name]
     inner = [edge for edge in plan.sources(cell) if edge.source not in members]
     feeds = plan.nodes[inner[0].source] if len(inner) == 1 and not inner[0].delayed else None
     if subtracts and isinstance(feeds, nir.LI | nir.I):
@@ -129,13 +135,28 @@ def _layer(network: Network, name: str, group: int) -> Layer:
     if synapse and np.any(bias):
         _problem(network, name, "has a bias before its synaptic current", "quantise the graph: `python -m export "
                  "quantise` makes a cell of it that fires in every step")
-    return Layer(name, shape, tuple(connections), expand(name, threshold, shape), bias, *decays, subtracts, group,
+    return Layer(name, shape, tuple(connections), expand(name, threshold, shape), bias, *decays, reset, group,
                  tuple(members), synapse)
 
 
-def _reset_loop(network: Network, name: str, cell: str) -> list[str]:
-    """The Scale nodes that take the threshold of Threshold `name` off the membrane of `cell` one step later."""
-    plan = network.plan
+def taken_off(threshold: np.ndarray, v_decay: np.ndarray, reset: str) -> np.ndarray:
+    """What a spike takes off the next membrane: the loop's Scale holds it with a minus."""
+    return threshold * (1 - v_decay / DECAY_UNIT) if reset == "subtract_leaky" else threshold
+
+
+def reset_of(taken: np.ndarray, threshold: np.ndarray, v_decay: np.ndarray) -> str | None:
+    """Which of `RESETS` takes so much off; None: no reset does. All of one shape, or broadcast to it."""
+    if (taken == threshold).all():
+        return "subtract"
+    off = np.abs(taken - taken_off(threshold, v_decay, "subtract_leaky"))
+    return "subtract_leaky" if (off <= RESET_TOLERANCE * np.abs(threshold)).all() else None
+
+
+def _reset_loop(network: Network, name: str, cell: str, v_decay: np.ndarray) -> tuple[list[str], str]:
+    """The Scale nodes that take the threshold of Threshold `name` off the membrane of `cell` one step later, and what
+    they do of `RESETS`: with the leak in it, the Scale is the subtraction before the leak.
+    """
+    plan, reset = network.plan, None
     if {edge.target for edge in plan.targets(cell)} != {name}:
         _problem(network, cell, "gives its membrane to more than its Threshold", "read the spikes instead; or, where "
                  "nobody hears them, make the layer with reset_mechanism='none', and the host integrates it")
@@ -145,19 +166,21 @@ def _reset_loop(network: Network, name: str, cell: str) -> list[str]:
         if isinstance(scale, nir.Scale) and [e.source for e in plan.sources(edge.source)] == [name]:
             scales.append(edge.source)
             shape = plan.output_shape[name]
-            taken = np.broadcast_to(expand(edge.source, scale.scale, shape), shape)
-            wanted = -np.broadcast_to(expand(name, plan.nodes[name].threshold, shape), shape)
+            taken = -np.broadcast_to(expand(edge.source, scale.scale, shape), shape)
+            theta = np.broadcast_to(expand(name, plan.nodes[name].threshold, shape), shape)
             steps = int(edge.delayed) + sum(e.delayed for e in plan.sources(edge.source))
-            if not np.array_equal(taken, wanted) or steps != 1 or len(plan.targets(edge.source)) != 1:
-                _problem(network, edge.source, f"takes {-taken.flat[0]:g} off after {steps} steps, threshold is "
-                         f"{-wanted.flat[0]:g}", "scale by minus the threshold, straight back to the membrane "
-                         "(in training, reset 'subtract')")
+            reset = reset_of(taken, theta, v_decay)
+            if reset is None or steps != 1 or len(plan.targets(edge.source)) != 1:
+                worst = int(np.abs(taken - theta).argmax())
+                _problem(network, edge.source, f"takes {taken.flat[worst]:g} off after {steps} steps, threshold is "
+                         f"{theta.flat[worst]:g}", "scale by minus the threshold, or by minus leak times threshold, "
+                         "straight back to the membrane (in training, reset 'subtract' or 'subtract_leaky')")
     if not scales:
         _problem(network, name, "is never reset", "a neuron of the chip is: train with reset 'zero' or 'subtract'")
     elif len(scales) != 1:
         _problem(network, name, f"has {len(scales)} reset loops Scale(-threshold) back to '{cell}'",
                  "write a LIF for a reset to zero, or one such loop for a subtracting reset")
-    return scales
+    return scales, reset or "subtract"
 
 
 def _decays(network: Network, name: str, shape: Shape) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from hardspike import HardspikeError
 from targets.graph import plan
-from targets.graph.shapes import array, conv_arguments
+from targets.graph.shapes import array, conv_arguments, groups_of
 from targets.limits import Limit, Limits
 from targets.loihi.layers import Connection, Layer, Network, split
 from targets.violation import Violation
@@ -123,7 +123,7 @@ def _fill(network: Network, layer: Layer, mapping: Mapping) -> list[Core]:
     stored = [_stored(node, limits) for node in linears]
     shape = next((plan.output_shape[c.linear] for c, node in zip(layer.connections, linears, strict=True)
                   if isinstance(node, nir.Conv1d | nir.Conv2d)), (1, math.prod(layer.shape)))
-    groups = math.lcm(*(int(array(getattr(node, "groups", 1))) for node in linears))
+    groups = math.lcm(*(groups_of(node) for node in linears))
     neurons = np.arange(math.prod(shape)).reshape(groups, shape[0] // groups, -1)
     sizes = [math.prod(plan.output_shape[connection.source]) for connection in layer.connections]
     fan_in = [_fan_in(network, connection) for connection in layer.connections]

@@ -109,11 +109,15 @@ def uniform_neurons(network: Network, limits: Limits) -> Iterator[Violation]:
 
 
 def reset(network: Network, limits: Limits) -> Iterator[Violation]:
-    """Neurons that cannot be programmed return to zero."""
+    """Neurons that cannot be programmed return to zero; only microcode leaks what a spike takes off."""
+    known = limits.resets
     for layer in network.layers.values():
-        if layer.subtracts and not limits.subtracts:
-            yield Violation(layer.name, "reset", "subtracts the threshold", f"{limits.chip} resets to zero only",
-                            "train with reset zero")
+        if layer.reset not in known:
+            leaky = "; what a spike takes off leaks with the membrane" if layer.reset == "subtract_leaky" else ""
+            after = "to zero only" if known == ("zero",) else "to zero or by subtraction behind the leak"
+            way = "" if not leaky else ", or take loihi2, as Loihi 2's neurons are programs"
+            yield Violation(layer.name, "reset", f"subtracts the threshold{leaky}", f"{limits.chip} resets {after}",
+                            f"train with reset {' or '.join(known)}{way}")
 
 
 def delays(network: Network, limits: Limits) -> Iterator[Violation]:

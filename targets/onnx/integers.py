@@ -54,14 +54,14 @@ def emit_integers(e: Emitter, x: str, network: Network, wrapping: set[str], memb
     values, results = {plan.input: x}, {}
     longest = dict.fromkeys([plan.input, *layers], 0)
     for layer in layers.values():
-        longest[layer.name] = max(longest[layer.name], int(layer.subtracts))
+        longest[layer.name] = max(longest[layer.name], int(layer.reset == "subtract"))
         for c in layer.connections:
             longest[c.source] = max(longest[c.source], c.delay)
     for layer in layers.values():
         weighed = [_weighed(e, network, c, values, longest) for c in layer.connections]
         e.scope = layer.name
         current = e.op("Mul", e.total(weighed), e.constant("shift", np.array(SHIFT)))
-        before = late(e, layer.shape, longest[layer.name], 1) if layer.subtracts else None
+        before = late(e, layer.shape, longest[layer.name], 1) if layer.reset == "subtract" else None
         values[layer.name], compared = _neuron(e, layer, current, before, layer.name in wrapping)
         results[f"{layer.name}.spikes"] = values[layer.name], layer.shape
         if membrane:
@@ -91,7 +91,7 @@ def _weighed(e: Emitter, network: Network, connection: Connection, values: dict[
 
 
 def _neuron(e: Emitter, layer: Layer, current: str, before: str | None, wraps: bool) -> tuple[str, str]:
-    """(spikes, membrane) for `current`, in 64ths as all here; `before`: the last spikes of a subtracting neuron."""
+    """(spikes, membrane) for `current`, in 64ths as all here; `before`: the last spikes, where they count later."""
     keep_i, keep_v = (1 - np.round(decay) / DECAY_UNIT for decay in (layer.i_decay, layer.v_decay))
     threshold, zero = layer.threshold * SHIFT, e.constant("zero", np.zeros(()))
     v = current
@@ -110,7 +110,9 @@ def _neuron(e: Emitter, layer: Layer, current: str, before: str | None, wraps: b
     v = e.op("Clip", v, e.constant("lowest", np.array(1 - STATE)), e.constant("highest", np.array(STATE - 1)))
     fired = e.op("Greater", v, e.coefficient("threshold", threshold))
     if keep_v.any():
-        e.update("v", v if before else e.op("Where", fired, zero, v))
+        leaky = layer.reset == "subtract_leaky"
+        after = e.op("Sub", v, e.coefficient("threshold", threshold)) if leaky else zero
+        e.update("v", v if before else e.op("Where", fired, after, v))
     return e.op("Cast", fired, to=onnx.TensorProto.FLOAT), v
 
 

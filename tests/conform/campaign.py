@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import nir
@@ -13,11 +13,12 @@ from eval.explain.reduce import reduce
 from export.passes.rewrite import flatten
 from hardspike import HardspikeError
 from tests.conform import grow
+from tests.conform.bench import Bench, Spikes, spikes_of
 from tests.conform.grow import Case
-from tests.conform.relations import RELATIONS, Bench, Spikes, spikes_of
+from tests.conform.relations import RELATIONS
 from tests.conform.rewritten import ElsewhereError
 
-SHRINKING = 60
+SHRINKING = 120
 """Seconds for one find."""
 PROGRESS = 1000
 """Graphs between two lines that say how far it is."""
@@ -74,8 +75,7 @@ def look(total: Total, seed: int, number: int, names: list[str] | None = None,
     bench = Bench(case)
     total.graphs += 1
     for name in names or RELATIONS:
-        every = RELATIONS[name].every
-        if names is None and (not every or (number + sum(map(ord, name))) % every):
+        if names is None and not RELATIONS[name].turn(name, number, case.kind):
             continue
         try:
             said = _said(name, bench)
@@ -102,16 +102,28 @@ def _said(name: str, bench: Bench) -> str:
         return differs(name, bench.case)
 
 
-def campaign(seed: int, start: int, seconds: float, count: int | None = None,
-             names: list[str] | None = None, total: Total | None = None, kind: str | None = None) -> Iterator[Find]:
-    """Finds, from graph `start` on, until `seconds` (0: for ever) or `count` graphs are over; of a kind or of all."""
-    total, began, number = total or Total(), time.monotonic(), start
-    while (not seconds or time.monotonic() - began < seconds) and (count is None or number < start + count):
+def campaign(seed: int, numbers: Iterable[int], seconds: float, names: list[str] | None = None,
+             total: Total | None = None, kind: str | None = None) -> Iterator[Find]:
+    """Finds among the graphs of these numbers, until `seconds` (0: for ever) are over; of a kind or of all."""
+    total, began = total or Total(), time.monotonic()
+    for number in numbers:
+        if seconds and time.monotonic() - began >= seconds:
+            return
         yield from look(total, seed, number, names, kind)
-        number += 1
         total.seconds = time.monotonic() - began
         if not total.graphs % PROGRESS:
             print(f"seed {seed}, up to {number}: {total.words()}", flush=True)
+
+
+def added(parts: Iterable[Total]) -> Total:
+    """What several processes tried side by side."""
+    whole = Total()
+    for part in parts:
+        whole.graphs, whole.silent = whole.graphs + part.graphs, whole.silent + part.silent
+        whole.seconds = max(whole.seconds, part.seconds)
+        whole.tried, whole.refused = whole.tried + part.tried, whole.refused + part.refused
+        whole.finds += part.finds
+    return whole
 
 
 def shrunk(find: Find, seconds: float = SHRINKING) -> Find:

@@ -152,7 +152,7 @@ def _look(mutant: Mutant, tree: Path, folder: Path, graphs: int) -> str:
     from tests.conform.campaign import campaign
     names, tests = mutant.relations.split(","), mutant.tests.split()
     fewer = graphs // 6 if {"c", "native"} & {*names} else graphs
-    for find in campaign(7, 0, 0, fewer, names, kind=mutant.kind):
+    for find in campaign(7, range(fewer), 0, names, kind=mutant.kind):
         return f"caught: graph {find.number}, {find.relation}"
     if tests:
         import pytest

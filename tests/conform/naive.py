@@ -124,6 +124,16 @@ def _fit(value, shape: tuple) -> np.ndarray:
     return values.reshape(-1, *(1,) * (len(shape) - 1)) if values.ndim == 1 and len(shape) > 1 else values
 
 
+def weighed(columns: dict, x: Values, size: int) -> Values:
+    """The sum of weight times value of every output, in the order of the inputs; what is zero adds nothing."""
+    found = [0] * size
+    for i, value in enumerate(x):
+        if value:
+            for o, w in columns.get(i, ()):
+                found[o] += w * value
+    return found
+
+
 # ----------------------------------------------------------------------------------------------- the neurons
 
 
@@ -161,18 +171,20 @@ def clipped(v: int) -> int:
     return max(1 - TOP, min(TOP - 1, v))
 
 
-def loihi(node, k: int, current: int, offset: int, s: dict, dt: float, p: dict) -> tuple[int, int]:
-    """(output, membrane) of neuron `k` in Lava's integers; `current` and `offset` (what by-passes u) in 64ths."""
+def loihi(node, k: int, current: int, offset: int, s: dict, dt: float, p: dict, taken: int = 0) -> tuple[int, int]:
+    """(output, membrane) of neuron `k` in Lava's integers; `current`, `offset` (what by-passes u) and what is `taken`
+    off the membrane before it leaks in 64ths."""
     def decay(key):
-        return round(4096 * dt / p[key][k])
+        return p[key, dt][k]
 
-    if isinstance(node, nir.Threshold):
+    kind = type(node)
+    if kind is nir.Threshold:
         v = clipped(wrapped(current) + offset)
         return int(v > int(p["threshold"][k]) << 6), v
     keep = decay("tau_syn") if "tau_syn" in p else 4096
     u = s["i", k] = wrapped(decayed(s.get(("i", k), 0), keep) + current)
-    leak = 0 if isinstance(node, nir.I | nir.IF) else decay("tau" if "tau" in p else "tau_mem")
-    v = s["v", k] = clipped(decayed(s.get(("v", k), 0), leak) + u + offset)
+    leak = 0 if kind in (nir.I, nir.IF) else decay("tau" if "tau" in p else "tau_mem")
+    v = s["v", k] = clipped(decayed(s.get(("v", k), 0) - taken, leak) + u + offset)
     if "v_threshold" not in p:
         return v, v
     fired = v > int(p["v_threshold"][k]) << 6
@@ -193,7 +205,8 @@ class Machine:
         self.dt = dt
         self.sources = {name: [a for a, b in self.edges if b == name] for name in self.nodes}
         self.shape: dict[str, tuple] = {}
-        self.taps: dict[str, list] = {}
+        self.biases: dict[str, list] = {}
+        self.columns: dict[str, dict[int, list]] = {}
         self.parameters: dict[str, dict] = {}
         while len(self.shape) < len(self.nodes):
             for name in [n for n in self.nodes if n not in self.shape]:
@@ -202,6 +215,8 @@ class Machine:
         while more := {a for a, b in self.edges if b in chip} - chip:
             chip |= more
         self.chip = chip if integers else set()
+        self.leaky = {cell: (name, back) for name in chip for a, back in self.edges for b, cell in self.edges
+                      if a == name and b == back and self._leaks(name, back, cell)} if integers else {}
 
     def _lay_out(self, name: str) -> None:
         node = self.nodes[name]
@@ -216,18 +231,37 @@ class Machine:
             self.parameters[name] = {
                 key: np.broadcast_to(_fit(value, shape), shape).ravel().tolist() for key, value in vars(node).items()
                 if key not in ("input_type", "output_type", "metadata")}
+            for key in {"tau", "tau_mem", "tau_syn"} & {*vars(node)}:  # decays of the chip
+                taus = self.parameters[name][key]
+                self.parameters[name][key, self.dt] = [round(4096 * self.dt / tau) for tau in taus]
         else:
-            self.shape[name], self.taps[name] = taps(node, shape)
+            self.shape[name], rows = taps(node, shape)
+            self.biases[name], columns = [bias for bias, _ in rows], self.columns.setdefault(name, {})
+            for o, (_, row) in enumerate(rows):
+                for i, w in row:
+                    columns.setdefault(i, []).append((o, w))
+
+    def _leaks(self, name: str, back: str, cell: str) -> bool:
+        """Whether what Scale `back` takes off the membrane of `cell` is not the whole threshold of Threshold `name`."""
+        nodes = self.nodes
+        if not (isinstance(nodes[name], nir.Threshold) and isinstance(nodes[back], nir.Scale)
+                and isinstance(nodes[cell], nir.LI)):
+            return False
+        taken = {o: w for row in self.columns[back].values() for o, w in row}
+        return any(-taken.get(k, 0) != theta for k, theta in enumerate(self.parameters[name]["threshold"]))
 
     def stateless(self, name: str, x: Values, offset: Values) -> tuple[Values, Values]:
         """Weighted sums; on a chip a bias goes past the current, and so does what a Scale takes off."""
-        found = [(bias, sum(w * x[i] for i, w in row), sum(w * offset[i] for i, w in row))
-                 for bias, row in self.taps[name]]
+        biases = self.biases[name]
+        sums = weighed(self.columns[name], x, len(biases))
         if name not in self.chip:
-            return [bias + total for bias, total, _ in found], [0] * len(found)
+            return [bias + total for bias, total in zip(biases, sums, strict=True)], [0] * len(biases)
+        if any(name == back for _, back in self.leaky.values()):  # the neuron looks at its last spikes itself
+            return [0] * len(biases), [0] * len(biases)
         if isinstance(self.nodes[name], nir.Scale):
-            return [0] * len(found), [int(total) for _, total, _ in found]
-        return [int(total) for _, total, _ in found], [int(bias + off) for bias, _, off in found]
+            return [0] * len(biases), [int(total) for total in sums]
+        past = weighed(self.columns[name], offset, len(biases))
+        return [int(total) for total in sums], [int(bias + off) for bias, off in zip(biases, past, strict=True)]
 
     def silence(self) -> dict:
         """What every node gives before the first step: no neuron has fired, an Affine of a loop gives its bias."""
@@ -238,7 +272,7 @@ class Machine:
         found = {name: ([0] * int(np.prod(self.shape[name])),) * 2 for name in self.nodes}
         for name in self.order:
             loop = [a for a in self.sources[name] if a in reached[name]]
-            if name in self.taps and loop:
+            if name in self.columns and loop:
                 found[name] = self.stateless(name, *(
                     [sum(column) for column in zip(*(found[a][at] for a in loop), strict=True)] for at in (0, 1)))
         return found
@@ -252,7 +286,7 @@ class Machine:
                 now[name] = frame, [0] * len(frame)
             elif isinstance(node, nir.Delay):
                 now[name] = self._delayed(name, t, now, past)
-            elif name in self.taps:
+            elif name in self.columns:
                 now[name] = self.stateless(name, *self._arriving(name, now, past))
             else:
                 x, offset = self._arriving(name, now, past)
@@ -260,7 +294,12 @@ class Machine:
                 if name in self.chip:
                     # a membrane or a synaptic current arrives in 64ths already
                     raw = any(isinstance(self.nodes[a], nir.LI | nir.I | nir.CubaLI) for a in self.sources[name])
-                    made = [loihi(node, k, int(a) if raw else int(a) << 6, int(b) << 6, s, self.dt, p)
+                    taken = [0] * len(x)
+                    if name in self.leaky:
+                        fires = self.leaky[name][0]
+                        taken = [int(theta) * z << 6 for theta, z in
+                                 zip(self.parameters[fires]["threshold"], past[-1][fires][0], strict=True)]
+                    made = [loihi(node, k, int(a) if raw else int(a) << 6, int(b) << 6, s, self.dt, p, taken[k])
                             for k, (a, b) in enumerate(zip(x, offset, strict=True))]
                 else:
                     made = [euler(node, k, a, s, self.dt, p) for k, a in enumerate(x)]
@@ -279,6 +318,8 @@ class Machine:
 
     def _arriving(self, name: str, now: dict, past: list[dict]) -> tuple[Values, Values]:
         given = [(past[-1] if (a, name) in self.late else now)[a] for a in self.sources[name]]
+        if len(given) == 1:
+            return given[0]
         return tuple([sum(column) for column in zip(*(g[at] for g in given), strict=True)] for at in (0, 1))
 
 

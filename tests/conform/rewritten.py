@@ -73,12 +73,15 @@ def scaled(graph: nir.NIRGraph, rng, case: Case) -> nir.NIRGraph:
     """Membranes 2^k times as large: of integers weights, biases and thresholds, of floats gains and thresholds.
 
     Raises:
-        ElsewhereError: integers with a leak, whose rounding hangs on the unit, or beyond the chip's ranges.
+        ElsewhereError: integers with a leak, whose rounding hangs on the unit, or beyond the chip's ranges,
+            where sums wrap or saturate among them.
     """
     nodes = dict(graph.nodes)
     if case.integers:
         if any(isinstance(node, nir.LIF | nir.LI | nir.CubaLIF) for node in nodes.values()):
             raise ElsewhereError("of integers without a leak alone")
+        if case.kind in ("extreme", "wide"):
+            raise ElsewhereError("of sums that stay within 24 bits: in another unit others wrap")
         chip = _leading_to_spikes(graph)
         for name in chip:
             node = nodes[name]

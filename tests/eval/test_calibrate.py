@@ -23,7 +23,7 @@ from hardspike import HardspikeError, run
 from targets import loihi2, reference
 from targets.graph import read
 from tests.eval.opened import subjects
-from tests.networks import BUSY, SHAPE, busy_network, frames
+from tests.networks import BUSY, SHAPE, THEORY, busy_network, frames
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import Data, DataConfig, Split, load
@@ -143,7 +143,7 @@ def test_closed_form_is_exact_for_a_layer_at_rest():
     surrogate = Surrogate("arctan")
     config = NetworkConfig(layers="5", beta=0.0, reset="zero", bias=False, surrogate=surrogate)
     stored = with_biases(checkpoint.Checkpoint(FitConfig(network=config), build(config, (2, 2, 2), 3), (2, 2, 2), 3, 1,
-                                               [], {}))
+                                               [], THEORY))
     data = tiny_data(torch.zeros(4, 6, 2, 2, 2))
     network, shifts = biased(stored.network, data, data.train.frames)
     weight = stored.network.layers["readout"].weight.double()
@@ -162,7 +162,7 @@ def test_closed_form_is_exact_for_a_layer_at_rest():
 def test_means_of_the_hard_network_become_those_of_the_smooth_one(options):
     network = busy_network(**options)
     config = FitConfig(network=NetworkConfig(**{**BUSY, **options}))
-    stored = with_biases(checkpoint.Checkpoint(config, network, SHAPE, 10, 1, [], {}))
+    stored = with_biases(checkpoint.Checkpoint(config, network, SHAPE, 10, 1, [], THEORY))
     inputs = frames(8, 4)
     assert torch.equal(stored.network(inputs), network(inputs))
     data = tiny_data(inputs.transpose(0, 1))
@@ -192,7 +192,7 @@ def test_ties_go_to_one_and_layers_are_searched_apart():
     assert best == {"a": 0.8, "b": 2.0}
 
 
-@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("reset", ["zero", "subtract", "subtract_leaky"])
 def test_a_graph_is_scaled_as_its_network_is(reset):
     network, inputs = busy_network(reset=reset).double(), frames().double()
     graph = freeze(network, SHAPE)

@@ -59,9 +59,27 @@ def test_a_run_that_logged_all(small, tmp_path, capsys):
         assert row["CV asy/tri"] > 1 - 1e-6  # theorem 2 would have it below
     picture = (folder / "gradients.svg").read_text()
     for title in ("fig. 3a", "fig. 3b", "fig. 4", "fig. 5a", "fig. 5b", "fig. 5c", "fig. 5d", "fig. 5e", "fig. 7",
-                  "table A1", "A10"):
+                  "table A1", "A10", "fig. A1"):
         assert title in picture
     assert "left out" not in capsys.readouterr().out
+
+
+def test_runs_side_by_side(small, tmp_path, capsys):
+    first = small(method="a2sg", a2sg=A2sgConfig(window="box", adapt="none")).rename(tmp_path / "box")
+    second = small(method="hard").rename(tmp_path / "hard")
+    capsys.readouterr()
+    assert gradients(first, second, "--samples", 8, "--out", tmp_path / "x.svg", "--json", tmp_path / "t.json") == 0
+    rows = json.loads((tmp_path / "t.json").read_text())["rows"]
+    assert [(row["run"], row["layer"]) for row in rows] == [
+        (run, layer) for run in ("box", "hard") for layer in ("lif1", "lif2", "readout")]
+    assert gradients(second, "--samples", 8, "--json", tmp_path / "alone.json") == 0
+    alone = json.loads((tmp_path / "alone.json").read_text())["rows"]
+    assert [{**row, "run": "hard"} for row in alone] == rows[3:]  # beside another one as by itself
+    assert "hard: SGV, TGC and widths left out: hard has no windows" in capsys.readouterr().out
+    picture = (tmp_path / "x.svg").read_text()
+    assert picture.count("weights (fig. 7)</text>") == 2 and picture.count("window at t = T (fig. A1)</text>") == 1
+    assert 'role="img"' in picture
+    assert gradients(first, first) == 2 and "the same run twice" in capsys.readouterr().err
 
 
 def test_a_run_that_logged_nothing_says_what_is_missing(small, tmp_path, capsys):

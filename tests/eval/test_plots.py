@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from eval.plots import picture, plot
+from eval.plots import labels, picture, plot
 
 NAMES = [r"$\frac$", r"$a$ and $b$", r"a\1b", '"><img src=x onerror=alert(1)>', "fc/1 & <b>", "_hidden", 'id="7"',
          "url(#x)", "1.23456"]
@@ -55,3 +55,10 @@ def test_a_name_that_is_hard_to_draw_is_drawn_without_a_word(name, tmp_path):
     assert "svg" in plot("p1", name, name, lambda axes: axes.set(yticks=[0], yticklabels=[name]))
     with picture(tmp_path / "a.svg", (3, 2)) as figure:
         figure.subplots().set(yticks=[0], yticklabels=[name])
+
+
+def test_models_beside_each_other_are_called_by_what_tells_them_apart(tmp_path):
+    assert labels([tmp_path / "a" / "0" / "last.pt", tmp_path / "b" / "1" / "best.pt"]) == ["a/0", "b/1"]
+    assert labels([tmp_path / "a" / "last.pt", tmp_path / "a" / "best.pt"]) == ["last.pt", "best.pt"]
+    assert labels([tmp_path / "run" / "last.pt"]) == ["run"]
+    assert labels([tmp_path / "x.pt", tmp_path / "x.pt"]) == ["x.pt", "x.pt"]

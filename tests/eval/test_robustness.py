@@ -26,7 +26,7 @@ from targets.graph import read
 from targets.graph.shapes import array
 from targets.loihi import fixed_point
 from tests.eval.opened import subjects
-from tests.networks import SHAPE, busy_network, frames
+from tests.networks import SHAPE, THEORY, busy_network, frames
 from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig
 from trainer.data import DataConfig
@@ -96,16 +96,31 @@ def test_table_hashes_curves_and_their_summaries(trained, tmp_path, capsys):
     assert json.loads(json_file.read_text())["inputs"]["event_drop"]["0.1"] != hashes["0.1"]
 
 
+def test_spikes_are_counted_where_they_are_lost(trained, tmp_path):
+    models = trained / "best.pt", trained / "best.nir", trained / "int4.nir"
+    robustness(*models, json=tmp_path / "r.json", corruptions="spike_deletion,weight_noise", severities="0,0.5",
+               samples=40)
+    found = json.loads((tmp_path / "r.json").read_text())["spikes"]
+    assert [(row["mode"], row["spikes"]) for row in found] == [
+        (mode, what) for mode in ("surrogate", "hard", "reference", "loihi2") for what in ("fired", "arrived")]
+    clean = [sum(row.spikes.values()) for row in accuracy(subjects(*models, samples=40))]
+    for number, fired, arrived in zip(clean, found[::2], found[1::2], strict=True):
+        assert fired["0"] == pytest.approx(number, rel=1e-6) and arrived["0"] == fired["0"] > 0
+        assert arrived["0.5"] == pytest.approx(fired["0.5"] / 2, rel=0.1)
+    for one, other in zip(found[2:4], found[4:6], strict=True):  # one network, whether exported or not
+        assert one["0.5"] == other["0.5"]
+
+
 def test_a_second_run_computes_nothing(trained, monkeypatch):
     options = {"corruptions": "event_drop,stuck_neurons", "severities": "0,0.5", "samples": 20}
     rows = robustness(trained / "best.pt", **options)
-    for name in ("corrupt", "count_right"):
+    for name in ("corrupt", "count"):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("computed again"))
     assert robustness(trained / "best.pt", **options) == rows
 
 
 def stored(**options) -> Model:
-    return Model(Path("a.pt"), Checkpoint(FitConfig(), busy_network(**options), SHAPE, 10, 0, [], {}))
+    return Model(Path("a.pt"), Checkpoint(FitConfig(), busy_network(**options), SHAPE, 10, 0, [], THEORY))
 
 
 @pytest.mark.parametrize("kernel", ["", "native"])

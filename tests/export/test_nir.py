@@ -21,7 +21,7 @@ from export.passes.fold_batchnorm import fold_batchnorm
 from hardspike import HardspikeError, UsageError
 from targets import reference
 from targets.graph import read
-from tests.networks import SHAPE, busy_network, frames
+from tests.networks import SHAPE, THEORY, busy_network, frames
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.data import DataConfig
@@ -31,7 +31,7 @@ from trainer.networks import Network, NetworkConfig, build
 def saved(network_config: NetworkConfig, path, network: Network | None = None):
     config = FitConfig(data=DataConfig(steps=5), network=network_config)
     network = network or busy_network(**vars(network_config))
-    checkpoint.save(checkpoint.Checkpoint(config, network, SHAPE, 10, 1, [], {}), path)
+    checkpoint.save(checkpoint.Checkpoint(config, network, SHAPE, 10, 1, [], THEORY), path)
     return path
 
 

@@ -144,15 +144,17 @@ def integer_graph(seed: int, wide: bool = False) -> nir.NIRGraph:
             return {name: nir.LIF(tau, tau / DT, zero, threshold, zero)}, [], name
         if kind == "CubaLIF":
             return {name: nir.CubaLIF(syn, tau, tau / DT, zero, threshold, zero, w_in=syn / DT)}, [], name
-        cell = nir.LI(tau, tau / DT, zero) if kind == "subtract" else nir.I(zero + 1 / DT)
+        cell = nir.I(zero + 1 / DT) if kind == "subtract without leak" else nir.LI(tau, tau / DT, zero)
+        taken = threshold * (1 - DT / tau) if kind == "subtract_leaky" else threshold
         names = f"{name}_membrane", name, f"{name}_reset"
-        return (dict(zip(names, (cell, nir.Threshold(threshold), nir.Scale(-threshold)), strict=True)),
+        return (dict(zip(names, (cell, nir.Threshold(threshold), nir.Scale(-taken)), strict=True)),
                 [(names[0], name), (name, names[2]), (names[2], names[0])], names[0])
 
     def weights(*shape: int) -> np.ndarray:
         return rng.integers(100 if wide else -127, 128, shape).astype(float)
 
-    kinds = np.array(["LIF", "CubaLIF", "subtract", "subtract without leak"])[(seed + np.arange(2)) % 4]
+    kinds = ["LIF", "CubaLIF", "subtract", "subtract without leak", "subtract_leaky"]
+    kinds = np.array(kinds)[(seed + np.arange(2)) % 5]
     inputs = 1300 if wide else 2 * 6 * 6
     nodes, edges = {"flat": nir.Flatten(None, 0, -1)}, [("input", "flat"), ("a", "fc"), ("b", "readout")]
     for name, kind, size, before in (("a", kinds[0], 30, "dense"), ("b", kinds[1], 12, "fc")):
@@ -172,7 +174,7 @@ def integer_graph(seed: int, wide: bool = False) -> nir.NIRGraph:
                     quantised=json.dumps({"target": "Loihi 2"}))
 
 
-@pytest.mark.parametrize(("seed", "wide"), [*((seed, False) for seed in range(8)), (1, True), (2, True)])
+@pytest.mark.parametrize(("seed", "wide"), [*((seed, False) for seed in range(10)), (1, True), (3, True)])
 def test_a_quantised_graph_keeps_every_bit(seed, wide, tmp_path):
     """Spikes, membranes and output, where states saturate and where the input wraps (`wide`) as well."""
     graph = integer_graph(seed, wide)

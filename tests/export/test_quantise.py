@@ -13,8 +13,9 @@ from export.passes.fold_gain import fold_gain
 from export.passes.lower import fold, lower
 from hardspike import HardspikeError, UsageError
 from targets import reference
-from targets.graph import read, write
+from targets.graph import plan, read, write
 from targets.loihi import chips, fixed_point, rules
+from targets.loihi.layers import split
 from tests.networks import SHAPE, busy_network, frames
 
 
@@ -86,6 +87,22 @@ def test_a_quantised_graph_is_integer_and_searching_beats_max_abs(bits, reset, t
     assert 0 < mismatches["searched"] < mismatches["max_abs"]
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_a_leaky_reset_says_so_in_the_integer_graph(beta, tmp_path):
+    """The loop's Scale is the leak times the threshold, to the last bit, which no reader takes for the threshold."""
+    network = busy_network(layers="6c4s2p0-ap2-16", reset="subtract_leaky", beta=beta)
+    integer, rows = lower(freeze(dict(network.layers), SHAPE), frames(6, 4), chips.LOIHI2, scale="max_abs")
+    write(integer, tmp_path / "q.nir")
+    integer = read(tmp_path / "q.nir")
+    for name, node in integer.nodes.items():
+        if isinstance(node, nir.Scale):
+            theta = integer.nodes[name.removesuffix("_reset")].threshold
+            assert np.array_equal(-node.scale, theta * round(beta * 4096) / 4096)
+    resets = {layer.reset for layer in split(plan(integer)).layers.values()}
+    assert resets == {{0.0: "zero", 1.0: "subtract"}.get(beta, "subtract_leaky")}
+    assert all(row.mismatches < 0.5 * row.spikes for row in rows)
+
+
 def test_eight_bits_change_few_spikes_and_the_report_says_how_many():
     network = busy_network(layers="6c4s2p0-ap2-8c3-32", reset="zero")
     x = frames(8, 8)
@@ -107,12 +124,8 @@ def test_refusals():
     with pytest.raises(HardspikeError, match="train with reset zero"):
         lower(graph, x, chips.LOIHI1)
     leaky = freeze(dict(busy_network(layers="6c4s2p0-8c3-32", reset="subtract_leaky").layers), SHAPE)
-    for chip in (chips.LOIHI1, chips.LOIHI2):
-        with pytest.raises(HardspikeError, match=r"layer 'lif1': what a spike takes off its membrane leaks as well .*"
-                                                 r"train with reset 'subtract'"):
-            lower(leaky, x, chip)
-    lower(freeze(dict(busy_network(layers="6c4s2p0-8c3-32", reset="subtract_leaky", beta=1.0).layers), SHAPE), x,
-          chips.LOIHI2)  # without a leak it is the chip's own reset
+    with pytest.raises(HardspikeError, match=r"lif1: reset: .* leaks with .*; Loihi 1 .*; train with reset zero"):
+        lower(leaky, x, chips.LOIHI1)
     zero = freeze(dict(busy_network(layers="6c4s2p0-8c3-32", reset="zero").layers), SHAPE)
     zero.nodes["conv1"].bias = zero.nodes["conv1"].bias + 1e6
     with pytest.raises(HardspikeError, match=r"layer 'lif1': no scale brings"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from export.formats.network_onnx import has_attention
+from export.formats.network_onnx import beyond_nir
 from export.freeze import freeze
 from export.passes.lower import fold
 from hardspike import read_yaml
@@ -15,7 +15,7 @@ from trainer.networks import build
 from trainer.networks.espikeformer import conv_stages
 
 RECIPES = sorted((Path(__file__).parents[2] / "trainer" / "recipes").glob("*.yaml"))
-SENSOR = {"digits": 34, "images": 8, "nmnist": 34, "dvs_gesture": 128, "cifar10_dvs": 128}
+SENSOR = {"digits": 34, "images": 8, "canvas": 24, "nmnist": 34, "dvs_gesture": 128, "cifar10_dvs": 128}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -24,8 +24,8 @@ def test_a_shipped_recipe_folds_into_layers_of_a_chip(recipe):
     config = from_dict(read_yaml(recipe), str(recipe))
     assert config.data.name in SENSOR
     size = config.data.size or SENSOR[config.data.name]
-    shape = (1 if config.data.name == "images" else 2, size, size)
+    shape = (1 if config.data.name in ("images", "canvas") else 2, size, size)
     network = build(config.network, shape, 10).eval()
-    if has_attention(network):  # no chip multiplies spike trains
+    if beyond_nir(network):  # no chip multiplies spike trains
         network = conv_stages(network)
     assert not split(plan(fold(freeze(network, shape)))).problems

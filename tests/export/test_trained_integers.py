@@ -23,7 +23,7 @@ from targets.graph import read
 from targets.graph.shapes import array
 from targets.loihi.layers import LINEAR
 from targets.loihi.mapping import weight_bits
-from tests.networks import BUSY, SHAPE, busy_network, frames
+from tests.networks import BUSY, SHAPE, THEORY, busy_network, frames
 from trainer.checkpoint import Checkpoint, save
 from trainer.config import FitConfig
 from trainer.data import DataConfig
@@ -42,7 +42,7 @@ def trained(path: Path, target: str = "loihi2", bits: int = 3, data: DataConfig 
         for weight in network.parameters():
             weight += torch.randn_like(weight) * weight.abs().mean() * 0.3
     config = FitConfig(method="hard", data=data or DataConfig(), network=NetworkConfig(**{**BUSY, **options}))
-    save(Checkpoint(config, network, SHAPE, 10, 1, [], {}), path)
+    save(Checkpoint(config, network, SHAPE, 10, 1, [], THEORY), path)
     return Model.open(path)
 
 
@@ -50,7 +50,7 @@ def trained(path: Path, target: str = "loihi2", bits: int = 3, data: DataConfig 
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_training_begins_with_the_scales_thresholds_and_integers_of_export(layers, bits):
     network, x = busy_network(layers=layers, batch_norm=True), frames(6, 3)
-    checkpoint = Checkpoint(FitConfig(), network, SHAPE, 10, 1, [], {})
+    checkpoint = Checkpoint(FitConfig(), network, SHAPE, 10, 1, [], THEORY)
     graph, rows = after_training(fold(frozen(checkpoint)), x, CHIPS["loihi2"], bits)
     found = to_integers(network, x, "loihi2", bits)
     for row in rows:
@@ -68,7 +68,8 @@ def test_training_begins_with_the_scales_thresholds_and_integers_of_export(layer
 
 @pytest.mark.parametrize("readout", ["linear", "spikes"])
 @pytest.mark.parametrize(("target", "reset", "bits"), [
-    ("loihi2", "subtract", 8), ("loihi2", "subtract", 2), ("loihi2", "zero", 3), ("loihi1", "zero", 4)])
+    ("loihi2", "subtract", 8), ("loihi2", "subtract", 2), ("loihi2", "zero", 3), ("loihi1", "zero", 4),
+    ("loihi2", "subtract_leaky", 3)])
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 def test_the_trained_network_spikes_as_its_graph_on_the_chip(layers, target, reset, bits, readout, tmp_path):
     model = trained(tmp_path / "x.pt", target, bits, layers=layers, reset=reset, readout=readout)

@@ -33,8 +33,8 @@ LONGEST = 500
 FAULTS = ("traceback", "hang", "signal", "opened", "bad line")
 """Outcomes that must not be; the others: ok, refused, memory (one line as well), skipped (no input was made)."""
 _ENDS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "os.startfile")
-_OURS = (str(ROOT / "trainer/data/readers/aedat4_worker.py"),)
-"""Programs that reading a file may start."""
+_OURS = (str(ROOT / "trainer/data/readers/aedat4_worker.py"), str(ROOT))
+"""Programs that reading a file may start, and git in our own repository, which the report asks for its commit."""
 _IN_OPEN = 0x20
 
 
@@ -81,8 +81,8 @@ class Watch:
         """Called for everything that Python does."""
         if not self.on:
             return
-        if event == "subprocess.Popen" and any(str(word) in _OURS for word in arguments[1]):
-            return  # which decodes in a process of its own, with limits of its own
+        if event == "subprocess.Popen" and any(str(word) in _OURS for word in arguments[1][1:]):
+            return
         if event in _ENDS or (event == "import" and CANARY in str(arguments[0])):
             self.found.append(f"{event} {str(arguments[0])[:100]}")
         elif event == "open" and isinstance(arguments[0], str | bytes):

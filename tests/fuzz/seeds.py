@@ -16,6 +16,7 @@ from targets import graph as graphs
 from targets.lava.netx import write_net
 from targets.loihi.chips import LOIHI2
 from targets.onnx.model import to_onnx
+from tests.networks import THEORY
 from trainer.checkpoint import ROW, Checkpoint, save
 from trainer.config import FitConfig
 from trainer.data import DataConfig
@@ -43,7 +44,7 @@ def checkpoint(layers: str = "4c3s2-8") -> Checkpoint:
         CLASSES,
         1,
         [row],
-        {"theory_aligned": False, "why_not": "untrained"},
+        THEORY,
     )
 
 

@@ -60,7 +60,9 @@ def assert_file_equals(graph, x, compiler, flags, largest=1):
         spikes, membrane = wanted.spikes[p.label].flatten(2), wanted.membrane[p.label].flatten(2)
         assert torch.equal(seen.spikes[p.label], spikes), p.label
         if p.label in seen.states:  # after the reset
-            assert torch.equal(seen.states[p.label], membrane if p.subtracts else membrane * (1 - spikes.int()))
+            left = {"zero": 0 * membrane, "subtract": membrane,
+                    "subtract_leaky": membrane - torch.from_numpy(p.threshold.astype(np.int32)).flatten()}[p.reset]
+            assert torch.equal(seen.states[p.label], torch.where(spikes.bool(), left, membrane))
     assert torch.equal(seen.output, wanted.output.flatten(2).long())
 
 

@@ -23,8 +23,12 @@ def decayed(x: int, decay: int) -> int:
     return (1 if x > 0 else -1) * ((abs(x) * (4096 - decay)) >> 12)
 
 
-def naive_neuron(inputs: list[int], i_decay: int, v_decay: int, threshold: int, bias: int, subtract: bool):
-    """(spikes, membranes before the reset) of one neuron for its summed inputs; lava-nc's AbstractPyLifModelFixed."""
+def naive_neuron(inputs: list[int], i_decay: int, v_decay: int, threshold: int, bias: int, subtract: bool,
+                 leaks: bool = False):
+    """(spikes, membranes before the reset) of one neuron for its summed inputs; lava-nc's AbstractPyLifModelFixed.
+
+    `leaks`: what is subtracted is taken off before the membrane decays.
+    """
     u = v = fired = 0
     spikes, membranes = [], []
     for a in inputs:
@@ -33,7 +37,8 @@ def naive_neuron(inputs: list[int], i_decay: int, v_decay: int, threshold: int, 
             u -= 2**24
         elif u <= -(2**23):
             u += 2**24
-        v = decayed(v, v_decay) + u + (bias << 6) - (fired * (threshold << 6) if subtract else 0)
+        taken = fired * (threshold << 6) if subtract else 0
+        v = (decayed(v - taken, v_decay) if leaks else decayed(v, v_decay) - taken) + u + (bias << 6)
         v = max(-(2**23) + 1, min(2**23 - 1, v))
         fired = int(v > threshold << 6)
         spikes.append(fired)
@@ -43,13 +48,13 @@ def naive_neuron(inputs: list[int], i_decay: int, v_decay: int, threshold: int, 
     return spikes, membranes
 
 
-def naive_layer(currents: np.ndarray, i_decay, v_decay, threshold, bias, subtract):
+def naive_layer(currents: np.ndarray, i_decay, v_decay, threshold, bias, subtract, leaks=False):
     """`currents` (T, B, C, ...) -> spikes and membranes of that shape; bias one a channel."""
     spikes, membranes = np.zeros_like(currents), np.zeros_like(currents)
     for place in itertools.product(*map(range, currents.shape[1:])):
         column = (slice(None), *place)
         spikes[column], membranes[column] = naive_neuron(
-            [int(a) for a in currents[column]], i_decay, v_decay, threshold, int(bias[place[1]]), subtract)
+            [int(a) for a in currents[column]], i_decay, v_decay, threshold, int(bias[place[1]]), subtract, leaks)
     return spikes, membranes
 
 
@@ -69,13 +74,15 @@ def naive_conv(x: np.ndarray, weight: np.ndarray, stride, padding, dilation, gro
 # ------------------------------------------------------------------------------------------- the graphs
 
 
-def neuron(prefix: str, shape: tuple, v_decay: int, threshold: int, subtract: bool, i_decay: int = 4096):
+def neuron(prefix: str, shape: tuple, v_decay: int, threshold: int, subtract: bool, i_decay: int = 4096,
+           leaks: bool = False):
     """Nodes, inner edges, entry and exit of an integer neuron as `export` writes it."""
     full = {"v_leak": np.zeros(shape), "r": np.full(shape, 4096 / v_decay if v_decay else 1 / DT)}
     tau, theta = np.full(shape, DT * 4096 / max(v_decay, 1)), np.full(shape, float(threshold))
     if subtract:
         cell = nir.LI(tau, **full) if v_decay else nir.I(full["r"])
-        nodes = {f"{prefix}.v": cell, prefix: nir.Threshold(theta), f"{prefix}.reset": nir.Scale(-theta)}
+        taken = theta * (1 - v_decay / 4096) if leaks else theta
+        nodes = {f"{prefix}.v": cell, prefix: nir.Threshold(theta), f"{prefix}.reset": nir.Scale(-taken)}
         return nodes, [(f"{prefix}.v", prefix), (prefix, f"{prefix}.reset"), (f"{prefix}.reset", f"{prefix}.v")], \
             f"{prefix}.v"
     if i_decay != 4096:
@@ -110,23 +117,23 @@ CONVOLUTIONS = [dict(stride=(2, 1), padding=(0, 2), dilation=(1, 1), groups=1, k
                 dict(stride=(1, 3), padding=(1, 0), dilation=(2, 1), groups=2, kernel=(2, 3))]
 
 
-@pytest.mark.parametrize("subtract", [False, True])
+@pytest.mark.parametrize(("subtract", "leaks"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-@pytest.mark.parametrize("v_decay", [0, 1, 410, 4095])
-def test_convolution_and_dense_layer_bit_for_bit(case, subtract, v_decay):
+@pytest.mark.parametrize("v_decay", [0, 1, 410, 4095, 4096])
+def test_convolution_and_dense_layer_bit_for_bit(case, subtract, leaks, v_decay):
     weight = integers(4, 2 // case["groups"], *case["kernel"])
     bias = integers(4, top=40, seed=1)
     x = np.random.default_rng(2).integers(0, 2, (STEPS, 2, 2, 6, 5))
     arguments = [case[key] for key in ("stride", "padding", "dilation", "groups")]
     conv = nir.Conv2d(None, weight.astype(float), *arguments, bias.astype(float))
     currents = naive_conv(x, weight, *arguments)
-    first, membranes = naive_layer(currents, 4096, v_decay, 90, bias, subtract)
+    first, membranes = naive_layer(currents, 4096, v_decay, 90, bias, subtract, leaks)
     dense, dense_bias = integers(3, first[0, 0].size, seed=3), integers(3, top=99, seed=4)
-    second, _ = naive_layer(first.reshape(STEPS, 2, -1) @ dense.T, 4096, v_decay, 150, dense_bias, subtract)
-    graph = build(x.shape[2:], ("conv", conv), neuron("a", first.shape[2:], v_decay, 90, subtract),
+    second, _ = naive_layer(first.reshape(STEPS, 2, -1) @ dense.T, 4096, v_decay, 150, dense_bias, subtract, leaks)
+    graph = build(x.shape[2:], ("conv", conv), neuron("a", first.shape[2:], v_decay, 90, subtract, leaks=leaks),
                   ("flat", nir.Flatten(None, 0, -1)),
                   ("dense", nir.Affine(dense.astype(float), dense_bias.astype(float))),
-                  neuron("b", (3,), v_decay, 150, subtract))
+                  neuron("b", (3,), v_decay, 150, subtract, leaks=leaks))
     recording = loihi2.run(graph, torch.from_numpy(x), membrane=True)
     assert 0.02 < first.mean() < 0.9 and second.any()
     equal(recording.membrane["a"], membranes)
@@ -142,6 +149,26 @@ def test_synaptic_current_bit_for_bit(i_decay):
     graph = build((7,), ("w", nir.Linear(weight.astype(float))), neuron("n", (5,), 300, 200, False, i_decay))
     recording = loihi2.run(graph, torch.from_numpy(x), membrane=True)
     assert spikes.any() and (membranes < 0).any()
+    equal(recording.membrane["n"], membranes)
+    equal(recording.spikes["n"], spikes)
+
+
+@pytest.mark.parametrize(("v_decay", "threshold"), [(3, 1), (3, 40000), (3, 131071), (1, 131071), (0, 100000)])
+@pytest.mark.parametrize("kernel", ["native", "torch"])
+def test_a_leaky_reset_at_the_edges_of_24_bits(v_decay, threshold, kernel, monkeypatch):
+    """Inputs of both signs that wrap, membranes that saturate, thresholds up to the highest."""
+    monkeypatch.setenv("HARDSPIKE_KERNEL", kernel)
+    weight = np.stack([np.full(1200, 120), np.full(1200, -120), integers(1200), integers(1200, top=9, seed=3)])
+    random = np.random.default_rng(0)
+    x = random.integers(0, 2, (STEPS, 2, 1200)) * random.integers(0, 2, (STEPS, 1, 1))
+    bias = np.array([4000, -4000, 7, 0])
+    spikes, membranes = naive_layer(x @ weight.T, 4096, v_decay, threshold, bias, True, True)
+    _, plain = naive_layer(x @ weight.T, 4096, v_decay, threshold, bias, True)
+    affine = nir.Affine(weight.astype(float), bias.astype(float))
+    graph = build((1200,), ("w", affine), neuron("n", (4,), v_decay, threshold, True, leaks=True))
+    recording = loihi2.run(graph, torch.from_numpy(x).to(torch.uint8), membrane=True)
+    assert membranes.max() == 2**23 - 1 and membranes.min() == 1 - 2**23 and spikes.any()
+    assert v_decay == 0 or threshold == 1 or (membranes != plain).any()
     equal(recording.membrane["n"], membranes)
     equal(recording.spikes["n"], spikes)
 

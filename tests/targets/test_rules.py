@@ -13,9 +13,11 @@ import torch
 import hardspike
 from hardspike import HardspikeError
 from targets import commands, loihi1, loihi2
-from targets.graph import read, write
+from targets.graph import plan, read, write
 from targets.limits import Limit
 from targets.loihi import mapping
+from targets.loihi.c import file
+from targets.loihi.layers import split
 from targets.nodes import stateless as linear
 from targets.table import TARGETS
 
@@ -94,6 +96,12 @@ def test_what_only_the_first_chip_refuses():
     assert any("n: threshold: 2 different values; one a layer on Loihi 1" in line for line in errors(several, loihi1))
     assert any("n: reset: subtracts the threshold; Loihi 1 resets to zero only; train with reset zero" in line
                for line in errors(subtracting(), loihi1))
+    assert errors(subtracting(-87.5)) == []  # 7/8 of the threshold
+    for target, held in ((loihi1, "Loihi 1 resets to zero only; train with reset zero, or take loihi2"),
+                         (TARGETS["lava"], "Lava resets to zero or by subtraction behind the leak; train with reset "
+                                           "zero or subtract, or take loihi2")):
+        assert [f"error: n: reset: subtracts the threshold; what a spike takes off leaks with the membrane; {held}, as "
+                "Loihi 2's neurons are programs"] == errors(subtracting(-87.5), target)
     forgets = chain(None, nir.Threshold(np.full(4, 100.0)))
     assert errors(forgets) == [] and any("decay 4096/4096; at most 4095" in line for line in errors(forgets, loihi1))
 
@@ -205,6 +213,15 @@ def test_a_large_layer_is_split_within_every_limit():
     assert (held == 1).all() and len(cores) > 15
     for core in cores:
         assert core.neurons <= 1024 and core.input_axons <= 4096 and core.synapse_bits <= 16384 * 64
+
+
+def test_groups_may_be_an_array_of_one_number():
+    graphs = [conv_graph(groups=2), conv_graph(groups=2)]
+    graphs[1].nodes["c"].groups = np.array([2])
+    one, other = (mapping.map_graph(graph, loihi2.integers).cores["n"] for graph in graphs)
+    assert [core.synapse_bits for core in one] == [core.synapse_bits for core in other]
+    sources = [file.write(split(plan(graph, DT)), "net", 1).text for graph in graphs]
+    assert sources[0] == sources[1]
 
 
 def test_a_fan_in_beyond_a_core_and_a_network_beyond_a_chip_are_errors():

@@ -27,7 +27,7 @@ def whole() -> bytes:
         CLASSES,
         1,
         [row],
-        {"why_not": ""},
+        {"phi(-theta)": 0.1, "q_loose": 1.9, "q_tight": 0.9, "theory_aligned": True, "why_not": ""},
         training={key: {} for key in checkpoint.TRAINING},
     )
     import tempfile
@@ -81,6 +81,7 @@ HUGE = {"network": {"layers": "1000000-1000000"}}
         ({"history": 5}, "history 5"),
         ({"history": [5]}, "history, epoch 1"),
         ({"history": [{}]}, "history, epoch 1"),
+        ({"history": [dict.fromkeys(checkpoint.ROW, 1.5)]}, "surrogate_accuracy 1.5; 0 to 1"),
         ({"history": [dict.fromkeys(checkpoint.ROW, "x")]}, "no number for 'epoch'"),
         ({"history": [dict.fromkeys(checkpoint.ROW, float("nan"))]}, "no number for 'epoch'"),
         ({"history": [dict.fromkeys(checkpoint.ROW, 1.0) | {"layers": 5}]}, "history, epoch 1: layers 5"),
@@ -90,6 +91,9 @@ HUGE = {"network": {"layers": "1000000-1000000"}}
         ),
         ({"diagnostics": None}, "diagnostics null"),
         ({"diagnostics": []}, "diagnostics"),
+        ({"diagnostics": {}}, "diagnostics"),
+        ({"diagnostics": {"phi(-theta)": 0.1, "q_loose": "1", "q_tight": 1.0, "theory_aligned": True, "why_not": ""}},
+         "q_tight, theory_aligned and why_not are needed"),
         ({"training": {}}, "no 'network'"),
         ({"training": [1]}, "training"),
         ({"calibration": 5}, "calibration 5"),

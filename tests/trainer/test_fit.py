@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hardspike import HardspikeError, UsageError, run
+from tests.networks import THEORY
 from trainer import checkpoint
 from trainer.__main__ import COMMANDS
 from trainer.analysis import theory
@@ -50,7 +51,7 @@ def test_resumed_run_reaches_the_same_weights(small, tmp_path, options):
 
 def test_kill_during_a_save_leaves_a_loadable_checkpoint(small, tmp_path):
     network = build(small.network, (2, 34, 34), 10)
-    content = checkpoint.Checkpoint(small, network, (2, 34, 34), 10, 1, [], {})
+    content = checkpoint.Checkpoint(small, network, (2, 34, 34), 10, 1, [], THEORY)
     path = tmp_path / "last.pt"
     checkpoint.save(content, path)
     script = f"""

@@ -14,7 +14,7 @@ import torch
 from hardspike import HardspikeError, UsageError, run
 from targets.chips import CHIPS, limits_of
 from tests.conftest import compiled
-from tests.networks import BUSY, SHAPE, busy_network, frames
+from tests.networks import BUSY, SHAPE, THEORY, busy_network, frames
 from trainer import checkpoint, quantise
 from trainer.__main__ import COMMANDS
 from trainer.config import FitConfig
@@ -45,6 +45,8 @@ def in_whole_numbers(current, bias, keep, threshold, reset):
         u = (a - bias) * 64
         u = np.where(u > STATE, u - 2 * STATE, u)
         u = np.where(u <= -STATE, u + 2 * STATE, u)
+        if reset == "subtract_leaky":
+            v = v - 64 * threshold * np.asarray(s)
         v = np.sign(v) * ((np.abs(v) * keep) >> 12) + u + 64 * bias - (64 * threshold * s if reset == "subtract" else 0)
         v = np.clip(v, 1 - STATE, STATE - 1)
         s = (v > 64 * threshold).astype(np.int64)
@@ -54,7 +56,7 @@ def in_whole_numbers(current, bias, keep, threshold, reset):
     return np.stack(spikes), np.stack(membranes)
 
 
-@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none", "subtract_leaky"])
 @pytest.mark.parametrize("size", [3, 60, 4000, 60000, 300000], ids=lambda size: f"inputs about {size}")
 @pytest.mark.parametrize("keep", [0, 1, 3686, 4095, 4096])
 def test_the_forward_is_the_chips_where_nothing_where_all_wraps_and_saturates(reset, size, keep):
@@ -77,7 +79,7 @@ def test_the_forward_is_the_chips_where_nothing_where_all_wraps_and_saturates(re
 
 
 @pytest.mark.parametrize("window", [None, *WINDOWS])
-@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "subtract_leaky"])
 def test_the_compiled_backward_in_integers_is_torchs_over_the_scale(window, reset):
     compiled("neurons/scan_native")
     current = (torch.randn(9, 3, 700, dtype=torch.float64) * 90).round()
@@ -144,7 +146,7 @@ def test_limits_are_those_of_the_chips():
         limits = limits_of(CHIPS[name])
         assert limits.weight_max.value == quantise.WEIGHT and -limits.weight_min.value >= quantise.WEIGHT
         assert (limits.bias.value, limits.threshold.value) == (quantise.BIAS, quantise.THRESHOLD)
-    assert limits_of(CHIPS["loihi1"]).decay.value == 4095 and not limits_of(CHIPS["loihi1"]).subtracts
+    assert limits_of(CHIPS["loihi1"]).decay.value == 4095 and limits_of(CHIPS["loihi1"]).resets == ("zero",)
 
 
 def test_a_bias_never_leaves_the_chips_range():
@@ -242,7 +244,7 @@ def test_what_is_pruned_stays_zero_through_every_step_and_the_integers(small, tm
     (["--quantise.bits", "4", "--network.layers", "4c3-mp2-8"], "max pooling"),
     (["--quantise.bits", "4", "--quantise.target", "loihi1"], "loihi1 resets to zero only"),
     (["--quantise.bits", "4", "--network.plif", "true"], "train with learn_beta"),
-    (["--quantise.bits", "4", "--network.reset", "subtract_leaky"], "takes off the whole threshold"),
+    (["--quantise.bits", "4", "--quantise.target", "loihi1", "--network.reset", "subtract_leaky"], "loihi1 resets to"),
     (["--quantise.bits", "4", "--network.beta", "0.99995"], "no leak at all"),
     (["--quantise.bits", "4", "--network.layers", "4c5s2-ap2-4c3-8"], "'pool2': pools (17, 17) by (2, 2)"),
     (["--prune", "0.5"], "give --from CHECKPOINT"),
@@ -270,7 +272,7 @@ def test_damaged_integers_of_a_checkpoint_are_refused_by_name(change, message, t
     network = to_integers(busy_network(), frames(), "loihi2", 4)
     path = tmp_path / "x.pt"
     checkpoint.save(checkpoint.Checkpoint(FitConfig(method="hard", network=NetworkConfig(**BUSY)), network, SHAPE, 10,
-                                          1, [], {}), path)
+                                          1, [], THEORY), path)
     assert checkpoint.load(path).network.integers == network.integers
     content = torch.load(path, weights_only=True)
     change(content)

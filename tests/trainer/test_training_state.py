@@ -46,6 +46,7 @@ def _group(training):
     ("sast", lambda t: t["schedule"].update(last_epoch=-5), "schedule: last_epoch is -5"),
     ("sast", lambda t: t["schedule"].update(base_lrs="ab"), "schedule: base_lrs is 'ab'"),
     ("sast", lambda t: t["schedule"].update(optimizer=1), "schedule: has other keys"),
+    ("sast", lambda t: t["schedule"].pop("_last_lr"), "schedule: has other keys"),
     ("sast", lambda t: t.update(method=3), "its training state is 3"),
     ("sast", lambda t: t["method"].update(step=None), "the state of its method"),
     ("sast", lambda t: t["method"].update(direction=[torch.ones(1)]), "the state of its method"),

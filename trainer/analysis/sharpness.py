@@ -36,7 +36,8 @@ def spread(values: Tensor) -> dict[str, float]:
     return {"mean": values.mean().item(), "sd": deviation, "median": median, "q1": low, "q3": high}
 
 
-def _weights(network: Network) -> list[Tensor]:
+def trained_weights(network: Network) -> list[Tensor]:
+    """The parameters that count as w, in the order of every direction here."""
     return [weight for weight in network.parameters() if weight.requires_grad]
 
 
@@ -49,7 +50,7 @@ def loss(network: Network, frames: Tensor, labels: Tensor) -> float:
 
 def gradient(network: Network, frames: Tensor, labels: Tensor) -> list[Tensor]:
     """dL/dw of the mean cross-entropy, one tensor a parameter."""
-    weights = _weights(network)
+    weights = trained_weights(network)
     total = [torch.zeros_like(weight) for weight in weights]
     with torch.enable_grad():
         for part, truth in zip(frames.split(CHUNK, 1), labels.split(CHUNK), strict=True):
@@ -64,14 +65,14 @@ def _length(direction: Sequence[Tensor]) -> Tensor:
 
 def random_direction(network: Network, generator: torch.Generator) -> list[Tensor]:
     """A unit vector of w, even over the sphere."""
-    drawn = [torch.randn(w.shape, generator=generator, dtype=torch.float64).to(w) for w in _weights(network)]
+    drawn = [torch.randn(w.shape, generator=generator, dtype=torch.float64).to(w) for w in trained_weights(network)]
     return torch._foreach_div(drawn, _length(drawn))
 
 
 @contextmanager
 def moved(network: Network, direction: Sequence[Tensor], length: float) -> Iterator[None]:
     """w + length*direction within the block; w itself, bit for bit, afterwards."""
-    weights = _weights(network)
+    weights = trained_weights(network)
     before = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         torch._foreach_add_(weights, direction, alpha=length)
@@ -175,7 +176,7 @@ def examples(network: Network, frames: Tensor, labels: Tensor) -> Examples:
     Args:
         frames, labels: (T, N, C, H, W) and (N,).
     """
-    weights, rows = _weights(network), []
+    weights, rows = trained_weights(network), []
     for index in range(frames.shape[1]):
         with torch.enable_grad():
             x = frames[:, index:index + 1].detach().requires_grad_()

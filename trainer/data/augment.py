@@ -1,15 +1,17 @@
 """Random distortions of training frames: one draw a recording, the same at all of its time steps."""
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.data.config import AugmentConfig, check_augment
+from trainer.data.config import AugmentConfig, RandAugmentConfig, check_augment
 from trainer.data.randaugment import randaugment
+from trainer.data.samples import IGNORED
 
-__all__ = ["AugmentConfig", "augment"]
+__all__ = ["AugmentConfig", "augment", "augment_masks"]
 
 
 def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig, part: slice = slice(None),
@@ -47,6 +49,24 @@ def augment(frames: Tensor, generator: torch.Generator, config: AugmentConfig, p
     if config.drop:
         frames = _drop(frames, generator, config.drop, part, joint)
     return frames
+
+
+def augment_masks(masks: Tensor, generator: torch.Generator, config: AugmentConfig, part: slice = slice(None),
+                  joint: int | None = None) -> Tensor:
+    """Masks moved as `augment` moves their frames from the same state of `generator`, which stays as it is.
+
+    Args:
+        masks: (B, H, W) uint8; what comes in from outside of the frame is IGNORED.
+
+    Returns:
+        (B, H, W) int64.
+    """
+    same = torch.Generator(generator.device)
+    same.set_state(generator.get_state())
+    moves = replace(config, drop=0.0, jitter=0, randaugment=RandAugmentConfig())
+    # outside of the frame augment gives 0, which is to be IGNORED here
+    turned = (IGNORED - masks.long())[:, None, None].float()
+    return IGNORED - augment(turned, same, moves, part, joint)[:, 0, 0].round().long()
 
 
 def _warp(frames: Tensor, draws: Tensor, bend: Tensor | None, config: AugmentConfig) -> Tensor:

@@ -22,15 +22,17 @@ class DataConfig:
         name: data source: digits (made here from scikit-learn's handwritten digits, nothing to download), nmnist,
             dvs_gesture, cifar10_dvs, events (folders of your own recordings, one a class), hdf5 (spike trains of
             channels in SHD's layout), frames (your own train.npz and test.npz, or .h5), images (CIFAR-10 and -100,
-            folders of pictures, .npz; without a path scikit-learn's digits as pictures) or tonic:NAME (a data set of
-            tonic's)
+            folders of pictures, .npz; without a path scikit-learn's digits as pictures), canvas (digits on a canvas
+            with the class of every pixel, made here), ade20k (pictures and annotations of ADE20K that you have) or
+            tonic:NAME (a data set of tonic's)
         path: folder of recordings that you already have, in their original layout; without it tonic downloads them
         steps: time steps T: equal time bins of one sample
         encoding: binary: {0,1}, whether a pixel spiked in a bin, as a chip receives it; count: events of a pixel in a
             bin, clipped at count_max and divided by it, in [0,1] as SAST wants it
         count_max: most events of a pixel in a bin that encoding count tells apart (1 to 255)
         size: longer side of the frames in pixels, at most the sensor's (34, or 128 for dvs_gesture and cifar10_dvs);
-            without it the sensor's own. Best a divisor: then all of the frame's pixels sum equally many of the sensor's
+            without it the sensor's own. Best a divisor: then all of the frame's pixels sum equally many of the
+            sensor's. Pictures of ade20k are scaled to it
         validation: part of the training recordings kept for validation, stratified by class
         split_seed: seed of the draw of the validation recordings, and of the folds
         folds: cross-validation: training and test recordings are dealt into so many folds, stratified by class, and one

@@ -43,16 +43,20 @@ def load(config: DataConfig) -> Data:
     name = f"{config.name.replace(':', '-')}-{_fingerprint(config, source, samples)}-{bits}bit"
     size = packed_size((config.steps, *shape), bits)
     content = cached(name, (len(samples), size), (pack(frames, bits) for frames in _frames(config, source, samples)))
+    truth = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+    if source.mask:
+        masks = (source.mask(sample) for sample in progress(samples, f"{config.name}: masks"))
+        truth = torch.from_numpy(cached(f"{name}-masks", (len(samples), *shape[1:]), masks))
     splits, begin = {}, 0
     for name, part in parts.items():
-        labels = torch.tensor([sample.label for sample in part], dtype=torch.int64)
+        labels = truth[begin : begin + len(part)]
         packed = Packed(content[begin : begin + len(part)], bits, (config.steps, *shape))
         missing = source.missing.get("train" if name == "validation" else name)
         splits[name] = MissingSplit(missing) if missing else Split(packed, labels, [sample.id for sample in part])
         begin += len(part)
     scale = 1.0 if config.encoding == "binary" else float(config.count_max)
     return Data(**splits, classes=source.classes, shape=shape, steps=config.steps, scale=scale,
-                still=source.still)
+                still=source.still, masked=source.mask is not None)
 
 
 def _sensor(source: Source) -> Sensor:
@@ -83,7 +87,7 @@ def _parts(config: DataConfig, source: Source) -> dict[str, list[Sample]]:
 
 def _frames(config: DataConfig, source: Source, samples: list[Sample]) -> Iterator[np.ndarray]:
     if source.binned:
-        if config.size is not None:
+        if config.size is not None and not source.sized:
             raise UsageError(f"size {config.size}: {config.name} has frames already; leave it out")
         for sample in progress(samples, f"{config.name}: frames"):
             yield encode(source.read(sample), config.encoding, config.count_max)

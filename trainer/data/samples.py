@@ -12,10 +12,12 @@ from hardspike import HardspikeError
 from trainer.data.events import Sensor
 from trainer.data.packing import Packed, unpack
 
-__all__ = ["UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "fold_split", "stratified_split"]
+__all__ = ["IGNORED", "UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "fold_split", "stratified_split"]
 
 UNKNOWN = -1
 """Label of a recording whose class nobody gave."""
+IGNORED = 255
+"""Label of a pixel, in a mask, that counts nowhere."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ class Source:
         validation: validation samples; None to draw them out of `train`
         version: changes when the same samples would read differently
         binned: `read` gives a sample's counts, (T, C, H, W) whole numbers, and no events
+        sized: `read` gives counts of the size that was asked for
         still: a sample's counts are alike at all time steps
         missing: "train" or "test", where the recordings hold no such part -> what was expected and where
+        mask: a sample's pixels' classes (H, W) uint8, IGNORED where they count nowhere; then labels of samples mean
+            nothing. Frames are `binned`
     """
 
     read: Callable[[Sample], np.ndarray]
@@ -64,13 +69,17 @@ class Source:
     validation: list[Sample] | None = None
     version: str = ""
     binned: bool = False
+    sized: bool = False
     still: bool = False
     missing: dict[str, str] = field(default_factory=dict)
+    mask: Callable[[Sample], np.ndarray] | None = None
 
 
 @dataclass
 class Split:
     """Frames (N, T, C, H, W) uint8 ({0,1}, or counts up to count_max), labels (N,) int64 and the N samples' names.
+
+    Labels of pixels are masks (N, H, W) uint8, which can be mapped from a file; IGNORED counts nowhere.
 
     What does not need all frames at once takes them by `at`: `frames` makes a tensor of all, each time.
     """
@@ -93,8 +102,13 @@ class Split:
 
     @property
     def labelled(self) -> bool:
-        """Whether the classes are known."""
-        return not bool((self.labels == UNKNOWN).any())
+        """Whether each recording's class is known."""
+        return not self.masked and not bool((self.labels == UNKNOWN).any())
+
+    @property
+    def masked(self) -> bool:
+        """Whether labels are those of pixels."""
+        return self.labels.dim() == 3
 
     def spread(self, count: int) -> "Split":
         """`count` recordings, evenly spread over the split; all of them for 0, or where there are not so many."""
@@ -122,7 +136,7 @@ class MissingSplit(Split):
 @dataclass
 class Data:
     """Three disjoint splits. `shape` is (C, H, W), cameras have C = 2, OFF, ON; `scale`: what 1.0 stands for; `still`:
-    frames are alike at all time steps."""
+    frames are alike at all time steps; `masked`: labels are those of pixels."""
 
     train: Split
     validation: Split
@@ -132,6 +146,7 @@ class Data:
     steps: int
     scale: float
     still: bool = False
+    masked: bool = False
 
     def repeated(self, frame: Tensor) -> Tensor:
         """A network's input (1, B, C, H, W) at every time step, without a copy, by which `Network` knows that its first

@@ -17,7 +17,7 @@ def write_spikes(config: DataConfig, split: str = "test", out: Path = Path("spik
     """Write the frames of one split to a `.npz` file, from which `python -m targets run` takes its input.
 
     It holds `spikes` (T, N, C, H, W), uint8 {0,1} for encoding binary and float32 in [0,1] for count; `labels` (N,)
-    int64; `ids` (N,), the samples' names.
+    int64, or `masks` (N, H, W) uint8 where every pixel has a class; `ids` (N,), the samples' names.
 
     Args:
         config: recordings and their frames
@@ -43,7 +43,8 @@ def write_spikes(config: DataConfig, split: str = "test", out: Path = Path("spik
     spikes = part.frames.transpose(0, 1) if config.encoding == "binary" else data.to_input(part.frames)
     try:
         with atomic_path(out) as temporary:
-            np.savez_compressed(temporary, spikes=spikes.numpy(), labels=part.labels.numpy(), ids=np.array(part.ids))
+            np.savez_compressed(temporary, spikes=spikes.numpy(), ids=np.array(part.ids),
+                                **{"masks" if part.masked else "labels": part.labels.numpy()})
     except OSError as error:
         raise HardspikeError(f"{out}: cannot be written ({error.strerror})") from error
     _log.info(f"{out}: {config.name}, {split}: spikes {tuple(spikes.shape)} as (T, N, C, H, W), labels, ids")

@@ -19,6 +19,7 @@ from trainer.networks.config import (
 )
 from trainer.networks.espikeformer import espikeformer
 from trainer.networks.network import Network
+from trainer.networks.pyramid import Feature, add_pyramid, finest_first
 from trainer.neurons.leaky import Leaky
 from trainer.neurons.recurrent import Recurrent as RecurrentLeaky
 
@@ -45,7 +46,7 @@ def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int, most
     if config.layers in LAYOUTS:
         return _scaled(espikeformer(config, shape, classes, most), config.gain)
     builder = _Builder(config, tuple(shape), most)
-    layers = read_layers(config.layers)
+    layers, features = read_layers(config.layers), []
     for index, (word, layer) in enumerate(layers, 1):
         builder.add(str(index), layer)
         if min(builder.shape) < 1:
@@ -54,6 +55,11 @@ def build(config: NetworkConfig, shape: tuple[int, int, int], classes: int, most
         if math.prod(builder.shape) > LARGEST_PICTURE:
             raise UsageError(f"layers {shown(config.layers)}: {word} gives {builder.shape}, more than "
                              f"{LARGEST_PICTURE} values a step; take fewer channels, less padding")
+        if isinstance(layer, Convolution | Residual):
+            features.append(Feature(next(reversed(builder.layers)), builder.shape, spikes=True))
+    if config.pyramid:
+        add_pyramid(builder, finest_first(features), config.pyramid, classes, tuple(shape[1:]))
+        return _scaled(Network(builder.layers, config.readout, builder.sums), config.gain)
     builder.dense("readout", classes)
     if config.readout == "spikes":
         builder.spiking(str(len(layers) + 1))
@@ -148,6 +154,14 @@ class _Builder:
             branches[1] = next(reversed(self.layers))
         self.sums[f"lif{index}"] = tuple(branches)
         self.spiking(index)
+
+    def neurons(self, index: str) -> None:
+        """Neurons, as a pyramid asks for them."""
+        self.spiking(index)
+
+    def linear(self, index: str, channels: int, kernel: int = 1) -> None:
+        """A convolution that keeps the picture's size, as a pyramid asks for it."""
+        self.convolution(index, Convolution(channels, kernel, 1, kernel // 2))
 
     def spiking(self, index: str, heard: int | None = None) -> None:
         """Neurons, `heard` of which hear each other."""

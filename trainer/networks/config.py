@@ -142,7 +142,7 @@ class NetworkConfig:
             scaled by sigmoid(a); that factor is a Scale node in NIR, and in the weights on a chip
         threshold: firing threshold
         reset: subtract (SAST eq. 4), zero (Loihi 1 and stock Lava hold only this) or subtract_leaky (what is taken off
-            leaks as well, A2SG eqs. A1-A3; NIR and ONNX hold it, no chip here does)
+            leaks as well, A2SG eqs. A1-A3; NIR, ONNX and loihi2 hold it)
         detach_reset: no gradient through the reset, as in snnTorch; wrong for a smooth forward
         batch_norm: batch normalisation after each convolution and hidden dense layer; folded at export. As in tdBN
             (Zheng et al. 2021), its statistics are taken over batch and time together, and its gain begins
@@ -154,6 +154,8 @@ class NetworkConfig:
         levels: D of E-SpikeFormer's neurons, which give whole numbers up to it and on a chip are D neurons each. Their
             reset is by subtraction, leaks with the membrane and is detached (published: 4 levels; beta 0 for one time
             step, 0.25 for several)
+        pyramid: channels of a feature pyramid that labels every pixel, over what convolutions, residual blocks or
+            E-SpikeFormer's stages give last at each size; 0 for one label a recording
 
     Raises:
         UsageError: a value that is unknown or out of its range, or layers that cannot be read or hold no neurons.
@@ -172,6 +174,7 @@ class NetworkConfig:
     readout: str = "linear"
     surrogate: Surrogate = field(default_factory=Surrogate)
     levels: int = 4
+    pyramid: int = 0
 
     def __post_init__(self):
         choice("reset", self.reset, RESETS)
@@ -186,6 +189,10 @@ class NetworkConfig:
                 raise UsageError(f"{key} {value}: must be positive and finite")
         if not 1 <= self.levels <= MOST_LEVELS:
             raise UsageError(f"levels {self.levels}: 1 to {MOST_LEVELS} thresholds a neuron")
+        if not 0 <= self.pyramid <= LARGEST_NUMBER:
+            raise UsageError(f"pyramid {self.pyramid}: channels go up to {LARGEST_NUMBER}; 0 leaves it out")
+        if self.pyramid and self.readout != "linear":
+            raise UsageError(f"pyramid {self.pyramid}: its readout is linear; leave readout {self.readout} out")
         if self.counts:
             self._check_layout()
             return
@@ -195,6 +202,11 @@ class NetworkConfig:
             if alone and isinstance(layer, Recurrent):
                 raise UsageError(f"{alone}: '{word}' is made of snnTorch's RLeaky, which has neither plif nor "
                                  f"subtract_leaky; give another reset and no plif, or {layer.size} for {word}")
+        flat = next((word for word, layer in layers if isinstance(layer, Dense | Recurrent)), None)
+        if self.pyramid and (flat or not any(isinstance(layer, Convolution | Residual) for _, layer in layers)):
+            what = f"'{flat}' leaves no picture" if flat else "there is no convolution"
+            raise UsageError(f"pyramid {self.pyramid}: {what}; give convolutions and residual blocks alone, such as "
+                             "--network.layers 16c3-32c3s2-64c3s2")
         if self.readout == "linear" and all(isinstance(layer, Pool) for _, layer in layers):
             raise UsageError(f"layers '{self.layers}': no neurons; add a convolution or a dense layer, such as "
                              f"{self.layers}-128")

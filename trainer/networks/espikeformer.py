@@ -8,7 +8,8 @@ Everything is neurons, then a linear layer, then BatchNorm; shortcuts add curren
     transformer block    x += SepConv3(x);  x += attention(x);  x += N - 1x1 (c -> kc) - BN - N - 1x1 (kc -> c) - BN
     SepConv              N - 1x1 (c -> 2c) - BN - N - depthwise - BN - N - 1x1 (2c -> c) - BN
     attention            y = N(x); q, k = N(BN(1x1 y)) (c), v = N(BN(1x1 y)) (4c); N(o) - 1x1 (4c -> c) - BN
-    head                 mean over the picture - N, whole numbers as they are - linear
+    head                 mean over the picture - N, whole numbers as they are - linear; or a pyramid over what each size
+                         gives last (`trainer.networks.pyramid`)
 
 Layers are called after what they are, stage, block and place: `lif4_2q` are the neurons that give q in block 2 of stage
 4, `add4_2a` the sum of currents behind its first part.
@@ -23,6 +24,7 @@ from trainer.layers.attention import Attention
 from trainer.networks.config import NetworkConfig
 from trainer.networks.layouts import LAYOUTS, Stage
 from trainer.networks.network import Network
+from trainer.networks.pyramid import LATERAL, Feature, add_pyramid, finest_first
 from trainer.neurons.levels import LevelLeaky
 
 FEW = 1 << 20
@@ -43,12 +45,17 @@ def espikeformer(config: NetworkConfig, shape: tuple[int, int, int], classes: in
     """
     layout = LAYOUTS[config.layers]
     made = _Layers(config, tuple(shape), most)
+    features = []
     for number, stage in enumerate(layout.stages, 1):
         if number > 1:
             made.neurons(f"{number}")
         made.linear(f"{number}", stage.channels, layout.stem if number == 1 else 3, stage.stride)
         for block in range(1, stage.blocks + 1):
             _block(made, f"{number}_{block}", stage, layout.heads, layout.widening)
+        features.append(Feature(made.last, made.shape, spikes=False))
+    if config.pyramid:
+        add_pyramid(made, finest_first(features), config.pyramid, classes, tuple(shape[1:]))
+        return Network(made.layers, "linear", made.sums)
     size = made.shape[1:]
     made.layers["pool"], made.layers["flatten"] = nn.AvgPool2d(size), nn.Flatten()
     made.shape = made.shape[:1]
@@ -59,17 +66,21 @@ def espikeformer(config: NetworkConfig, shape: tuple[int, int, int], classes: in
 
 
 def conv_stages(network: Network) -> Network:
-    """The convolutional stages alone, the same layers: what they give are the neurons in front of the next stage.
+    """The convolutional stages alone, the same layers: what they give are the neurons in front of the next stage; of
+    layers under a pyramid, without attention, the last ones.
 
     Raises:
-        UsageError: the network has no attention, so there is nothing to cut off.
+        UsageError: the network has neither attention nor a pyramid, so there is nothing to cut off.
     """
     names = list(network.layers)
     first = next((name for name, layer in network.layers.items() if isinstance(layer, Attention)), None)
-    if first is None:
-        raise UsageError("conv_stages: the network has no attention; leave it out")
-    stage = first.removeprefix("attention").split("_")[0]
-    kept = names[:names.index(f"lif{stage}") + 1]
+    if first is not None:
+        stage = first.removeprefix("attention").split("_")[0]
+        kept = names[:names.index(f"lif{stage}") + 1]
+    elif network.labels_pixels:
+        kept = names[:names.index(f"conv{LATERAL}")]
+    else:
+        raise UsageError("conv_stages: the network has neither attention nor a pyramid; leave it out")
     return Network({name: network.layers[name] for name in kept}, "spikes",
                    {name: sources for name, sources in network.sums.items() if name in kept})
 

@@ -13,6 +13,7 @@ from trainer.layers.attention import Attention
 from trainer.layers.norm import batch_norm
 from trainer.layers.sparse import linear
 from trainer.native import hooked
+from trainer.networks.pyramid import PICTURE
 from trainer.neurons.leaky import Leaky
 from trainer.neurons.levels import LevelLeaky
 from trainer.neurons.spikes import Surrogate
@@ -25,8 +26,8 @@ class Network(nn.Module):
 
     Args:
         layers: name -> module, in order.
-        readout: "linear": the last layer is a linear readout of time-averaged spikes; "spikes": the last layer is a
-            spiking one, whose spikes are counted.
+        readout: "linear": the last layer is a linear readout of time-averaged spikes, behind which only a pyramid's
+            upsampling may stand; "spikes": the last layer is a spiking one, whose spikes are counted.
         sums: name -> the earlier layers whose outputs sum to the layer's input, or are the arguments of an attention;
             all others take the output of the layer before them.
     """
@@ -40,7 +41,7 @@ class Network(nn.Module):
 
     def forward(self, frames: Tensor, record: dict[str, Tensor] | None = None,
                 membranes: dict[str, Tensor] | None = None) -> Tensor:
-        """Logits (B, classes) of frames (T, B, C, H, W).
+        """Logits (B, classes) of frames (T, B, C, H, W), with a pyramid (B, classes, H, W).
 
         Spikes (T, B, ...) of each Leaky layer go into `record`, whole numbers of one with several thresholds; its
         membrane before the reset into `membranes`.
@@ -64,7 +65,8 @@ class Network(nn.Module):
             elif isinstance(layer, Attention):
                 x = layer(*(each.flatten(0, 1) for each in given)).unflatten(0, (steps, -1))
             elif self.readout == "linear" and name == "readout":
-                return linear(layer, x.mean(0))
+                logits = linear(layer, x.mean(0))
+                return self.layers[PICTURE](logits) if PICTURE in self.layers else logits
             elif self._read_as_it_lies(name) and name not in summands:
                 continue
             elif isinstance(layer, _BatchNorm):
@@ -83,6 +85,11 @@ class Network(nn.Module):
         layer = self.layers[name]
         return (type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1) and not hooked(layer)
                 and name in self.after and type(self.layers[self.after[name]]) is nn.Linear)
+
+    @property
+    def labels_pixels(self) -> bool:
+        """Whether it gives classes of pixels."""
+        return PICTURE in self.layers
 
     def neurons(self) -> dict[str, Leaky]:
         """The spiking layers by name, in order."""

@@ -4,7 +4,8 @@ As lava-nc 0.10 computes (`AbstractPyLifModelFixed`; D rounds towards zero, a cu
 
     D(v) = sgn(v) floor(|v| keep / 4096)
     v[t] = clip(D(v[t-1]) + wrap(64 a[t]) + 64 b - 64 theta*s[t-1], +-(2^23 - 1))
-    s[t] = v[t] > 64 theta;  where the reset is to zero v = 0 after a spike, and nothing is subtracted
+    s[t] = v[t] > 64 theta;  where the reset is to zero v = 0 after a spike, and nothing is subtracted; where what is
+    taken off leaks with the membrane (subtract_leaky), v = v - 64 theta after it instead
 
 with integer weighted spikes a, bias b and threshold theta. The backward is the float scan's, of u = v/(64 scale) and
 theta/scale: straight through the truncation and the clip. float32 holds all of it exactly: D of v = 4096 hi + lo is
@@ -55,7 +56,7 @@ def fixed_forward(current: Tensor, beta: Tensor, reset: str, fixed: Fixed) -> tu
 
     Args:
         beta: leak per step in whole 4096ths, scalar or broadcast to one step's shape.
-        reset: subtract, zero or none.
+        reset: subtract, zero, subtract_leaky or none.
     """
     spikes, membrane = torch.empty_like(current), torch.empty_like(current)
     v = torch.zeros_like(current[0])
@@ -76,4 +77,6 @@ def fixed_forward(current: Tensor, beta: Tensor, reset: str, fixed: Fixed) -> tu
         torch.mul(v, unit, out=membrane[t])
         if reset == "zero":
             v = v * (1 - spikes[t])
+        elif reset == "subtract_leaky":
+            v = v - threshold * spikes[t]
     return spikes, membrane

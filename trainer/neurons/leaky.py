@@ -61,6 +61,10 @@ class Leaky(snn.Leaky):
         self.detach_reset = detach_reset
         self.windows: Windows | None = None
 
+    def thresholds(self) -> Tensor:
+        """theta, (1,)."""
+        return self.threshold.reshape(1)
+
     def windows_of(self, steps: int) -> int:
         """How many backward windows the layer has in a run of `steps` steps: one a step."""
         return steps

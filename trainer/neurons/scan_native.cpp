@@ -274,6 +274,7 @@ template <class real> void fixed(const Scan &scan, const real *current, real *sp
         std::fill_n(fired, count, real(0));
         const real fire = static_cast<real>(scan.fire), unit = static_cast<real>(scan.unit);
         const real taken = scan.reset == SUBTRACT ? fire : real(0), kept = scan.reset == ZERO ? real(0) : real(1);
+        const real at_once = scan.reset == SUBTRACT_LEAKY ? fire : real(0);
         for (int64_t t = 0; t < scan.steps; t++) {
             const int64_t at = t * scan.neurons + first;
             const real *__restrict input = current + at;
@@ -290,7 +291,7 @@ template <class real> void fixed(const Scan &scan, const real *current, real *sp
                 const real spike = x > fire ? real(1) : real(0);
                 s[i] = fired[i] = spike;
                 u[i] = x * unit;
-                v[i] = spike > 0 ? x * kept : x;
+                v[i] = spike > 0 ? (x - at_once) * kept : x;
             }
         }
     });

@@ -76,7 +76,7 @@ class Form:
 
     def remembers_v(self, p: Population) -> bool:
         """Whether a membrane outlives its step."""
-        return p.threshold is not None and bool(p.v_keep.any() or p.subtracts)
+        return p.threshold is not None and bool(p.v_keep.any() or p.reset == "subtract")
 
     def list_type(self, source: str) -> str:
         """Of the places in a list of events."""

@@ -37,7 +37,7 @@ def neurons(to: Form, p: Population) -> tuple[list[str], str, list[str]]:
         body.append(f"x += {_decayed(to, p, 'v', read)};")
     if p.bias.any():
         body.append(f"x += {_constant(to, p, 'bias', read)};")
-    if p.subtracts:
+    if p.reset == "subtract":
         body.append(f"x -= v[i] > {theta} ? {theta} : 0;")
     if not p.small:
         body += [f"x = x > {STATE - 1} ? {STATE - 1} : x < -{STATE - 1} ? -{STATE - 1} : x;"]
@@ -45,7 +45,9 @@ def neurons(to: Form, p: Population) -> tuple[list[str], str, list[str]]:
     body += [*record, f"fired[i] = x > {theta};"]
     if has_v:
         cast = "(int32_t)" if p.wide else ""
-        body.append(f"v[i] = {cast}x;" if p.subtracts else f"v[i] = x > {theta} ? 0 : {cast}x;")
+        after = {"zero": f"x > {theta} ? 0 : {cast}x", "subtract": f"{cast}x",
+                 "subtract_leaky": f"{cast}(x > {theta} ? x - {theta} : x)"}
+        body.append(f"v[i] = {after[p.reset]};")
     for name, how in read:
         kind = ctype(to.constants.arrays[name].dtype)
         if how == "scalar":
@@ -122,4 +124,5 @@ def describe(p: Population) -> str:
     text += f", keep {words(p.v_keep)}/4096 of v" if p.v_keep.any() else ", no memory"
     text += f" and {words(p.u_keep)}/4096 of the current" if p.u_keep.any() else ""
     text += f", bias {words(p.bias, SHIFT)}" if p.bias.any() else ""
-    return text + ("; a spike takes the threshold off, a step later" if p.subtracts else "; a spike returns v to zero")
+    return text + {"zero": "; a spike returns v to zero", "subtract": "; a spike takes the threshold off, a step later",
+                   "subtract_leaky": "; a spike takes the threshold off, before v leaks"}[p.reset]

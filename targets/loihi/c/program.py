@@ -14,7 +14,7 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError
-from targets.graph.shapes import array, conv_arguments
+from targets.graph.shapes import array, conv_arguments, groups_of
 from targets.loihi import bounds
 from targets.loihi.bounds import ONE_WRAP, SHIFT
 from targets.loihi.layers import DECAY_UNIT, LINEAR, Connection, Layer, Network
@@ -167,7 +167,7 @@ class Population:
     bias: np.ndarray
     v_keep: np.ndarray
     u_keep: np.ndarray
-    subtracts: bool
+    reset: str
     group: int
     small: bool
     narrow: bool
@@ -241,7 +241,7 @@ def build(network: Network, steps: float, largest: int, signed: bool = False, ev
         v_keep, u_keep = (DECAY_UNIT - _stored(layer, np.round(d), geometry) for d in (layer.v_decay, layer.i_decay))
         populations[keys[name]] = Population(
             keys[name], name, geometry, margin, tuple(synapses), _stored(layer, layer.threshold, geometry) * SHIFT,
-            _stored(layer, layer.bias, geometry) * SHIFT, v_keep, u_keep, layer.subtracts, layer.group, proof.small,
+            _stored(layer, layer.bias, geometry) * SHIFT, v_keep, u_keep, layer.reset, layer.group, proof.small,
             reach <= NARROW, proof.arriving > ONE_WRAP and bool(u_keep.any()), proof.largest)
     return Program(geometries[network.plan.input], shape, largest, signed, populations)
 
@@ -320,7 +320,7 @@ def synapses_of(network: Network, c: Connection, name: str, key: str, source: Ge
     if not same or (target.channels, target.height, target.width) != (outside.channels, outside.height, outside.width):
         dense = _unrolled(c.linear, weight, axes, node, inside, outside)
         return Synapses(*named, dense[target.order()][:, source.order()])
-    return Synapses(*named, _table(c.linear, weight), axes, int(np.ravel(array(node.groups))[0]))
+    return Synapses(*named, _table(c.linear, weight), axes, groups_of(node))
 
 
 def _table(label: str, weight: np.ndarray) -> np.ndarray:
@@ -358,7 +358,7 @@ def _unrolled(label: str, weight: np.ndarray, axes: tuple[Axis, Axis], node: nir
               outside: Geometry) -> np.ndarray:
     """A convolution whose ends lie otherwise in memory, as a matrix (out, in)."""
     _table(label, np.broadcast_to(0, (outside.size, inside.size)))
-    groups = int(np.ravel(array(node.groups))[0])
+    groups = groups_of(node)
     dense = np.zeros((outside.channels, outside.height, outside.width, inside.channels, inside.height, inside.width),
                      np.int64)
     each = outside.channels // groups

@@ -67,7 +67,7 @@ def outlet(network: Network, program: Program, taken: Iterable[str] = ()) -> Out
     flat = np.broadcast_to(bias, shape).reshape(-1)[order].astype(np.int64)
     zero = np.zeros(target.size, np.int64)
     return Outlet(shape, (), Population(names.take("scores"), "the readout", target, margin, synapses, None, flat, zero,
-                                        zero, False, -1, True, False, False, float(reach)))
+                                        zero, "zero", -1, True, False, False, float(reach)))
 
 
 def _walk(network: Network, at: str, path: tuple[str, ...], delay: int, found: list[Connection]) -> np.ndarray | float:

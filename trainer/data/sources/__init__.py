@@ -29,6 +29,8 @@ SOURCES: dict[str, Callable[[DataConfig], "Source"]] = {
     "hdf5": _late("hdf5"),
     "frames": _late("frames"),
     "images": _late("images"),
+    "canvas": _late("canvas"),
+    "ade20k": _late("ade20k"),
     "tonic": _late("tonic_sets"),
 }
 """Name -> the function that lists a source's recordings."""
@@ -64,5 +66,5 @@ def check_source(config: DataConfig) -> None:
         raise UsageError(f"window_ms {config.window_ms}: {config.name} has whole recordings; leave it out")
     if config.sensor is not None and kind not in ("events", "hdf5"):
         raise UsageError(f"sensor {list(config.sensor)}: the one of {config.name} is known; leave it out")
-    if config.path is not None and config.name == "digits":
+    if config.path is not None and config.name in ("digits", "canvas"):
         raise UsageError(f"path {config.path}: digits are made here, not read; give a name, or no path")

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, UsageError, one_line, read_npz
+from hardspike import HardspikeError, UsageError, read_npz
 from trainer.data.config import DataConfig
 from trainer.data.events import Sensor
 from trainer.data.readers.cifar import CIFAR, read_cifar
+from trainer.data.readers.pictures import ENDINGS, at_steps, read_picture
 from trainer.data.samples import Sample, Source, stratified_split
 
 __all__ = ["source"]
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm")
 TEST = 0.2
 """Part of each class of scikit-learn's digits, drawn by a fixed seed."""
 _LAYOUT = (f"{', '.join(CIFAR)}, train.npz and test.npz, or train/<class>/* and test/<class>/* of "
@@ -64,7 +64,7 @@ def source(config: DataConfig) -> Source:
         if picture.shape != shape:
             raise HardspikeError(f"{sample.file or sample.id}: a picture (H, W, C) {picture.shape}, the first one is "
                                  f"{shape}; make them alike")
-        return _shown(picture.transpose(2, 0, 1), sample.id, config)
+        return at_steps(picture.transpose(2, 0, 1), sample.id, config)
 
     samples = {name: [Sample(f"{name}/{each}", label, f"{name}/{i}", part.files[i] if part.files else None)
                       for i, (label, each) in enumerate(zip(part.labels, part.names, strict=True))]
@@ -74,16 +74,6 @@ def source(config: DataConfig) -> Source:
                   sensor=Sensor(shape[0], shape[1], shape[2]), duration=0, binned=True, version=version,
                   still=config.encoding == "count",
                   train=samples.get("train", []), test=samples.get("test", []), missing=missing)
-
-
-def _shown(picture: np.ndarray, name: str, config: DataConfig) -> np.ndarray:
-    """(T, C, H, W) of a picture (C, H, W) uint8."""
-    if config.encoding == "binary":
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-        drawn = np.random.default_rng(seed).integers(0, 255, (config.steps, *picture.shape))
-        return (drawn < picture).astype(np.int64)  # 255 of 255 draws lie below the brightest, none below black
-    levels = (picture.astype(np.int64) * config.count_max * 2 + 255) // 510  # rounded
-    return np.repeat(levels[None], config.steps, axis=0)
 
 
 def _digits() -> dict[str, _Pictures]:
@@ -138,18 +128,7 @@ def _folders(folder: Path, part: str) -> _Pictures | None:
     if not files:
         return None
     return _Pictures([label for label, _ in files], [f"{file.parent.name}/{file.name}" for _, file in files],
-                     lambda i: _picture(files[i][1]), [file for _, file in files])
-
-
-def _picture(file: Path) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(file, formats=("PNG", "JPEG", "BMP", "PPM")) as found:
-            return np.atleast_3d(np.asarray(found.convert("L" if found.mode in ("1", "L", "I;16") else "RGB")))
-    except Exception as error:  # Pillow's decoders raise whatever they please
-        raise HardspikeError(f"{file}: cannot be read as a picture ({one_line(error)}); remove it or save it "
-                             "again") from error
+                     lambda i: read_picture(files[i][1]), [file for _, file in files])
 
 
 def _stamps(path: Path | None) -> list[tuple]:
