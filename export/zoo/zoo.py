@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from export.formats.integers import write_integers
-from export.formats.network_onnx import has_attention, network_parts
+from export.formats.network_onnx import beyond_nir, network_parts
 from export.formats.nir import write_model
 from export.formats.onnx import write_onnx
 from export.model import Model
@@ -128,7 +128,7 @@ def get(name: str, folder: Path) -> Got:
     require_writable(folder / "best.pt")
     found = fit(entry.config(folder))
     model = Model.open(found.best)
-    got = _with_attention(entry, model) if has_attention(model.trained.network) else _in_integers(entry, model)
+    got = _with_attention(entry, model) if beyond_nir(model.trained.network) else _in_integers(entry, model)
     if entry.noted and got.accuracy < entry.noted.low:
         raise HardspikeError(f"{got.file}: {got.accuracy:.1f} % on {entry.target}, where {entry.noted.accuracy:.1f} % "
                              f"were noted and at least {entry.noted.low:.1f} % are to be expected; please report this "
