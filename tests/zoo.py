@@ -22,10 +22,11 @@ COUNTED = 64
 def noted(name: str, folder: Path) -> dict:
     """What is to be noted of a network, trained into `folder`."""
     got = get(name, folder)
-    subject = open_subject(got.graph, Recordings(), Sample("test", COUNTED))
+    file = got.file if got.file.suffix == ".nir" else folder / "best.pt"  # what operations are counted of
+    subject = open_subject(file, Recordings(), Sample("test", COUNTED))
     prices = [for_weights(subject, load_table(table)) for table in TABLES]
     totals = {row.table: row.nanojoules for row in energy([subject], prices, []).rows if row.term == TOTAL}
-    count = len(open_subject(got.graph, Recordings(), Sample()).part)
+    count = len(open_subject(file, Recordings(), Sample()).part)
     low = 100 * interval(round(got.accuracy / 100 * count), count)[0]
     return {"accuracy": round(got.accuracy, 2), "low": round(low, 1), "spikes": round(got.spikes, 1),
             "energy": {table: round(value or 0.0, 1) for table, value in totals.items()}, "sha256": got.sha256}

@@ -6,6 +6,7 @@ another machine got the same ones.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -13,15 +14,20 @@ from typing import Any
 
 import nir
 import numpy as np
+from torch import Tensor
 
 from export.formats.integers import write_integers
+from export.formats.network_onnx import beyond_nir, network_parts
 from export.formats.nir import write_model
+from export.formats.onnx import write_onnx
 from export.model import Model
 from export.options import Output, Quantisation
 from export.passes.rewrite import flatten
 from export.recordings import Recordings
 from hardspike import HardspikeError, UsageError, choice, from_values, parse_yaml, require_writable
 from targets.graph.shapes import array
+from targets.onnx.target import ONNXRUNTIME
+from targets.recording import Recording, spikes_of_samples
 from targets.table import TARGETS
 from trainer.config import FitConfig, from_dict
 from trainer.fit import fit
@@ -32,10 +38,10 @@ LICENCE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class Noted:
-    """What was measured of a network's integer graph when the zoo was made, on all test recordings.
+    """What was measured of a network's file when the zoo was made, on all test recordings.
 
     Args:
-        accuracy: on Loihi 2's integers, in %,
+        accuracy: on its target, in %,
         low: and the lower end of its 95 % interval (Clopper-Pearson).
         spikes: a recording.
         energy: nJ a recording by price table (estimates of arithmetic, and with data movement).
@@ -65,6 +71,11 @@ class Entry:
     fit: dict[str, Any] = field(default_factory=dict)
     noted: Noted | None = None
 
+    @property
+    def target(self) -> str:
+        """What its file runs on: Loihi 2's integers, or, of a network with attention, which no chip holds, ONNX."""
+        return ONNXRUNTIME.name if self.config(Path()).network.counts else CHIP
+
     def config(self, out: Path) -> FitConfig:
         """The run that trains it into `out`; in one thread, since some sums hang on how many there are."""
         return replace(from_dict(self.fit, f"zoo {self.name}"), out=out, threads=1)
@@ -76,14 +87,14 @@ class Got:
 
     Args:
         entry: which.
-        graph: its file of integers.
+        file: its graph in integers, or its ONNX model.
         accuracy: in % there, on all test recordings.
         spikes: a recording.
         sha256: of its parameters.
     """
 
     entry: Entry
-    graph: Path
+    file: Path
     accuracy: float
     spikes: float
     sha256: str
@@ -102,8 +113,10 @@ def entries() -> dict[str, Entry]:
 
 
 def get(name: str, folder: Path) -> Got:
-    """Train a network of the zoo into `folder`, export it as NIR and in Loihi 2's integers, both checked spike for
-    spike, and hold it against what was noted.
+    """Train a network of the zoo into `folder`, export it, checked spike for spike, and hold it against what was noted.
+
+    It is written as NIR and in Loihi 2's integers; of a network with attention, its convolutional stages as NIR and the
+    whole as ONNX.
 
     Raises:
         UsageError: there is no such network, or the folder holds a run already.
@@ -115,35 +128,57 @@ def get(name: str, folder: Path) -> Got:
     require_writable(folder / "best.pt")
     found = fit(entry.config(folder))
     model = Model.open(found.best)
-    if model.integers:
-        graph = folder / f"best.{CHIP}-int{model.integers.bits}.nir"
-        write_model(model, Output(graph), 0, Recordings())
-    else:
-        write_model(model, Output(), 0, Recordings())
-        graph = folder / f"best.{CHIP}-int8.nir"
-        write_integers(model, Output(graph), Quantisation(CHIP, 8), 0, Recordings())
-    got = _measured(entry, graph)
+    got = _with_attention(entry, model) if beyond_nir(model.trained.network) else _in_integers(entry, model)
     if entry.noted and got.accuracy < entry.noted.low:
-        raise HardspikeError(f"{graph}: {got.accuracy:.1f} % on {CHIP}, where {entry.noted.accuracy:.1f} % were noted "
-                             f"and at least {entry.noted.low:.1f} % are to be expected; please report this machine")
+        raise HardspikeError(f"{got.file}: {got.accuracy:.1f} % on {entry.target}, where {entry.noted.accuracy:.1f} % "
+                             f"were noted and at least {entry.noted.low:.1f} % are to be expected; please report this "
+                             "machine")
     return got
 
 
-def _measured(entry: Entry, graph: Path) -> Got:
-    """Accuracy and spikes of the graph on its chip."""
-    model = Model.open(graph)
+def _in_integers(entry: Entry, model: Model) -> Got:
+    """Written as NIR and for its chip, and run there on all test recordings."""
+    if model.integers:
+        file = model.path.with_name(f"best.{CHIP}-int{model.integers.bits}.nir")
+        write_model(model, Output(file), 0, Recordings())
+    else:
+        write_model(model, Output(), 0, Recordings())
+        file = model.path.with_name(f"best.{CHIP}-int8.nir")
+        write_integers(model, Output(file), Quantisation(CHIP, 8), 0, Recordings())
+    graph = Model.open(file).graph
+    frames, labels = _test_part(model)
+    return _got(entry, file, TARGETS[CHIP].run_in_chunks(graph, frames, layers=()), labels, flatten(graph).nodes)
+
+
+def _with_attention(entry: Entry, model: Model) -> Got:
+    """Its convolutional stages written as NIR and the whole as ONNX, which is run on all test recordings."""
+    write_model(model, Output(), 0, Recordings(), convolutions=True)
+    file = model.path.with_suffix(".onnx")
+    write_onnx(model, Output(file), None, 0, Recordings())
+    frames, labels = _test_part(model)
+    run = ONNXRUNTIME.files.run(file, frames)
+    run.counts = spikes_of_samples(run.spikes)
+    return _got(entry, file, run, labels, network_parts(model.trained, None).weights.nodes)
+
+
+def _test_part(model: Model) -> tuple[Tensor, Tensor]:
+    """Frames (T, B, ...) and labels of all test recordings."""
     frames, labels = Recordings().part("test", 0, model)
     assert labels is not None  # digits have classes
-    run = TARGETS[CHIP].run_in_chunks(model.graph, frames, layers=())
+    return frames, labels
+
+
+def _got(entry: Entry, file: Path, run: Recording, labels: Tensor, nodes: Mapping[str, nir.NIRNode]) -> Got:
+    """Accuracy and spikes of a run of the file."""
     right = (run.predictions() == labels).double().mean().item()
     spikes = sum(int(counts.sum()) for counts in run.counts.values()) / len(labels)
-    return Got(entry, graph, 100 * right, spikes, digest(model.graph))
+    return Got(entry, file, 100 * right, spikes, digest(nodes))
 
 
-def digest(graph: nir.NIRGraph) -> str:
+def digest(nodes: Mapping[str, nir.NIRNode]) -> str:
     """SHA-256 of all numbers of a graph's nodes, by name; of neither metadata nor how the file stores them."""
     found = hashlib.sha256()
-    for name, node in sorted(flatten(graph).nodes.items()):
+    for name, node in sorted(nodes.items()):
         for key, value in sorted(vars(node).items()):
             if key not in ("input_type", "output_type", "metadata") and value is not None and np.size(value):
                 numbers = np.ascontiguousarray(array(value), np.float64)
