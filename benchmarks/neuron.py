@@ -21,9 +21,9 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from unittest.mock import patch
 
 import snntorch as snn
 import torch
@@ -139,19 +139,6 @@ def ours(network: Network, mode: str) -> Network:
     return network
 
 
-@contextmanager
-def kernel(name: str):
-    """HARDSPIKE_KERNEL within the block."""
-    before = os.environ.pop("HARDSPIKE_KERNEL", None)
-    os.environ["HARDSPIKE_KERNEL"] = name
-    try:
-        yield
-    finally:
-        os.environ.pop("HARDSPIKE_KERNEL")
-        if before is not None:
-            os.environ["HARDSPIKE_KERNEL"] = before
-
-
 PHI = {"hard": snn.surrogate.atan(alpha=2 * SLOPE),
        "arctan": lambda z: torch.atan(torch.pi * SLOPE * z) / torch.pi + 0.5,
        "sigmoid": lambda z: torch.sigmoid(4 * SLOPE * z)}
@@ -184,7 +171,7 @@ def measure(layers: str, steps: int, batch: int, rounds: int,
 
     def step(network: nn.Module, name: str, low: bool) -> float:
         network.zero_grad(set_to_none=True)
-        with kernel(name):
+        with patch.dict(os.environ, HARDSPIKE_KERNEL=name):
             began = time.perf_counter()
             with torch.autocast("cpu", torch.bfloat16, enabled=low):
                 logits = network(frames)

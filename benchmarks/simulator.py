@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import nir
 import numpy as np
@@ -82,17 +83,13 @@ def events(steps: int, samples: int, density: float = DENSITY) -> Tensor:
 @contextmanager
 def kernel(name: str, threads: int | None = None) -> Iterator[None]:
     """`loihi2` on compiled code (native) or torch code (torch), on so many threads."""
-    before, number = os.environ.get("HARDSPIKE_KERNEL"), torch.get_num_threads()
-    os.environ["HARDSPIKE_KERNEL"] = name
+    number = torch.get_num_threads()
     torch.set_num_threads(threads or number)
     try:
-        yield
+        with patch.dict(os.environ, HARDSPIKE_KERNEL=name):
+            yield
     finally:
         torch.set_num_threads(number)
-        if before is None:
-            del os.environ["HARDSPIKE_KERNEL"]
-        else:
-            os.environ["HARDSPIKE_KERNEL"] = before
 
 
 # -------------------------------------------------------------------------------------------------- measuring

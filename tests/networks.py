@@ -1,8 +1,10 @@
 """Untrained networks that spike, for tests of what comes after training."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from trainer.checkpoint import Checkpoint, save
 from trainer.config import FitConfig
@@ -14,6 +16,19 @@ THEORY = {"phi(-theta)": 0.0, "q_loose": 1.9, "q_tight": 0.9, "theory_aligned": 
 """Of a checkpoint that nobody trained."""
 SHAPE = (2, 34, 34)
 BUSY = {"layers": "6c5s2-ap2-8c3-32", "gain": 6.0, "batch_norm": False, "surrogate": Surrogate("arctan")}
+
+
+def settled(network: Network, frames: Callable[[], Tensor], gain: float, times: int) -> Network:
+    """`network`, of hard spikes, whose BatchNorm has `gain` and has seen `times` draws of frames, so that all fires."""
+    network.set_mode(True)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, gain)
+            module.momentum = 0.5
+    with torch.no_grad():
+        for _ in range(times):
+            network(frames())
+    return network.eval()
 
 
 def busy_network(**options) -> Network:

@@ -30,6 +30,10 @@ KEYS = ("config", "network", "slope", "hard", "shape", "classes", "epoch", "hist
 ROW = ("epoch", "train_loss", "surrogate_accuracy", "hard_accuracy", "gap", "hard_loss", "spikes_per_sample", "slope",
        "gradient_evaluations", "train_seconds")
 """Numbers of every epoch in the history."""
+SHARES = ("surrogate_accuracy", "hard_accuracy")
+"""Those of them in [0, 1]."""
+PIXEL_SHARES = ("surrogate_miou", "hard_miou")
+"""And of a network that labels pixels (`trainer.segmentation`)."""
 MEASURES = ("phi(-theta)", "q_loose", "q_tight")
 """Numbers of `trainer.analysis.theory.report`."""
 LISTS = ("widths", "tgc", "spikes", "weight_counts", "weight_range")
@@ -189,10 +193,10 @@ def _checkpoint(content: dict, where: str) -> Checkpoint:
         raise _damaged(where, f"shape {shown(shape)} and classes {shown(classes)}; three whole "
                               "numbers (C, H, W) and one are needed")
     rest = {key: content.get(key) for key in ("classes", "epoch", "history", "diagnostics", "training", "calibration")}
-    _check_rest(rest, where)  # older files have no calibration
     if not isinstance(content["hard"], bool):
         raise _damaged(where, f"hard {shown(content['hard'])}; true or false is needed")
     config = from_dict(content["config"], where)
+    _check_rest(rest, SHARES + PIXEL_SHARES if config.network.pyramid else SHARES, where)
     network = _network(config, content, tuple(shape), where)
     network.set_mode(content["hard"], replace(config.network.surrogate, slope=float(content["slope"])))
     bad = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
@@ -245,8 +249,9 @@ def _integers(content: dict, network: Network, where: str) -> Integers:
     return found
 
 
-def _check_rest(rest: dict, where: str) -> None:
-    """Refuse what the run said of itself, where it is of another form than `Checkpoint` says."""
+def _check_rest(rest: dict, shares: tuple[str, ...], where: str) -> None:
+    """Refuse what the run said of itself, where it is of another form than `Checkpoint` says; older files have no
+    calibration. `shares`: numbers of every epoch that lie in [0, 1]."""
     if not _count(rest["epoch"], 0):
         raise _damaged(where, f"epoch {shown(rest['epoch'])}; a whole number is needed")
     if not isinstance(rest["history"], list):
@@ -255,9 +260,9 @@ def _check_rest(rest: dict, where: str) -> None:
         wrong = [key for key in ROW if not isinstance(row, dict) or not _number(row.get(key))]
         if wrong:
             raise _damaged(where, f"history, epoch {number}: no number for '{wrong[0]}'")
-        wrong = [key for key in ROW if key.endswith("_accuracy") and not 0 <= row[key] <= 1]
+        wrong = [key for key in shares if not _number(row.get(key)) or not 0 <= row[key] <= 1]
         if wrong:
-            raise _damaged(where, f"history, epoch {number}: {wrong[0]} {shown(row[wrong[0]])}; 0 to 1 is possible")
+            raise _damaged(where, f"history, epoch {number}: {wrong[0]} {shown(row.get(wrong[0]))}; 0 to 1 is possible")
         layers = row.get("layers", {})
         if not isinstance(layers, dict) or not all(map(_measured, layers.values())):
             raise _damaged(where, f"history, epoch {number}: layers {shown(layers)}; numbers of each layer are needed")

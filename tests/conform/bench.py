@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
+from unittest.mock import patch
 
 import nir
 import numpy as np
@@ -99,17 +100,9 @@ def _first(wrong: dict[str, np.ndarray]) -> tuple[str, tuple[int, int, int]]:
     return name, (step, int(sample), int(neuron))
 
 
-@contextmanager
-def kernel(name: str) -> Iterator[None]:
+def kernel(name: str) -> AbstractContextManager:
     """HARDSPIKE_KERNEL within the block."""
-    before = os.environ.get("HARDSPIKE_KERNEL")
-    os.environ["HARDSPIKE_KERNEL"] = name
-    try:
-        yield
-    finally:
-        os.environ.pop("HARDSPIKE_KERNEL")
-        if before is not None:
-            os.environ["HARDSPIKE_KERNEL"] = before
+    return patch.dict(os.environ, HARDSPIKE_KERNEL=name)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from targets import reference
 from targets.graph import plan
 from targets.loihi import chips
 from targets.loihi.layers import split
+from tests.networks import settled
 from trainer.networks import Network, NetworkConfig, build
 from trainer.networks.espikeformer import conv_stages
 from trainer.networks.layouts import LAYOUTS, Layout, Stage
@@ -34,15 +35,7 @@ def network(**options) -> Network:
     """An E-SpikeFormer whose BatchNorm has seen frames, so that all its layers fire."""
     torch.manual_seed(7)
     made = build(NetworkConfig(layers="few", **{"beta": 0, "levels": 3, **options}), SHAPE, 10)
-    made.set_mode(True)
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.weight, 3)
-            module.momentum = 0.5
-    with torch.no_grad():
-        for _ in range(10):
-            made(frames())
-    return made.eval()
+    return settled(made, frames, gain=3, times=10)
 
 
 def frames(steps: int = 3) -> torch.Tensor:

@@ -19,6 +19,7 @@ from hardspike import HardspikeError, UsageError
 from targets import reference
 from targets.loihi import chips
 from tests.canvases import config, few
+from tests.networks import settled
 from trainer.fit import fit
 from trainer.networks import Network, NetworkConfig, build
 from trainer.networks.espikeformer import conv_stages
@@ -38,15 +39,7 @@ def network(layers="4c3s2-6c3s2", **options) -> Network:
     torch.manual_seed(3)
     made = build(NetworkConfig(layers=layers, **{"pyramid": 4, "beta": 0.5, "detach_reset": layers == "few",
                                                  "levels": 3, **options}), SHAPE, 5)
-    made.set_mode(True)
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.weight, 2)
-            module.momentum = 0.5
-    with torch.no_grad():
-        for _ in range(8):
-            made(frames())
-    return made.eval()
+    return settled(made, frames, gain=2, times=8)
 
 
 def frames(steps: int = 3) -> torch.Tensor:

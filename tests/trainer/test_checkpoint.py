@@ -3,11 +3,13 @@
 import io
 import pickle
 import zipfile
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from hardspike import HardspikeError
+from tests.networks import THEORY
 from trainer import checkpoint
 from trainer.config import FitConfig
 from trainer.networks import NetworkConfig, build
@@ -50,6 +52,18 @@ def test_it_is_read(whole, tmp_path):
     assert found.history[0]["layers"] == {"lif1": {"fisher": 0.5}} and found.network(
         torch.zeros(3, 1, *SHAPE)
     ).shape == (1, 4)
+
+
+def test_an_epoch_of_a_pyramid_has_its_intersections_over_unions(tmp_path):
+    options = NetworkConfig(layers="4c3s2-6c3s2", pyramid=4)
+    row = dict.fromkeys(checkpoint.ROW, 1.0)
+    for mious, good in (({"surrogate_miou": 0.5, "hard_miou": 0.4}, True), ({}, False),
+                        ({"surrogate_miou": 0.5, "hard_miou": "0.4"}, False)):
+        made = checkpoint.Checkpoint(FitConfig(network=options), build(options, SHAPE, CLASSES), SHAPE, CLASSES, 1,
+                                     [row | mious], THEORY)
+        checkpoint.save(made, tmp_path / "c.pt")
+        with nullcontext() if good else pytest.raises(HardspikeError, match=r"epoch 1: .*_miou .*; 0 to 1"):
+            checkpoint.load(tmp_path / "c.pt")
 
 
 HUGE = {"network": {"layers": "1000000-1000000"}}

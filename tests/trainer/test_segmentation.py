@@ -14,6 +14,7 @@ import trainer.fit
 import trainer.run
 from hardspike import UsageError
 from tests.canvases import config, few
+from tests.networks import settled
 from trainer import checkpoint, distributed, losses, segmentation
 from trainer.data import AugmentConfig, DataConfig, load
 from trainer.data.samples import IGNORED
@@ -84,16 +85,7 @@ def network(layers="4c3s2-6c3s2", shape=(1, 13, 10), **options):
     torch.manual_seed(1)
     made = build(NetworkConfig(layers=layers, **{"pyramid": 4, "beta": 0.5, "detach_reset": layers == "few",
                                                  **options}), shape, 3)
-    made.train()
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.weight, 2)
-            module.momentum = 0.5
-    made.set_mode(hard=True)
-    with torch.no_grad():
-        for _ in range(6):
-            made(2 * torch.rand(2, 4, *shape))
-    return made.eval()
+    return settled(made, lambda: 2 * torch.rand(2, 4, *shape), gain=2, times=6)
 
 
 def near(x, size):
