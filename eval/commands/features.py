@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.commands import say
+from eval.commands import beside, say
 from eval.options import Sample, Tables, whole
 from export.recordings import Recordings
 from hardspike import OutFile, check_suffix, print_table, require_writable
@@ -34,9 +34,7 @@ def features(*models: Path, out: OutFile | None = None, perplexity: float = 30.0
         tables: what is written
     """
     whole("seed", seed)
-    if out is None:
-        only = models[0] if len(models) == 1 else Path("several")
-        out = (only if only.is_dir() else only.parent) / "features.svg"
+    out = out or beside(models, "features.svg")
     check_suffix(out, ".svg")
     from eval import rows
     from eval.features import alternative, draw, measure

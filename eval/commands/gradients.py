@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.commands import say
+from eval.commands import beside, say
 from eval.options import ALL, whole
 from export.recordings import Recordings
 from hardspike import OutFile, OutText, UsageError, check_suffix, print_table, require_writable
@@ -37,8 +37,7 @@ def gradients(*runs: Path, out: OutFile | None = None, samples: int = 32,
     from eval.gradients import draw, measure
     from eval.plots import labels
     whole("samples", samples, zero=ALL)
-    only = runs[0] if len(runs) == 1 else Path("several")
-    out = out or (only if only.is_dir() else only.parent) / "gradients.svg"
+    out = out or beside(runs, "gradients.svg")
     check_suffix(out, ".svg")
     require_writable(out)
     found = [measure(run, samples, recordings) for run in runs]

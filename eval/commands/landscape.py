@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.commands import say
+from eval.commands import beside, say
 from eval.options import Sample, Tables, View
 from export.recordings import Recordings
 from hardspike import OutFile, check_suffix, print_table, require_writable
@@ -36,9 +36,7 @@ def landscape(*models: Path, view: View = View(), out: OutFile | None = None,  #
         tables: what is written
     """
     view.checked()
-    if out is None:
-        only = models[0] if len(models) == 1 else Path("none")
-        out = (only if only.is_dir() else only.parent) / "landscape.svg"
+    out = out or beside(models, "landscape.svg")
     check_suffix(out, ".svg")
     from eval import rows
     from eval.landscape import draw, ends, measure
