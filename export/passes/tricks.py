@@ -60,10 +60,13 @@ def _refuse_factor(edit: Edit, name: str) -> None:
             f"layer '{sources[0]}': its reset to zero also loses what comes in in the step after a spike, as "
             "snnTorch's delayed reset 'zero' does in Synaptic, RLeaky, RSynaptic and Lapicque; no chip's neuron does "
             "that: make it with reset_delay=False (Synaptic, RLeaky), or reset_mechanism='subtract'")
-    if any(isinstance(edit.nodes[s], _MEMBRANES) for s in sources) and len(targets) == 1 \
-            and isinstance(edit.nodes[targets[0]], nir.Threshold):
+    # a layer with inhibition fires where its membrane is above threshold and above those of all others
+    compared = [_compares(edit, edit.targets(target)) for target in targets if isinstance(edit.nodes[target], LINEAR)]
+    layers = [*compared, *(target for target in targets if isinstance(edit.nodes[target], nir.Threshold))]
+    if any(isinstance(edit.nodes[s], _MEMBRANES) for s in sources) and targets \
+            and len(layers) == len(targets) and all(layers):
         raise HardspikeError(
-            f"layer '{targets[0]}': its membrane is a sum of several currents that decay (snn.Alpha); a chip's neuron "
+            f"layer '{layers[0]}': its membrane is a sum of several currents that decay (snn.Alpha); a chip's neuron "
             "has one: use snn.Synaptic and train again")
 
 

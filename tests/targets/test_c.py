@@ -12,6 +12,7 @@ from hardspike import HardspikeError
 from targets import loihi1, loihi2, native
 from targets.graph import plan
 from targets.loihi import compiled, held
+from targets.loihi.bounds import SHIFT
 from targets.loihi.c import batch, file, form, gather, selftest
 from targets.loihi.c.program import Names, build
 from targets.loihi.layers import split
@@ -56,12 +57,15 @@ def assert_file_equals(graph, x, compiler, flags, largest=1):
     wanted = loihi2.run(graph, x, membrane=True)
     written = program(graph, largest=largest)
     seen = selftest.run(written, x, compiler, flags)
+    layers = split(plan(graph)).layers
     for p in written.program.populations.values():
+        layer = layers[p.label]
+        threshold = torch.from_numpy(np.broadcast_to(SHIFT * np.round(layer.threshold), layer.shape).astype(np.int32))
         spikes, membrane = wanted.spikes[p.label].flatten(2), wanted.membrane[p.label].flatten(2)
         assert torch.equal(seen.spikes[p.label], spikes), p.label
         if p.label in seen.states:  # after the reset
             left = {"zero": 0 * membrane, "subtract": membrane,
-                    "subtract_leaky": membrane - torch.from_numpy(p.threshold.astype(np.int32)).flatten()}[p.reset]
+                    "subtract_leaky": membrane - threshold.flatten()}[p.reset]
             assert torch.equal(seen.states[p.label], torch.where(spikes.bool(), left, membrane))
     assert torch.equal(seen.output, wanted.output.flatten(2).long())
 

@@ -43,7 +43,11 @@ class Two(nn.Module):
 @torch.no_grad()
 def own_run(network: nn.Module, *inputs) -> dict[str, torch.Tensor]:
     """Spikes of every neuron, name -> (calls, B, ...), of a copy that runs by itself in float64."""
-    network, fired = copy.deepcopy(network).double().eval(), {}
+    # what snnTorch computes of a learned leak when it is made hangs on its parameters, and such are not copied
+    computed = {id(value): value.detach().clone() for module in network.modules()
+                for value in (*vars(module).values(), *module.buffers(recurse=False))
+                if isinstance(value, torch.Tensor) and value.grad_fn is not None}
+    network, fired = copy.deepcopy(network, computed).double().eval(), {}
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # states that forward makes
     try:
