@@ -172,7 +172,8 @@ def test_tutorials_5_and_7_in_8_bits_as_c(tmp_path):
     write_checked(network, x, tmp_path / "five.nir")
     assert_on_chips(tmp_path / "five.nir", x.expand(25, *x.shape), [c])
     network, x = tutorial7(), events()
-    network[7].weight.data *= 8
+    for layer in (network[0], network[3], network[7]):  # as it is made all but the first layer are silent
+        layer.weight.data *= 3
     write_checked(network, x, tmp_path / "seven.nir")
     assert_on_chips(tmp_path / "seven.nir", x, [c])
 
