@@ -2,6 +2,8 @@
 
     python -m benchmarks.neuron measure              # one size, all modes; --help for time steps, batch, network
     python -m benchmarks.neuron sizes                # several sizes, minutes
+    python -m benchmarks.neuron sizes --device cuda  # on a GPU: our Triton kernels
+    python -m benchmarks.neuron scan                 # the neurons alone, on a GPU, against copying as many bytes
 
 A step is forward, cross-entropy and backward, without optimizer, on random frames of N-MNIST's size and density. All
 variants have the same weights, take turns in one process, and compute in float32 but for the row that says bf16. A row
@@ -19,17 +21,18 @@ installed. The neurons of this project carry the gradient through the reset, whi
 import importlib
 import os
 import statistics
-import time
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Literal
 from unittest.mock import patch
 
 import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from hardspike import print_table, progress, run
+from benchmarks import now
+from hardspike import HardspikeError, print_table, progress, run
 from trainer.networks import Network, NetworkConfig, build
 from trainer.neurons.leaky import Leaky
 from trainer.neurons.scan import implementation
@@ -41,6 +44,9 @@ DENSITY, RATE = 0.08, 0.09
 SLOPE = Surrogate().slope
 SIZES = (("conv", 16, 64, 20), ("conv", 16, 16, 20), ("conv", 64, 16, 20), ("conv", 256, 4, 20), ("vgg", 16, 2, 4))
 """Network, time steps, batch, rounds."""
+AT_ONCE = 10
+SCANS = ((4, 1 << 22), (16, 1 << 20), (100, 1 << 18))
+"""Time steps, neurons: 16 to 26 million values."""
 NONE = "no neurons"
 SNNTORCH = "snnTorch loop"
 
@@ -49,6 +55,7 @@ def reference(layers: str, frames: Tensor) -> Network:
     """The network whose weights all variants have, scaled to RATE on these frames."""
     torch.manual_seed(0)
     network = build(NetworkConfig(layers, batch_norm=False, surrogate=Surrogate("arctan")), SHAPE, CLASSES)
+    network.to(frames.device)
     network.set_mode(hard=True)
     x, scaled = frames, None
     with torch.no_grad():
@@ -75,7 +82,7 @@ class Loop(nn.Module):
         self.layers = _with(network, lambda: snn.Leaky(beta=0.9, spike_grad=spike_grad))
 
     def forward(self, frames: Tensor) -> Tensor:
-        states = {layer: layer.init_leaky() for layer in self.layers if isinstance(layer, snn.Leaky)}
+        states = {layer: layer.init_leaky().to(frames.device) for layer in self.layers if isinstance(layer, snn.Leaky)}
         total = 0
         for x in frames:
             for layer in self.layers[:-1]:
@@ -161,22 +168,24 @@ def variants(network: Network, modes: tuple[str, ...]) -> tuple[dict[tuple[str, 
     return found, absent
 
 
-def measure(layers: str, steps: int, batch: int, rounds: int,
-            modes: tuple[str, ...] = tuple(PHI)) -> tuple[list[dict], list[str]]:
+def measure(layers: str, steps: int, batch: int, rounds: int, modes: tuple[str, ...] = tuple(PHI),
+            device: str = "cpu") -> tuple[list[dict], list[str]]:
     """One row a variant, and what was left out and why."""
     torch.manual_seed(0)
-    frames = (torch.rand(steps, batch, *SHAPE) < DENSITY).float()
-    labels = torch.randint(CLASSES, (batch,))
+    frames = (torch.rand(steps, batch, *SHAPE) < DENSITY).float().to(device)
+    labels = torch.randint(CLASSES, (batch,)).to(device)
     candidates, absent = variants(reference(layers, frames), modes)
+    for network, *_ in candidates.values():
+        network.to(device)
 
     def step(network: nn.Module, name: str, low: bool) -> float:
         network.zero_grad(set_to_none=True)
         with patch.dict(os.environ, HARDSPIKE_KERNEL=name):
-            began = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            began = now(device)
+            with torch.autocast(device, torch.bfloat16, enabled=low):
                 logits = network(frames)
             nn.functional.cross_entropy(logits.float(), labels).backward()
-            return time.perf_counter() - began
+            return now(device) - began
 
     times = {key: [] for key in candidates}
     warm = min(2, rounds)
@@ -199,8 +208,55 @@ def measure(layers: str, steps: int, batch: int, rounds: int,
     return rows, absent
 
 
+def memory_bound(steps: int, neurons: int, rounds: int, mode: str = "hard") -> list[dict]:
+    """The scan of one layer on a GPU, forward and backward: our kernels, torch code, and a copy of as many bytes.
+
+    Forward reads currents and writes spikes and membranes; backward reads membranes and a gradient and writes one:
+    three passes over (T, neurons) each, which nothing that keeps membranes for the backward can do without. Each is
+    asked for AT_ONCE times in a row, as a training step asks for the next layer before the GPU is done with one.
+    """
+    torch.manual_seed(0)
+    current = torch.randn(steps, neurons, device="cuda", requires_grad=True)
+    grad = torch.randn(steps, neurons, device="cuda")
+    layer = Leaky(0.9, 1.0, surrogate=Surrogate("arctan" if mode == "hard" else mode), hard=mode == "hard").to("cuda")
+    source, target = (torch.empty(3 * current.numel() // 2, device="cuda") for _ in range(2))
+
+    def scan(kernel: str) -> tuple[float, float]:
+        with patch.dict(os.environ, HARDSPIKE_KERNEL=kernel):
+            began = now("cuda")
+            for _ in range(AT_ONCE):
+                spikes, _ = layer(current)
+            between = now("cuda")
+            for _ in range(AT_ONCE):
+                torch.autograd.grad(spikes, current, grad, retain_graph=True)
+            return (between - began) / AT_ONCE, (now("cuda") - between) / AT_ONCE
+
+    def copy() -> tuple[float, float]:
+        began = now("cuda")
+        for _ in range(AT_ONCE):
+            target.copy_(source)
+        return ((now("cuda") - began) / AT_ONCE,) * 2
+
+    candidates = {"copy": copy, "ours": lambda: scan(""), "ours, torch": lambda: scan("torch")}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
+    for _ in range(rounds + 3):  # the first compile and allocate
+        for name, once in candidates.items():
+            times[name].append(once())
+    medians = {name: [statistics.median(column) for column in zip(*found[3:], strict=True)]
+               for name, found in times.items()}
+    size = 3 * current.numel() * current.element_size()
+    return [{"T": steps, "neurons": neurons, "mode": mode, "variant": name, "forward ms": 1e3 * forward,
+             "backward ms": 1e3 * backward, "forward GB/s": size / forward / 1e9,
+             "backward GB/s": size / backward / 1e9,
+             "forward / copy": medians["copy"][0] / forward, "backward / copy": medians["copy"][1] / backward}
+            for name, (forward, backward) in medians.items()]
+
+
+Device = Literal["cpu", "cuda"]
+
+
 def neuron(layers: str = "conv", steps: int = 16, batch: int = 64, threads: int = 2, rounds: int = 30,
-           json: Path | None = None) -> None:
+           device: Device = "cpu", json: Path | None = None) -> None:
     """Time a training step of each variant in hard and smooth modes.
 
     Args:
@@ -209,33 +265,58 @@ def neuron(layers: str = "conv", steps: int = 16, batch: int = 64, threads: int 
         batch: recordings B
         threads: threads of torch
         rounds: rounds that are timed
+        device: cpu or cuda
         json: file for the table's values
     """
-    _table([(layers, steps, batch, rounds)], threads, tuple(PHI), json)
+    _table([(layers, steps, batch, rounds)], threads, tuple(PHI), device, json)
 
 
-def sizes(threads: int = 2, json: Path | None = None) -> None:
+def sizes(threads: int = 2, device: Device = "cpu", json: Path | None = None) -> None:
     """Time a training step in hard mode at several sizes, up to a VGG.
 
     Args:
         threads: threads of torch
+        device: cpu or cuda
         json: file for the table's values
     """
-    _table(list(SIZES), threads, ("hard",), json)
+    _table(list(SIZES), threads, ("hard",), device, json)
 
 
-def _table(configurations: list[tuple[str, int, int, int]], threads: int, modes: tuple[str, ...],
+def _table(configurations: list[tuple[str, int, int, int]], threads: int, modes: tuple[str, ...], device: str,
            json: Path | None) -> None:
     torch.set_num_threads(threads)
     rows, left_out = [], []
     for configuration in configurations:
-        found, left_out = measure(*configuration, modes)
+        found, left_out = measure(*configuration, modes, device)
         rows += found
-    example = torch.zeros(1, 1), torch.tensor(0.9), torch.tensor(1.0)
-    print_table(rows, f"training step, {threads} threads; {DENSITY:.0%} of the input and {RATE:.0%} of each layer's "
-                f"neurons active in hard mode; ours: {implementation(*example)}", json_file=json)
+    print_table(rows, f"training step, {_where(device, threads)}; {DENSITY:.0%} of the input and {RATE:.0%} of each "
+                f"layer's neurons active in hard mode; ours: {_ours(device)}", json_file=json)
     print(*left_out, sep="\n", end="\n" * bool(left_out))
 
 
+def scan(rounds: int = 30, json: Path | None = None) -> None:
+    """Time the neurons of one layer on a GPU, forward and backward, against copying as many bytes.
+
+    Args:
+        rounds: rounds that are timed
+        json: file for the table's values
+    """
+    if not torch.cuda.is_available():
+        raise HardspikeError("this PyTorch sees no GPU; `measure` and `sizes` run on the CPU")
+    rows = [row for steps, neurons in SCANS for mode in ("hard", "sigmoid")
+            for row in memory_bound(steps, neurons, rounds, mode)]
+    print_table(rows, f"one layer's neurons, {_where('cuda', 0)}; ours: {_ours('cuda')}", json_file=json)
+
+
+def _where(device: str, threads: int) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"
+
+
+def _ours(device: str) -> str:
+    """What runs this project's neurons there."""
+    return implementation(torch.zeros(1, 1, device=device),
+                          *(torch.tensor(x, device=device) for x in (0.9, 1.0)))
+
+
 if __name__ == "__main__":
-    run("benchmarks.neuron", {"measure": neuron, "sizes": sizes})
+    run("benchmarks.neuron", {"measure": neuron, "sizes": sizes, "scan": scan})

@@ -1,6 +1,7 @@
 """A training step of VGG-16 on pictures as CIFAR has them: this project's preset against spikingjelly's SpikingVGG.
 
-    python -m benchmarks.vgg16 measure    # some minutes; --help for time steps, batch, threads
+    python -m benchmarks.vgg16 measure                  # some minutes; --help for time steps, batch, threads
+    python -m benchmarks.vgg16 measure --device cuda    # on a GPU, against each of spikingjelly's backends there
 
 Both are one network: 13 convolutions with BatchNorm over batch and time, average pooling, two dense layers of 512, LIF
 neurons of tau 2 whose soft reset leaks, the same weights; in float64 logits and gradients agree to rounding, which is
@@ -13,18 +14,20 @@ in float32. Both take turns; ratios are of the same round. Memory is what autogr
 which is counted, not sampled.
 """
 
-import importlib
+import importlib.util
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks import now
 from hardspike import print_table, progress, run
 from trainer.methods.a2sg import A2SG, A2sgConfig
 from trainer.networks import NetworkConfig, build
@@ -34,6 +37,8 @@ from trainer.neurons.windows import Windows
 SHAPE, CLASSES, TAU = (3, 32, 32), 10, 2.0
 SLOPE = Surrogate().slope
 OURS, A2SG_STEP, THEIRS = "hardspike, vgg16", "hardspike, vgg16, a2sg's windows", "spikingjelly, SpikingVGG"
+BACKENDS = ("cupy", "triton")
+"""Of spikingjelly, on a GPU, beside its torch code."""
 
 
 def ours(windows: bool = False, steps: int = 4) -> nn.Module:
@@ -51,7 +56,11 @@ def ours(windows: bool = False, steps: int = 4) -> nn.Module:
 
 @contextmanager
 def without_torchvision() -> Iterator[None]:
-    """spikingjelly's VGG asks torchvision for a function that downloads weights; nobody calls it here."""
+    """spikingjelly's VGG asks torchvision for a function that downloads weights; nobody calls it here. Where there is
+    torchvision, it is left alone."""
+    if importlib.util.find_spec("torchvision"):
+        yield
+        return
     name = "torchvision._internally_replaced_utils"
     stand_ins = {"torchvision": ModuleType("torchvision"), name: ModuleType(name)}
     stand_ins[name].load_state_dict_from_url = None
@@ -67,12 +76,17 @@ def without_torchvision() -> Iterator[None]:
 class Theirs(nn.Module):
     """spikingjelly's SpikingVGG on T pictures, its logits averaged over time.
 
+    Args:
+        backend: of its neurons: torch, or on a GPU cupy or triton.
+
     Raises:
-        ImportError: spikingjelly is not installed.
+        ImportError: spikingjelly is not installed, or what the backend needs.
     """
 
-    def __init__(self):
+    def __init__(self, backend: str = "torch"):
         super().__init__()
+        if backend != "torch":
+            importlib.import_module(backend)
         layer, neuron, surrogate, self.functional = (importlib.import_module(f"spikingjelly.activation_based.{name}")
                                                      for name in ("layer", "neuron", "surrogate", "functional"))
         with without_torchvision():
@@ -92,6 +106,7 @@ class Theirs(nn.Module):
             *(part for _ in range(2) for part in (layer.Linear(512, 512, bias=False), layer.BatchNorm1d(512),
                                                   neuron.LIFNode(**options))), layer.Linear(512, CLASSES))
         self.functional.set_step_mode(self.network, "m")
+        self.functional.set_backend(self.network, backend, instance=neuron.LIFNode)
         own, other = list(self.parameters()), list(ours().parameters())
         with torch.no_grad():
             for mine, its in zip(own, other, strict=True):
@@ -102,14 +117,18 @@ class Theirs(nn.Module):
         return self.network(frames).mean(0)
 
 
-VARIANTS: dict[str, Callable[[], nn.Module]] = {OURS: ours, A2SG_STEP: lambda: ours(windows=True), THEIRS: Theirs}
+def variants(steps: int, device: str) -> dict[str, Callable[[], nn.Module]]:
+    """What takes part on this device."""
+    found = {OURS: ours, A2SG_STEP: lambda: ours(windows=True, steps=steps), THEIRS: Theirs}
+    return found | {f"{THEIRS}, {name}": partial(Theirs, name) for name in BACKENDS if device == "cuda"}
 
 
-def batch(steps: int, count: int) -> tuple[Tensor, Tensor]:
+def batch(steps: int, count: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Pictures (T, B, C, H, W), alike at all steps, and labels."""
     generator = torch.Generator().manual_seed(1)
-    pictures = torch.rand(count, *SHAPE, generator=generator)
-    return pictures.expand(steps, *pictures.shape), torch.randint(CLASSES, (count,), generator=generator)
+    pictures = torch.rand(count, *SHAPE, generator=generator).to(device)
+    labels = torch.randint(CLASSES, (count,), generator=generator).to(device)
+    return pictures.expand(steps, *pictures.shape), labels
 
 
 def gradient(network: nn.Module, frames: Tensor, labels: Tensor) -> Tensor:
@@ -136,11 +155,11 @@ def kept(network: nn.Module, frames: Tensor, labels: Tensor) -> int:
     return sum(size for place, size in storages.items() if place not in own)
 
 
-def compare(steps: int) -> str:
+def compare(steps: int, device: str = "cpu") -> str:
     """How far logits and gradients of both are apart on two pictures, in float64, relative to the largest."""
-    frames, labels = batch(steps, 2)
+    frames, labels = batch(steps, 2, device)
     found = []
-    for network in (ours().double(), Theirs().double()):
+    for network in (ours().double().to(device), Theirs().double().to(device)):
         logits = gradient(network, frames.double(), labels)
         found.append((logits, [parameter.grad for parameter in network.parameters()]))
     logits = (found[0][0] - found[1][0]).abs().max() / found[0][0].abs().max()
@@ -149,25 +168,26 @@ def compare(steps: int) -> str:
     return f"largest difference in float64, relative: logits {logits.item():.1e}, gradients {gradients:.1e}"
 
 
-def measure(steps: int = 4, count: int = 16, rounds: int = 5, threads: int = 1) -> tuple[list[dict], list[str]]:
+def measure(steps: int = 4, count: int = 16, rounds: int = 5, threads: int = 1,
+            device: str = "cpu") -> tuple[list[dict], list[str]]:
     """One row a variant, and what there is to say."""
     torch.set_num_threads(threads)
-    frames, labels = batch(steps, count)
+    frames, labels = batch(steps, count, device)
     networks, said = {}, []
-    for name, make in VARIANTS.items():
+    for name, make in variants(steps, device).items():
         try:
-            networks[name] = make()
+            networks[name] = make().to(device)
         except ImportError as error:
             said.append(f"{name} left out: {error}")
     if THEIRS in networks:
-        said.append(compare(steps))
+        said.append(compare(steps, device))
     held = {name: kept(network, frames, labels) for name, network in networks.items()}
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     for _ in progress(range(rounds + 1), f"vgg16, T={steps}, B={count}"):
         for name, network in networks.items():
-            began = time.perf_counter()
+            began = now(device)
             gradient(network, frames, labels)
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(now(device) - began)
     rows = []
     for name, found in seconds.items():
         # the first round warms up
@@ -179,7 +199,8 @@ def measure(steps: int = 4, count: int = 16, rounds: int = 5, threads: int = 1) 
     return rows, said
 
 
-def vgg16(steps: int = 4, batch: int = 16, threads: int = 1, rounds: int = 5, json: Path | None = None) -> None:
+def vgg16(steps: int = 4, batch: int = 16, threads: int = 1, rounds: int = 5, device: Literal["cpu", "cuda"] = "cpu",
+          json: Path | None = None) -> None:
     """Time and memory of a training step of VGG-16 at CIFAR's size.
 
     Args:
@@ -187,11 +208,12 @@ def vgg16(steps: int = 4, batch: int = 16, threads: int = 1, rounds: int = 5, js
         batch: pictures B
         threads: threads of torch
         rounds: rounds that are timed
+        device: cpu or cuda
         json: file for the table's values
     """
-    rows, said = measure(steps, batch, rounds, threads)
-    print_table(rows, f"a training step of VGG-16, {batch} pictures of {SHAPE}, T={steps}, {threads} threads",
-                json_file=json)
+    rows, said = measure(steps, batch, rounds, threads, device)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"
+    print_table(rows, f"a training step of VGG-16, {batch} pictures of {SHAPE}, T={steps}, {where}", json_file=json)
     print(*said, sep="\n", end="\n" * bool(said))
 
 

@@ -9,7 +9,7 @@ tests/trainer/test_scan_triton.py runs the same tests on it.
 """
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -92,6 +92,7 @@ def backward(grad: Tensor, grad_membrane: Tensor | None, membrane: Tensor, beta:
             for value, needed in zip((beta, threshold), learned, strict=True)]
     _launch("backward", membrane, (membrane, laid_out_as(membrane, grad), laid_out_as(membrane, grad_membrane),
                                    grad_current, *sums), (beta, threshold), dynamics,
+            # from memory that is not pinned, a copy to the GPU has read its source when it returns
             windows and _window_constants(windows).to(membrane.dtype).to(membrane.device, non_blocking=True),
             through_reset=dynamics.through_reset, window=windows.name if windows else "")
     return grad_current, *(summed(value, found) for value, found in zip((beta, threshold), sums, strict=True))
@@ -101,10 +102,11 @@ def _programs(like: Tensor) -> int:
     return math.ceil(like[0].numel() / BLOCK)
 
 
-def _shape_constants(surrogate: Surrogate) -> Tensor:
-    """(2,) float64: what z is multiplied by in phi, and what its derivative is."""
-    factors = {"arctan": (math.pi, 1), "fast_sigmoid": (2, 1), "sigmoid": (4, 4)}[surrogate.name]
-    return torch.tensor(factors, dtype=torch.float64) * surrogate.slope
+@lru_cache(64)  # a slope may change from epoch to epoch; a copy to the GPU takes longer than the launch
+def _shape_constants(name: str, slope: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(2,): what z is multiplied by in phi, and what its derivative is; rounded once, from float64."""
+    factors = {"arctan": (math.pi, 1), "fast_sigmoid": (2, 1), "sigmoid": (4, 4)}[name]
+    return (torch.tensor(factors, dtype=torch.float64, device="cpu") * slope).to(dtype).to(device)
 
 
 def _window_constants(windows: Windows) -> Tensor:
@@ -120,8 +122,7 @@ def _launch(name: str, like: Tensor, tensors: tuple[Tensor | None, ...], paramet
     from trainer.neurons import scan_triton_kernels
 
     surrogate = dynamics.surrogate
-    # from memory that is not pinned, a copy to the GPU has read its source when it returns
-    shape = _shape_constants(surrogate).to(like.dtype).to(like.device, non_blocking=True)
+    shape = _shape_constants(surrogate.name, surrogate.slope, like.dtype, like.device)
     each = [value.numel() > 1 for value in parameters]
     values = (torch.empty_like(like[0]).copy_(value) if many else value
               for value, many in zip(parameters, each, strict=True))
