@@ -49,7 +49,7 @@ class FitConfig:
             deployment, and it hides what the transfer gap is about. Where nothing is chosen, no recordings are needed
             to choose by: with last, `data.validation` can be small
         seed: of the initial weights, the order of recordings and the augmentation
-        device: cpu or cuda; null takes cuda where there is one
+        device: cpu or cuda; null takes cuda where there is one and the run has no quantise.bits
         precision: float32, or bf16 for convolutions and linear layers in training (neurons, normalisation statistics,
             weights and all evaluation stay float32); checked against float32 before the first step
         channels_last: keep pictures with their channels innermost on a GPU, too, which is faster with bf16; training on

@@ -68,7 +68,7 @@ def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None =
     else:
         _check_new(config)
         config = begun_from(config, given)
-    device = distributed.join(hardware.choose_device(config.device))
+    device = distributed.join(hardware.choose_device(config.device or ("cpu" if config.quantise.bits else None)))
     if device.type != "cpu" and config.quantise.bits:
         raise UsageError(f"quantise.bits {config.quantise.bits}: integers are exact on the CPU alone; take --device "
                          "cpu")
