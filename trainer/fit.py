@@ -72,7 +72,7 @@ def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None =
     if device.type != "cpu" and config.quantise.bits:
         raise UsageError(f"quantise.bits {config.quantise.bits}: integers are exact on the CPU alone; take --device "
                          "cpu")
-    with hardware.cpu_threads(config.threads):
+    with hardware.cpu_threads(config.threads), hardware.repeatable():
         run = _begun(config, device, resume)
         # only now is there anything to write
         alone = run_lock(config.out) if distributed.rank() == 0 else nullcontext()

@@ -55,6 +55,18 @@ def cpu_threads(count: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Within the block cuDNN takes algorithms that give the same values each time, so that a run that is resumed on a
+    GPU reaches the weights of one that was not; on the CPU they always do."""
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Convolutions and linear layers in `precision` (float32 or bf16) within the block."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

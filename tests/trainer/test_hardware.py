@@ -14,6 +14,7 @@ from trainer.config import FitConfig
 from trainer.data import DataConfig
 from trainer.fit import fit
 from trainer.networks import NetworkConfig
+from trainer.quantise import QuantiseConfig
 
 
 @pytest.fixture
@@ -101,6 +102,26 @@ def test_more_threads_than_processors_are_as_many_as_these(monkeypatch, caplog):
     assert asked[::2] == [3, 4, 4, 4]
     assert [record.getMessage() for record in caplog.records] == [
         f"threads {count}: this machine has 4 processors, of which each gets one" for count in (5, 10**7)]
+
+
+def test_a_run_asks_for_the_same_values_each_time_and_leaves_its_callers_choice(small, monkeypatch):
+    epoch, seen = trainer.run.Run.epoch, []
+    monkeypatch.setattr(trainer.run.Run, "epoch", lambda run, number: seen.append(
+        (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)) or epoch(run, number))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.cudnn, "benchmark", True)
+        fit(small("run"))
+        assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
+    assert seen == [(True, False)]
+
+
+@pytest.mark.parametrize(("bits", "device"), [(4, "cpu"), (None, None)])
+def test_integers_take_the_cpu_unasked(small, monkeypatch, bits, device):
+    """Where there is a GPU, too: they are exact on the CPU alone."""
+    asked = []
+    monkeypatch.setattr(hardware, "choose_device", lambda name: asked.append(name) or torch.device("cpu"))
+    fit(small("run", device=None, method="hard", quantise=QuantiseConfig(bits=bits)))
+    assert asked == [device]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
