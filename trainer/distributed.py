@@ -14,6 +14,7 @@ In one process none of these functions does anything.
 """
 
 import atexit
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,10 @@ def join(device: torch.device) -> torch.device:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
+        # The optimizer would import it later. What comes with it has the group as a default argument, which then
+        # outlives destroy_process_group, with its threads; these abort the process when they let go of a tensor while
+        # the interpreter ends.
+        importlib.import_module("torch._dynamo")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
     return device

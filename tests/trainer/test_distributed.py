@@ -52,8 +52,10 @@ def torchrun(folder: Path, script: str) -> subprocess.CompletedProcess:
     """Two processes of `script`, which finds `folder` under that name."""
     (folder / "script.py").write_text(f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{script}")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1",
+                   "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run([*command, folder / "script.py"], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])})
+                          env=environment)
 
 
 def test_two_processes_reach_the_weights_of_one(tmp_path):
@@ -77,6 +79,27 @@ train(folder / "two")
             assert theirs["sgv"] == pytest.approx(ours["sgv"], rel=1e-3)
             for key, widths in one.training["method"]["widths"].items():
                 assert torch.equal(widths, two.training["method"]["widths"][key]) and (widths != 0.5).any()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see its threads")
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    """One that did aborted the process now and then, when the interpreter ended before it."""
+    done = torchrun(tmp_path, """
+import atexit
+from trainer import distributed, fit
+from trainer.config import FitConfig
+from trainer.networks import NetworkConfig
+def threads():
+    names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+atexit.register(lambda: (folder / f"after {distributed.os.environ['RANK']}").write_text(repr(threads())))
+fit.fit(FitConfig(out=folder / "run", epochs=1, device="cpu", network=NetworkConfig("4c5s4-16")))
+(folder / f"before {distributed.rank()}").write_text(repr(threads()))
+""")
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        assert "gloo" in (tmp_path / f"before {rank}").read_text()
+        assert (tmp_path / f"after {rank}").read_text() == "[]"
 
 
 def test_an_error_in_one_process_ends_all(tmp_path):
