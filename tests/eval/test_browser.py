@@ -161,7 +161,7 @@ def test_one_name_that_is_no_text_is_noticed(page, tmp_path, form):
 def test_pictures_full_of_hostile_names_are_text_in_a_browser(names, hostile_graph, tmp_path):
     """As files of their own, where an SVG's scripts would run; text is not read back from `--dump-dom` here."""
     _, words = hostile_graph
-    pictures = [tmp_path / f"{number}.svg" for number in range(4)]
+    pictures = [tmp_path / f"{number}.svg" for number in range(5)]
     weighted = [(name, nir.Linear(np.eye(SIDE)) if number % 2 == 0 else neurons())
                 for number, name in enumerate(names[: len(NODES)])]
     nir.write(tmp_path / "cores.nir", chain(weighted))
@@ -174,7 +174,8 @@ def test_pictures_full_of_hostile_names_are_text_in_a_browser(names, hostile_gra
     lines = {name: ([0.0, 1.0], [float(number), 1.0]) for number, name in enumerate(names)}
     found = Gradients([_layer(name) for name in names], [Panel(names[1], names[2], names[3], lines)], "hard", "x", 1,
                       1, 1, False, False)
-    draw(found, names[4], pictures[3])
+    draw({names[5]: found}, names[4], pictures[3])
+    draw(dict.fromkeys(names[5:7], found), names[4], pictures[4])
     for number, file in enumerate(pictures):
         visit = Visit(file.read_bytes(), "image/svg+xml", tmp_path / f"{number}")
         assert (file.name, visit.fetched, visit.ran) == (file.name, [], False)
