@@ -1,6 +1,7 @@
 """A run's configuration and its epochs in somebody's tracker, through the tracker's own library, which is imported here
 alone and only when it is asked for."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,6 +16,10 @@ Log = Callable[[dict[str, float], int], None]
 """Numbers by name, and the epoch that they are of."""
 LONGEST = 500
 """Characters of a parameter that every MLflow server takes."""
+
+MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""Unless the environment says otherwise. MLflow's own seven tries, each after twice as long, take minutes to say that
+no server is there."""
 
 
 @contextmanager
@@ -62,6 +67,8 @@ def require(name: str) -> Any:
 
 def _mlflow(mlflow: Any, config: "FitConfig", values: dict[str, Any]) -> tuple[Log, Callable[[bool], None]]:
     """Where MLFLOW_TRACKING_URI says, else where the library has it: ./mlflow.db of 3.17, ./mlruns of older ones."""
+    for key, value in MLFLOW_PATIENCE.items():
+        os.environ.setdefault(key, value)
     mlflow.start_run(run_name=config.out.name)
     mlflow.log_params({key: str(value)[:LONGEST] for key, value in values.items()})
     return (lambda numbers, epoch: mlflow.log_metrics(numbers, step=epoch),

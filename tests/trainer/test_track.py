@@ -1,5 +1,6 @@
 """`fit --track`: what a tracker is told, through a module that stands in for its library; what is said without it."""
 
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -63,6 +64,17 @@ def test_a_run_that_fails_is_told_as_failed(library, tmp_path):
     with pytest.raises(ZeroDivisionError), tracked(library.__name__, config(tmp_path), {}):
         raise ZeroDivisionError
     assert {"mlflow": {"status": "FAILED"}, "wandb": {"exit_code": 1}}[library.__name__] == library.calls[-1][2]
+
+
+def test_mlflow_gives_up_soon_unless_the_environment_says_otherwise(monkeypatch, tmp_path):
+    library = Library("mlflow")
+    monkeypatch.setitem(sys.modules, "mlflow", library)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "")  # so that the test leaves nothing behind
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT")
+    with tracked("mlflow", config(tmp_path), {}):
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "20"
 
 
 def test_a_server_that_is_not_there_is_one_line(library, tmp_path):
