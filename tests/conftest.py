@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,9 @@ import torch
 
 from hardspike import log
 from trainer import native
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; what is started here inherits it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
