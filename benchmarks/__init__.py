@@ -1,8 +1,11 @@
 """Measurements of speed and memory, each a command: `make bench`."""
 
 import time
+from typing import Literal
 
 import torch
+
+Device = Literal["cpu", "cuda"]
 
 
 def now(device: str = "cpu") -> float:
@@ -10,3 +13,8 @@ def now(device: str = "cpu") -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def where(device: str, threads: int) -> str:
+    """What was measured on, in words."""
+    return torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"

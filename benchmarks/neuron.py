@@ -21,18 +21,19 @@ installed. The neurons of this project carry the gradient through the reset, whi
 import importlib
 import os
 import statistics
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal
 from unittest.mock import patch
 
 import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from benchmarks import now
-from hardspike import HardspikeError, print_table, progress, run
+from benchmarks import Device, now, where
+from hardspike import print_table, progress, run
+from trainer.hardware import choose_device
 from trainer.networks import Network, NetworkConfig, build
 from trainer.neurons.leaky import Leaky
 from trainer.neurons.scan import implementation
@@ -45,6 +46,7 @@ SLOPE = Surrogate().slope
 SIZES = (("conv", 16, 64, 20), ("conv", 16, 16, 20), ("conv", 64, 16, 20), ("conv", 256, 4, 20), ("vgg", 16, 2, 4))
 """Network, time steps, batch, rounds."""
 AT_ONCE = 10
+"""Scans that a GPU is asked for in a row."""
 SCANS = ((4, 1 << 22), (16, 1 << 20), (100, 1 << 18))
 """Time steps, neurons: 16 to 26 million values."""
 NONE = "no neurons"
@@ -208,7 +210,7 @@ def measure(layers: str, steps: int, batch: int, rounds: int, modes: tuple[str, 
     return rows, absent
 
 
-def memory_bound(steps: int, neurons: int, rounds: int, mode: str = "hard") -> list[dict]:
+def memory_bound(steps: int, neurons: int, rounds: int, mode: str) -> list[dict]:
     """The scan of one layer on a GPU, forward and backward: our kernels, torch code, and a copy of as many bytes.
 
     Forward reads currents and writes spikes and membranes; backward reads membranes and a gradient and writes one:
@@ -252,9 +254,6 @@ def memory_bound(steps: int, neurons: int, rounds: int, mode: str = "hard") -> l
             for name, (forward, backward) in medians.items()]
 
 
-Device = Literal["cpu", "cuda"]
-
-
 def neuron(layers: str = "conv", steps: int = 16, batch: int = 64, threads: int = 2, rounds: int = 30,
            device: Device = "cpu", json: Path | None = None) -> None:
     """Time a training step of each variant in hard and smooth modes.
@@ -284,12 +283,13 @@ def sizes(threads: int = 2, device: Device = "cpu", json: Path | None = None) ->
 
 def _table(configurations: list[tuple[str, int, int, int]], threads: int, modes: tuple[str, ...], device: str,
            json: Path | None) -> None:
+    choose_device(device)
     torch.set_num_threads(threads)
     rows, left_out = [], []
     for configuration in configurations:
         found, left_out = measure(*configuration, modes, device)
         rows += found
-    print_table(rows, f"training step, {_where(device, threads)}; {DENSITY:.0%} of the input and {RATE:.0%} of each "
+    print_table(rows, f"training step, {where(device, threads)}; {DENSITY:.0%} of the input and {RATE:.0%} of each "
                 f"layer's neurons active in hard mode; ours: {_ours(device)}", json_file=json)
     print(*left_out, sep="\n", end="\n" * bool(left_out))
 
@@ -301,15 +301,10 @@ def scan(rounds: int = 30, json: Path | None = None) -> None:
         rounds: rounds that are timed
         json: file for the table's values
     """
-    if not torch.cuda.is_available():
-        raise HardspikeError("this PyTorch sees no GPU; `measure` and `sizes` run on the CPU")
+    choose_device("cuda")
     rows = [row for steps, neurons in SCANS for mode in ("hard", "sigmoid")
             for row in memory_bound(steps, neurons, rounds, mode)]
-    print_table(rows, f"one layer's neurons, {_where('cuda', 0)}; ours: {_ours('cuda')}", json_file=json)
-
-
-def _where(device: str, threads: int) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"
+    print_table(rows, f"one layer's neurons, {where('cuda', 0)}; ours: {_ours('cuda')}", json_file=json)
 
 
 def _ours(device: str) -> str:
@@ -319,4 +314,4 @@ def _ours(device: str) -> str:
 
 
 if __name__ == "__main__":
-    run("benchmarks.neuron", {"measure": neuron, "sizes": sizes, "scan": scan})
+    sys.exit(run("benchmarks.neuron", {"measure": neuron, "sizes": sizes, "scan": scan}))

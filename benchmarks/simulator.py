@@ -381,5 +381,5 @@ def _lava_run(net: Path, spikes: Tensor) -> tuple[tuple[float, float], Recording
 
 
 if __name__ == "__main__":
-    run("benchmarks.simulator", {"kernels": kernels, "scaling": scaling, "memory": memory, "nmnist": nmnist,
-                                 "lava": lava, "peak": peak})
+    sys.exit(run("benchmarks.simulator", {"kernels": kernels, "scaling": scaling, "memory": memory, "nmnist": nmnist,
+                                          "lava": lava, "peak": peak}))

@@ -22,13 +22,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks import now
+from benchmarks import Device, now, where
 from hardspike import print_table, progress, run
+from trainer.hardware import choose_device
 from trainer.methods.a2sg import A2SG, A2sgConfig
 from trainer.networks import NetworkConfig, build
 from trainer.neurons.spikes import Surrogate
@@ -199,7 +199,7 @@ def measure(steps: int = 4, count: int = 16, rounds: int = 5, threads: int = 1,
     return rows, said
 
 
-def vgg16(steps: int = 4, batch: int = 16, threads: int = 1, rounds: int = 5, device: Literal["cpu", "cuda"] = "cpu",
+def vgg16(steps: int = 4, batch: int = 16, threads: int = 1, rounds: int = 5, device: Device = "cpu",
           json: Path | None = None) -> None:
     """Time and memory of a training step of VGG-16 at CIFAR's size.
 
@@ -211,11 +211,12 @@ def vgg16(steps: int = 4, batch: int = 16, threads: int = 1, rounds: int = 5, de
         device: cpu or cuda
         json: file for the table's values
     """
+    choose_device(device)
     rows, said = measure(steps, batch, rounds, threads, device)
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"
-    print_table(rows, f"a training step of VGG-16, {batch} pictures of {SHAPE}, T={steps}, {where}", json_file=json)
+    print_table(rows, f"a training step of VGG-16, {batch} pictures of {SHAPE}, T={steps}, {where(device, threads)}",
+                json_file=json)
     print(*said, sep="\n", end="\n" * bool(said))
 
 
 if __name__ == "__main__":
-    run("benchmarks.vgg16", {"measure": vgg16})
+    sys.exit(run("benchmarks.vgg16", {"measure": vgg16}))

@@ -69,9 +69,6 @@ def fit(config: FitConfig, resume: bool = False, given: Collection[str] | None =
         _check_new(config)
         config = begun_from(config, given)
     device = distributed.join(hardware.choose_device(config.device or ("cpu" if config.quantise.bits else None)))
-    if device.type != "cpu" and config.quantise.bits:
-        raise UsageError(f"quantise.bits {config.quantise.bits}: integers are exact on the CPU alone; take --device "
-                         "cpu")
     with hardware.cpu_threads(config.threads), hardware.repeatable():
         run = _begun(config, device, resume)
         # only now is there anything to write
