@@ -15,6 +15,7 @@ from targets import loihi2, native, reference
 from targets.graph import plan
 from targets.nodes.neurons import coefficients
 from targets.recording import Recording
+from tests.conform import naive
 from tests.conform.grow import Case
 
 ROUNDING = 1e-9
@@ -34,6 +35,11 @@ class Bench:
     def exact(self) -> Recording:
         """Of `reference`, or of the torch code of `loihi2`, with membranes."""
         return self.run(self.graph, self.frames, membrane=True)
+
+    @cached_property
+    def naive(self) -> naive.Run:
+        assert self.exact  # what is refused is refused there
+        return naive.run(self.graph, self.frames, self.case.dt, self.case.integers)
 
     def run(self, graph: nir.NIRGraph, frames: np.ndarray, membrane: bool = False) -> Recording:
         with kernel("torch"):

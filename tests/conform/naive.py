@@ -18,11 +18,14 @@ Values = list
 
 @dataclass
 class Run:
-    """Spikes and membranes of every spiking node and the output, (T, B, neurons) each."""
+    """Spikes and membranes of every spiking node and the output, (T, B, neurons) each; `largest`: of all integers, what
+    a current or a membrane was before it was wrapped or clipped.
+    """
 
     spikes: dict[str, np.ndarray] = field(default_factory=dict)
     membrane: dict[str, np.ndarray] = field(default_factory=dict)
     output: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    largest: int = 0
 
 
 # ------------------------------------------------------------------------------------------------- the graph
@@ -177,14 +180,18 @@ def loihi(node, k: int, current: int, offset: int, s: dict, dt: float, p: dict, 
     def decay(key):
         return p[key, dt][k]
 
+    def seen(value: int) -> int:
+        s["largest"] = max(s.get("largest", 0), abs(value))
+        return value
+
     kind = type(node)
     if kind is nir.Threshold:
-        v = clipped(wrapped(current) + offset)
+        v = clipped(seen(wrapped(seen(current)) + offset))
         return int(v > int(p["threshold"][k]) << 6), v
     keep = decay("tau_syn") if "tau_syn" in p else 4096
-    u = s["i", k] = wrapped(decayed(s.get(("i", k), 0), keep) + current)
+    u = s["i", k] = wrapped(seen(decayed(s.get(("i", k), 0), keep) + current))
     leak = 0 if kind in (nir.I, nir.IF) else decay("tau" if "tau" in p else "tau_mem")
-    v = s["v", k] = clipped(decayed(s.get(("v", k), 0) - taken, leak) + u + offset)
+    v = s["v", k] = clipped(seen(decayed(s.get(("v", k), 0) - taken, leak) + u + offset))
     if "v_threshold" not in p:
         return v, v
     fired = v > int(p["v_threshold"][k]) << 6
@@ -330,7 +337,7 @@ def run(graph: nir.NIRGraph, frames: np.ndarray, dt: float, integers: bool = Fal
     ends = {name for name, node in machine.nodes.items() if isinstance(node, nir.Output)} - {a for a, _ in
                                                                                              machine.edges}
     seen: list[list[dict]] = []
-    outputs = []
+    outputs, largest = [], 0
     for sample in range(samples):
         # past[t] are the values of step t, past[-1] those of the step before: at first, of silence
         history, state, past, out = [], {}, _Past(machine.silence()), []
@@ -339,9 +346,10 @@ def run(graph: nir.NIRGraph, frames: np.ndarray, dt: float, integers: bool = Fal
             past.append(machine.step(t, numbers(frames[t, sample].ravel()), past, state, result))
             history.append(result)
             out.append(past[-1][min(ends)][0])
+        largest = max([largest, *(s.get("largest", 0) for s in state.values())])
         seen.append(history)
         outputs.append(out)
-    found = Run(output=np.array(outputs, float).swapaxes(0, 1))
+    found = Run(output=np.array(outputs, float).swapaxes(0, 1), largest=largest)
     for name in (seen[0][0] if steps else ()):
         both = np.array([[history[t][name] for history in seen] for t in range(steps)], float)
         found.spikes[name], found.membrane[name] = both[:, :, 0], both[:, :, 1]

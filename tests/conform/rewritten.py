@@ -8,6 +8,7 @@ import numpy as np
 from hardspike import HardspikeError
 from targets.graph import plan
 from tests.conform.grow import Case
+from tests.conform.naive import TOP
 
 LINEAR = nir.Linear | nir.Affine | nir.Conv1d | nir.Conv2d
 SPIKING = nir.IF | nir.LIF | nir.CubaLIF | nir.Threshold
@@ -69,8 +70,11 @@ def neutral(graph: nir.NIRGraph, rng, case: Case) -> nir.NIRGraph:
     return _graph(nodes, edges, graph)
 
 
-def scaled(graph: nir.NIRGraph, rng, case: Case) -> nir.NIRGraph:
+def scaled(graph: nir.NIRGraph, rng, case: Case, largest: int = 0) -> nir.NIRGraph:
     """Membranes 2^k times as large: of integers weights, biases and thresholds, of floats gains and thresholds.
+
+    Args:
+        largest: of integers, what a sum came to before it was wrapped or clipped (`naive.Run`).
 
     Raises:
         ElsewhereError: integers with a leak, whose rounding hangs on the unit, or beyond the chip's ranges,
@@ -80,7 +84,7 @@ def scaled(graph: nir.NIRGraph, rng, case: Case) -> nir.NIRGraph:
     if case.integers:
         if any(isinstance(node, nir.LIF | nir.LI | nir.CubaLIF) for node in nodes.values()):
             raise ElsewhereError("of integers without a leak alone")
-        if case.kind in ("extreme", "wide"):
+        if 2 * largest >= TOP:
             raise ElsewhereError("of sums that stay within 24 bits: in another unit others wrap")
         chip = _leading_to_spikes(graph)
         for name in chip:
