@@ -42,8 +42,8 @@ class FitConfig:
         rmp: factor of the RMP loss on membranes (trainer.losses.rmp) beside the cross-entropy; 0 leaves it out
         slope_end: slope of the spike function at the end of the run, reached geometrically from
             `network.surrogate.slope` (annealing towards the hard threshold); null keeps it
-        average: decay per step of an exponential moving average of the weights, which is what is evaluated and kept;
-            0 keeps the weights themselves
+        average: decay per step of an exponential moving average of the weights, which is what is evaluated and kept,
+            and which looks back on a ninth of the steps so far at most; 0 keeps the weights themselves
         keep: which epoch's weights become best.pt: hard or surrogate (the latest within one standard error of the best
             accuracy of that kind on the validation part) or last. Choosing by hard accuracy is a calibration: it is for
             deployment, and it hides what the transfer gap is about. Where nothing is chosen, no recordings are needed

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hardspike import HardspikeError, atomic_path, logger, progress
+from hardspike import HardspikeError, atomic_path, few, logger, progress
 from trainer import checkpoint as checkpoints
 from trainer import distributed, hardware, losses
 from trainer.analysis import diagnostics, sharpness, theory
@@ -21,7 +21,7 @@ from trainer.data.augment import augment, augment_masks
 from trainer.data.mix import mix
 from trainer.data.samples import Data
 from trainer.evaluate import evaluate, one_standard_error_below
-from trainer.layers.norm import frozen_statistics
+from trainer.layers.norm import frozen_statistics, warm_statistics
 from trainer.methods import METHODS, Measured
 from trainer.networks import Network
 from trainer.networks.integers import IntegerNetwork
@@ -98,6 +98,7 @@ class Run:
         self.method = METHODS[config.method]
         self.state = self.method.state()
         self.history: list[dict] = []
+        self.silent: list[str] = []  # layers in which nothing fired, hard, in the last epoch
         steepest = max(config.network.surrogate.slope, config.slope_end or 0.0)  # q grows with the slope
         network.set_mode(surrogate=config.network.surrogate.with_slope(steepest))
         self.theory = theory.report(network, self.method.hard)
@@ -124,7 +125,15 @@ class Run:
         self.average = None
         if config.average:
             self.average = torch.optim.swa_utils.AveragedModel(
-                network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True)
+                network, multi_avg_fn=self._averaged, use_buffers=True)
+        self.warming = True
+
+    def _averaged(self, means: list[Tensor], values: list[Tensor], _) -> None:
+        """One step of the moving average. It looks back on a ninth of the steps so far at most, as TensorFlow's
+        `ExponentialMovingAverage` with `num_updates`: a short run would else be judged by what it began with."""
+        steps = self.schedule.last_epoch - 1
+        decay = min(self.config.average, (1 + steps) / (10 + steps))
+        torch.optim.swa_utils.get_ema_multi_avg_fn(decay)(means, values, None)
 
     def _warmup(self, total: int) -> int:
         """Steps of the warm-up."""
@@ -214,6 +223,7 @@ class Run:
             raise self._diverged("weights became infinite or no numbers")
         distributed.check_same(list(self.network.parameters()), f"{config.out}: epoch {epoch}")
         smooth, hard = (evaluate(self.kept, self.data, self.data.validation, mode) for mode in (False, True))
+        self.silent = [name for name, spikes in hard.spikes.items() if not spikes]
         row = {
             "epoch": epoch,
             "train_loss": total / self.batches,
@@ -245,6 +255,7 @@ class Run:
     def step(self, batch: Batch, draw: Callable[[], Batch]) -> float:
         """One step of the optimizer; returns the loss. `draw` as in `trainer.methods.method.Method`."""
         config = self.config
+        self.warming = self.warming and warm_statistics(self.network)
         value = self.method.gradient(self.network, self.loss, batch, draw, config, self.state).item()
         if not math.isfinite(value):
             raise self._diverged(f"loss became {value}")
@@ -315,7 +326,7 @@ class Run:
         _log.info(f"epoch {row['epoch']:3d}/{self.config.epochs}  loss {row['train_loss']:.4f}  validation: surrogate "
                   f"{100 * row['surrogate_accuracy']:.1f} %  {run_as} {100 * row['hard_accuracy']:.1f} %  "
                   f"gap {100 * row['gap']:+.1f}  {_miou(row)}spikes {row['spikes_per_sample']:.0f}  "
-                  f"{row['train_seconds']:.1f} s")
+                  f"{row['train_seconds']:.1f} s" + (f"  silent: {few(self.silent)}" if self.silent else ""))
         best = is_best(self.history, len(self.data.validation.labels), self.config.keep)
         out = self.config.out
         current = Checkpoint(self.config, self.kept, self.data.shape, self.data.classes, row["epoch"], self.history,

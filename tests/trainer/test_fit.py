@@ -49,6 +49,18 @@ def test_resumed_run_reaches_the_same_weights(small, tmp_path, options):
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_a_short_run_is_judged_by_what_it_has_learnt(small):
+    """Two dozen steps, of which BatchNorm's statistics and the average would mostly hold what they began with."""
+    done = fit(replace(small, method="hard", epochs=2, batch_size=128, lr=1e-2, network=NetworkConfig(
+        layers="8c5s2-16c3s2-32", batch_norm=True)))
+    assert done.history[-1]["hard_accuracy"] > 0.5, done.history[-1]
+
+
+def test_layers_in_which_nothing_fires_are_named(small, caplog):
+    fit(replace(small, method="hard", epochs=1, network=replace(small.network, threshold=1e4, batch_norm=False)))
+    assert "silent: lif1, lif2" in caplog.text
+
+
 def test_kill_during_a_save_leaves_a_loadable_checkpoint(small, tmp_path):
     network = build(small.network, (2, 34, 34), 10)
     content = checkpoint.Checkpoint(small, network, (2, 34, 34), 10, 1, [], THEORY)

@@ -9,7 +9,7 @@ from torch import nn
 
 from hardspike import HardspikeError
 from tests.conftest import compiled
-from trainer.layers.norm import batch_norm
+from trainer.layers.norm import MOMENTUM, batch_norm, warm_statistics
 
 SHAPES = [(40, 12, 17, 17), (33, 5, 3, 4), (50, 128), (7, 64, 4, 4), (3, 1, 5, 5), (3000, 3), (2, 500, 2, 3)]
 
@@ -107,3 +107,14 @@ def test_what_is_not_finite_is_not_lost(value):
     y, expected = batch_norm(ours, x), theirs(x)
     for one, two in ((y, expected), (ours.running_var, theirs.running_var)):
         assert torch.equal(one.isnan(), two.isnan())
+
+
+def test_statistics_begin_as_the_mean_of_the_minibatches_so_far():
+    layer, batches = nn.BatchNorm2d(3), torch.randn(14, 8, 3, 5, 5) * 0.1 + 4
+    for x in batches:
+        assert warm_statistics(layer) == (layer.num_batches_tracked < 9)
+        batch_norm(layer, x)
+        if (seen := int(layer.num_batches_tracked)) <= 10:
+            wanted = batches[:seen].mean((1, 3, 4)).mean(0), batches[:seen].var((1, 3, 4)).mean(0)
+            torch.testing.assert_close((layer.running_mean, layer.running_var), wanted, rtol=1e-5, atol=1e-6)
+    assert layer.momentum == MOMENTUM

@@ -12,6 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hardspike import HardspikeError
 from trainer import distributed, native
 
+MOMENTUM = 0.1
+"""Share of the running statistics that a minibatch becomes: torch's."""
+
 
 class _Rows(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_int64) for name in ("rows", "channels", "threads"))
@@ -52,6 +55,21 @@ def batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
 def has_statistics(network: nn.Module) -> bool:
     """Whether any layer keeps BatchNorm's running statistics."""
     return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def warm_statistics(network: nn.Module) -> bool:
+    """BatchNorm's running statistics as the plain mean of the minibatches so far, until those are as many as `momentum`
+    looks back on: else what they begin with, mean 0 and variance 1, is most of them for dozens of steps.
+
+    Returns:
+        Whether any still is such a mean: if not, nothing is left to do before later steps.
+    """
+    warming = False
+    for norm in (module for module in network.modules() if isinstance(module, _BatchNorm)):
+        if norm.num_batches_tracked is not None:
+            norm.momentum = max(MOMENTUM, 1 / (1 + int(norm.num_batches_tracked)))
+            warming |= norm.momentum > MOMENTUM
+    return warming
 
 
 @contextmanager
