@@ -35,6 +35,8 @@ BLOCK = 64
 """weights"""
 WORD = 64
 """bits"""
+WHOLE = "graph"
+"""What a limit on all layers together is named after."""
 
 
 @dataclass
@@ -63,13 +65,43 @@ class Core:
         return sum(int(counts.sum()) for counts in self.synapses)
 
 
+@dataclass(frozen=True)
+class Excess:
+    """A limit that a graph breaks.
+
+    Args:
+        layer: that breaks it, by name; `WHOLE` where all of them together do.
+        rule: what is counted.
+        value: how many of it; an estimate.
+        limit: what the chip holds.
+        advice: a way out.
+    """
+
+    layer: str
+    rule: str
+    value: int
+    limit: Limit
+    advice: str
+
+    @property
+    def violation(self) -> Violation:
+        """The same in words."""
+        return Violation(self.layer, self.rule, f"{self.value:,} (estimate)",
+                         f"at most {self.limit.known:,} ({self.limit.source})", self.advice)
+
+
 @dataclass
 class Mapping:
     """Cores of every layer, and what does not fit."""
 
     limits: Limits
     cores: dict[str, list[Core]] = field(default_factory=dict)
-    violations: list[Violation] = field(default_factory=list)
+    excesses: list[Excess] = field(default_factory=list)
+
+    @property
+    def violations(self) -> list[Violation]:
+        """What does not fit, in words."""
+        return [excess.violation for excess in self.excesses]
 
 
 def map_graph(graph: nir.NIRGraph, limits: Limits, dt: float | None = None) -> Mapping:
@@ -88,15 +120,14 @@ def map_graph(graph: nir.NIRGraph, limits: Limits, dt: float | None = None) -> M
 def place(network: Network, limits: Limits) -> Mapping:
     """Fill cores layer by layer, each as far as its limits allow.
 
-    `violations` names a neuron whose own fan-in is more than a core takes, more output axons than a core has, more
-    cores or synapses than a chip has. A limit that is not public is not applied.
+    `excesses` names a neuron whose own fan-in is more than a core takes, more output axons than a core has, more
+    cores or synapses than a chip has: every one of them, since to mend one alone may not be enough. A neuron that is
+    too large for any core takes one by itself. A limit that is not public is not applied.
     """
     mapping = Mapping(limits)
     for name, layer in network.layers.items():
         mapping.cores[name] = _fill(network, layer, mapping)
     _count_output_axons(network, mapping)
-    if mapping.violations:  # a layer that fits on no core leaves nothing to count
-        return mapping
     for name, cores in mapping.cores.items():
         _compare(mapping, name, "output axons of a core", max(core.output_axons for core in cores), limits.output_axons,
                  "feed fewer or smaller layers from it")
@@ -106,14 +137,13 @@ def place(network: Network, limits: Limits) -> Mapping:
         _compare(mapping, largest, f"cores of the network, {sizes[largest]} of them here", sum(sizes.values()),
                  limits.cores, "make this layer smaller (stride, fewer channels)")
         synapses = sum(core.synapse_count for cores in mapping.cores.values() for core in cores)
-        _compare(mapping, "graph", "synapses", synapses, limits.synapses, "use fewer or smaller layers")
+        _compare(mapping, WHOLE, "synapses", synapses, limits.synapses, "use fewer or smaller layers")
     return mapping
 
 
 def _compare(mapping: Mapping, name: str, rule: str, value: int, limit: Limit, advice: str) -> None:
     if limit.value is not None and value > limit.value:
-        mapping.violations.append(
-            Violation(name, rule, f"{value} (estimate)", f"at most {limit.value} ({limit.source})", advice))
+        mapping.excesses.append(Excess(name, rule, value, limit, advice))
 
 
 def _fill(network: Network, layer: Layer, mapping: Mapping) -> list[Core]:

@@ -8,6 +8,8 @@ from targets.loihi.mapping import Core, Mapping
 
 COLUMNS = 16
 """A Loihi chip is drawn as 8 rows of 16 cores; the true floor plan is not modelled."""
+CELL, HEAD = 24, 26
+"""Units that a core and the name above a chip take."""
 SHADES = "▁▂▃▄▅▆▇█"
 
 
@@ -34,22 +36,23 @@ def text(mapping: Mapping) -> str:
 
 
 def svg(mapping: Mapping) -> str:
-    """For a page: a square of 24 units for each core, the numbers as a tooltip."""
-    size, cell = mapping.limits.cores.known, 24
+    """For a page: a square of `CELL` units for each core, the numbers as a tooltip; each chip has its name above it
+    where there are several."""
+    size = mapping.limits.cores.known
     places = [(index, name, core) for index, (name, cores) in enumerate(mapping.cores.items()) for core in cores]
-    count = -(-max(len(places), 1) // size) * size
+    chips = -(-max(len(places), 1) // size)
+    rows, head = -(-size // COLUMNS), HEAD * (chips > 1)
     parts = []
-    for position in range(count):
-        x, y = position % COLUMNS * cell + 1, position // COLUMNS * cell + 1
-        parts.append(f'<rect x="{x}" y="{y}" width="{cell - 2}" height="{cell - 2}" fill="#eee"/>')
-        if position < len(places):
-            index, name, core = places[position]
-            used = usage(core, mapping.limits)
-            height = min(1, max(used.values())) * (cell - 2)
-            label = escape(f"{name}: {core.neurons} neurons; " + ", ".join(f"{k} {v:.0%}" for k, v in used.items()))
-            parts.append(f'<rect x="{x}" y="{y + cell - 2 - height:.1f}" width="{cell - 2}" height="{height:.1f}" '
-                         f'fill="{_colour(index)}"><title>{label}</title></rect>')
-    bottom = count // COLUMNS * cell
+    for chip in range(chips):
+        top = chip * (rows * CELL + head) + head
+        if head:
+            parts.append(f'<text x="1" y="{top - 6}">{escape(mapping.limits.chip)}, chip {chip + 1} of {chips}</text>')
+        for place in range(size):
+            x, y = place % COLUMNS * CELL + 1, top + place // COLUMNS * CELL + 1
+            parts.append(f'<rect x="{x}" y="{y}" width="{CELL - 2}" height="{CELL - 2}" fill="#eee"/>')
+            if chip * size + place < len(places):
+                parts.append(_filled(x, y, mapping.limits, *places[chip * size + place]))
+    bottom = chips * (rows * CELL + head)
     for index, (name, cores) in enumerate(mapping.cores.items()):
         y = bottom + 20 * index
         label = f"{escape(name)}: {len(cores)} core{'s' * (len(cores) != 1)}"
@@ -58,9 +61,18 @@ def svg(mapping: Mapping) -> str:
     height = bottom + 20 * len(mapping.cores) + 10
     seen = escape("Cores of " + mapping.limits.chip + ": " + ", ".join(
         f"{name} {len(cores)}" for name, cores in mapping.cores.items()))
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {COLUMNS * cell} {height}" role="img" '
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {COLUMNS * CELL} {height}" role="img" '
             f'aria-label="{seen}" '
             f'font-family="sans-serif" font-size="12">\n' + "\n".join(parts) + "\n</svg>\n")
+
+
+def _filled(x: int, y: int, limits: Limits, index: int, name: str, core: Core) -> str:
+    """What a core at (x, y) holds of layer number `index`, from below, as high as its fullest resource."""
+    used = usage(core, limits)
+    height = min(1, max(used.values())) * (CELL - 2)
+    label = escape(f"{name}: {core.neurons} neurons; " + ", ".join(f"{k} {v:.0%}" for k, v in used.items()))
+    return (f'<rect x="{x}" y="{y + CELL - 2 - height:.1f}" width="{CELL - 2}" height="{height:.1f}" '
+            f'fill="{_colour(index)}"><title>{label}</title></rect>')
 
 
 def letter(index: int) -> str:

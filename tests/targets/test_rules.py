@@ -15,7 +15,7 @@ from hardspike import HardspikeError
 from targets import commands, loihi1, loihi2
 from targets.graph import plan, read, write
 from targets.limits import Limit
-from targets.loihi import mapping
+from targets.loihi import mapping, picture
 from targets.loihi.c import file
 from targets.loihi.layers import split
 from targets.nodes import stateless as linear
@@ -225,11 +225,25 @@ def test_groups_may_be_an_array_of_one_number():
 
 
 def test_a_fan_in_beyond_a_core_and_a_network_beyond_a_chip_are_errors():
-    assert any("n: input axons of a core for one neuron: 5000 (estimate); at most 4096" in line
+    assert any("n: input axons of a core for one neuron: 5,000 (estimate); at most 4,096" in line
                for line in errors(chain(np.ones((4, 5000))), loihi1))
     few = replace(loihi2.integers, cores=Limit(4, "test"))
     found = mapping.map_graph(conv_graph(channels=1, size=(64, 64), out=16), few).violations
     assert [str(v).split(";")[0] for v in found] == ["error: n: cores of the network, 8 of them here: 8 (estimate)"]
+
+
+def test_every_limit_that_is_broken_is_named_and_where_a_chip_ends_is_drawn():
+    """A fan-in beyond a core hides neither that its source has too many output axons nor that cores run out."""
+    small = replace(loihi1.integers, **{name: Limit(value, "test") for name, value in (
+        ("neurons", 8), ("input_axons", 5), ("output_axons", 10), ("cores", 4))})
+    mapped = mapping.map_graph(chain(np.ones((8, 3)), None, nir.Linear(np.ones((4, 8))), lif()), small)
+    assert [(excess.layer, excess.rule, excess.value) for excess in mapped.excesses] == [
+        ("m1", "input axons of a core for one neuron", 8), ("n", "output axons of a core", 8 * 4),
+        ("m1", "cores of the network, 4 of them here", 5)]
+    drawn = picture.svg(mapped)
+    assert drawn.count('fill="#eee"') == 2 * 4 and "chip 1 of 2<" in drawn and "chip 2 of 2<" in drawn
+    fits = mapping.map_graph(chain(), loihi1.integers)
+    assert not fits.excesses and "chip 1" not in picture.svg(fits)
 
 
 def test_output_axons_count_neurons_times_cores_reached():
