@@ -18,7 +18,7 @@ from hardspike.files import STDOUT
 from hardspike.outputs import Destination, check_outputs, destination_in
 from hardspike.plain import parse_yaml, read_yaml
 from hardspike.shipped import shipped
-from hardspike.values import bare, built, checked, converted, dataclass_in, laid_upon, to_values
+from hardspike.values import bare, built, checked, converted, dataclass_in, laid_upon, only_list, to_values
 
 __all__ = ["Call", "arguments", "docstring", "parser"]
 
@@ -262,8 +262,11 @@ def _set(found: dict[str, Any], argument: _Argument, words: Any) -> None:
 
 
 def _converted(hint: Any, word: str, where: str) -> Any:
-    """One word of the command line; lists and mappings are written as in YAML, `[1, 2]` and `{key: value}`."""
+    """One word of the command line; lists and mappings are written as in YAML, `[1, 2]` and `{key: value}`, lists also
+    without brackets where nothing but a list is asked for: `1,2`."""
     cls = dataclass_in(hint)
+    if only_list(hint) and word[:1] not in ("[", "{", "") and word not in ("null", "None"):
+        return converted(hint, [one.strip() for one in word.split(",")], where)
     if not cls and word[:1] not in ("[", "{"):
         return converted(hint, word, where, text=True)
     if cls and word[:1] != "{":

@@ -11,7 +11,8 @@ from typing import Any
 from hardspike.errors import HardspikeError, nearest, shown
 from hardspike.plain import LARGEST_INTEGER
 
-__all__ = ["bare", "built", "checked", "converted", "dataclass_in", "from_values", "keys", "laid_upon", "to_values"]
+__all__ = ["bare", "built", "checked", "converted", "dataclass_in", "from_values", "keys", "laid_upon", "only_list",
+           "to_values"]
 
 T = typing.TypeVar("T")
 
@@ -169,6 +170,13 @@ def dataclass_in(hint: Any) -> type | None:
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     found = [member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)]
     return found[0] if found else None
+
+
+def only_list(hint: Any) -> bool:
+    """Whether `hint` takes nothing but a list, or None."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    kinds = {typing.get_origin(member) or member for member in members} - {type(None)}
+    return bool(kinds) and kinds <= {list, tuple}
 
 
 class _Mismatch(Exception):

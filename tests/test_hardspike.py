@@ -130,6 +130,8 @@ def test_a_configuration_is_options_over_files_over_defaults(tmp_path):
     words = ["--config", tmp_path / "a.yaml", "--config", tmp_path / "b.yaml"]
     config, resume = call("train", "--layer.width", "9", *words, "--fast=yes", "--sizes", "[3, 2]")[1]
     assert resume and config == Config(rate=1e-3, seed=6, fast=True, sizes=(3, 2), layer=Layer(9, 0.5))
+    assert call("train", "--sizes", "3, 2")[1][0].sizes == call("train", "--sizes=3,2")[1][0].sizes == (3, 2)
+    assert call("train", "--sizes", "3")[1][0].sizes == (3,)
     assert call("train", "--layer", "{width: 2}", "--layer.beta", "0")[1][0].layer == Layer(2, 0.0)
     assert call("train", *words, "--seed", "null")[1][0].seed is None
 
@@ -155,7 +157,9 @@ def test_the_printed_configuration_can_be_read_again(tmp_path, capfd):
     (["train", "--layer", "{class_path: extras.Layer}"], ["'class_path' is unknown"]),
     (["train", "--layer=/etc/passwd"], ["--layer '/etc/passwd'", "{key: value, ...}"]),
     (["train", "--layer.width", "0"], ["width 0: must be 1 or more"]),
-    (["train", "--sizes", "[1, x]"], ["--sizes[1] 'x'"]),
+    (["train", "--sizes", "[1, x]"], ["--sizes[1] 'x'"]), (["train", "--sizes", "1,x"], ["--sizes[1] 'x'"]),
+    (["train", "--sizes", "1,,2"], ["--sizes[1] ''"]), (["train", "--sizes", "null"], ["must be a list"]),
+    (["train", "--sizes", ""], ["--sizes ''", "must be a list"]),
     (["train", "--config", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
     (["train", "x"], ["unrecognized arguments: x"]),
     (["one"], ["required: model"]),
