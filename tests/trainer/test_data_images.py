@@ -16,6 +16,7 @@ from trainer import fit as fit_module
 from trainer.config import FitConfig
 from trainer.data import DataConfig, load
 from trainer.data.config import AugmentConfig, RandAugmentConfig
+from trainer.data.sources import SOURCES
 from trainer.fit import fit
 from trainer.methods.a2sg import A2sgConfig
 from trainer.networks import NetworkConfig
@@ -179,6 +180,40 @@ def test_folders_of_pictures(tmp_path):
         load(DataConfig("images", tmp_path))
     Image.fromarray(np.zeros((3, 3, 3), np.uint8)).save(tmp_path / "test" / "cat" / "0.png")
     with pytest.raises(HardspikeError, match="make them alike"):
+        load(DataConfig("images", tmp_path))
+
+
+@pytest.mark.parametrize("each", [2, 10])
+def test_folders_of_classes_alone_are_parted_as_those_of_events(each, tmp_path):
+    """The same of each class are kept to test, whatever the files hold; pictures stay those of their files."""
+    for name in ("cat", "dog", "eel"):
+        for kind in ("pictures", "events"):
+            (tmp_path / kind / name).mkdir(parents=True)
+        for i in range(each):
+            picture = RANDOM.integers(0, 256, (6, 5), dtype=np.uint8)
+            Image.fromarray(picture).save(tmp_path / "pictures" / name / f"{i}.png")
+            np.savez(tmp_path / "events" / name / f"{i}.npz", x=[1, 2], y=[1, 2], t=[0, 900], p=[0, 1])
+    config = DataConfig("images", tmp_path / "pictures", steps=1, encoding="count", count_max=255, folds=0)
+    others = DataConfig("events", tmp_path / "events", sensor=(6, 5), window_ms=1)
+    found, source = SOURCES["images"](config), SOURCES["events"](others)
+    for part in ("train", "test"):
+        kept = [(sample.label, sample.file.parent.name, sample.file.stem) for sample in getattr(source, part)]
+        assert [(sample.label, sample.file.parent.name, sample.file.stem) for sample in getattr(found, part)] == kept
+        assert {label for label, *_ in kept} == {0, 1, 2}
+        for sample in getattr(found, part):
+            assert np.array_equal(found.read(sample)[0, 0], np.asarray(Image.open(sample.file)))
+    assert len(found.test) == 3 * max(1, each // 5) and len(found.train) + len(found.test) == 3 * each
+    if each > 2:
+        data = load(config)
+        assert data.classes == 3 and sorted(data.test.ids) == sorted(sample.id for sample in found.test)
+
+
+def test_a_folder_with_a_part_is_not_taken_for_classes(tmp_path):
+    """Pictures of classes called `train` and `other` would be trained on what they test."""
+    (tmp_path / "train").mkdir()
+    (tmp_path / "other").mkdir()
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "other" / "0.png")
+    with pytest.raises(HardspikeError, match=r"no pictures; .*, or <class>/\*, of"):
         load(DataConfig("images", tmp_path))
 
 

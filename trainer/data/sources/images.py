@@ -6,8 +6,9 @@ that depend on the picture's name alone.
 
 Under `config.path` lie CIFAR-10 or CIFAR-100 as they come (`cifar-10-batches-bin`, `-py`, `cifar-100-binary`,
 `-python`), or `train.npz` and `test.npz` with `images` (N, H, W) or (N, H, W, C) uint8 and `labels` (N,), or
-`train/<class>/*` and `test/<class>/*` of PNG, JPEG, BMP or PPM pictures of one size. Without a path: scikit-learn's
-handwritten digits, 8 x 8.
+`train/<class>/*` and `test/<class>/*` of PNG, JPEG, BMP or PPM pictures of one size, or `<class>/*` alone, of which a
+fifth of each class is kept to test, by a draw that no option changes. Without a path: scikit-learn's handwritten
+digits, 8 x 8.
 """
 
 import hashlib
@@ -27,8 +28,8 @@ from trainer.data.samples import Sample, Source, stratified_split
 __all__ = ["source"]
 
 TEST = 0.2
-"""Part of each class of scikit-learn's digits, drawn by a fixed seed."""
-_LAYOUT = (f"{', '.join(CIFAR)}, train.npz and test.npz, or train/<class>/* and test/<class>/* of "
+"""Part of each class that is kept to test where the pictures have no parts, drawn by a fixed seed."""
+_LAYOUT = (f"{', '.join(CIFAR)}, train.npz and test.npz, train/<class>/* and test/<class>/*, or <class>/*, of "
            f"{', '.join(ENDINGS)}")
 
 
@@ -88,12 +89,17 @@ def _digits() -> dict[str, _Pictures]:
 
 
 def _found(folder: Path) -> tuple[dict[str, _Pictures], dict[str, str]]:
-    for reader in (_cifar, _arrays, _folders):
+    for reader in (_cifar, _arrays, _parted):
         parts = {part: found for part in ("train", "test") if (found := reader(folder, part)) is not None}
         if parts:
             return parts, {part: f"{folder}: no pictures to {part}; {_LAYOUT} are expected"
                            for part in ("train", "test") if part not in parts}
-    raise HardspikeError(f"{folder}: no pictures; {_LAYOUT} are expected")
+    files = [] if any((folder / part).is_dir() for part in ("train", "test")) else _files(folder, _classes(folder))
+    if not files:
+        raise HardspikeError(f"{folder}: no pictures; {_LAYOUT} are expected")
+    whole = [Sample(str(i), label, f"{file.parent.name}/{file.name}", file) for i, (label, file) in enumerate(files)]
+    return {part: _of_files([files[int(sample.id)] for sample in samples])
+            for part, samples in zip(("train", "test"), stratified_split(whole, TEST, seed=0), strict=True)}, {}
 
 
 def _cifar(folder: Path, part: str) -> _Pictures | None:
@@ -120,13 +126,22 @@ def _arrays(folder: Path, part: str) -> _Pictures | None:
     return _of_arrays(images if images.ndim == 4 else images[..., None], labels)
 
 
-def _folders(folder: Path, part: str) -> _Pictures | None:
-    classes = sorted({each.name for name in ("train", "test") for each in (folder / name).glob("[!.]*")
-                      if each.is_dir()})
-    files = [(label, file) for label, name in enumerate(classes)
-             for file in sorted((folder / part / name).glob("[!.]*")) if file.suffix.lower() in ENDINGS]
-    if not files:
-        return None
+def _parted(folder: Path, part: str) -> _Pictures | None:
+    files = _files(folder / part, _classes(folder / "train", folder / "test"))
+    return _of_files(files) if files else None
+
+
+def _classes(*folders: Path) -> list[str]:
+    return sorted({each.name for folder in folders for each in folder.glob("[!.]*") if each.is_dir()})
+
+
+def _files(folder: Path, classes: list[str]) -> list[tuple[int, Path]]:
+    """Class and file of each picture."""
+    return [(label, file) for label, name in enumerate(classes)
+            for file in sorted((folder / name).glob("[!.]*")) if file.suffix.lower() in ENDINGS]
+
+
+def _of_files(files: list[tuple[int, Path]]) -> _Pictures:
     return _Pictures([label for label, _ in files], [f"{file.parent.name}/{file.name}" for _, file in files],
                      lambda i: read_picture(files[i][1]), [file for _, file in files])
 
