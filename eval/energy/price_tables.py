@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hardspike import HardspikeError, UsageError, nearest, read_yaml, words
 from targets.chips import CHIPS
+from targets.target import Target
 
 FOLDER = Path(__file__).parent / "prices"
 TERMS = {
@@ -101,6 +102,14 @@ def load_table(name: str) -> PriceTable:
 def load_tables(names: str) -> list[PriceTable]:
     """The tables of a comma-separated list, each once; see `load_table`."""
     return [load_table(word) for word in words(names)]
+
+
+def chip_prices(chip: Target | None) -> PriceTable | None:
+    """The table of a chip's own prices: the one that is called after its target; None where none were published."""
+    if chip is None or not (FOLDER / f"{chip.name}.yaml").is_file():
+        return None
+    table = load_table(chip.name)
+    return table if table.chip == chip.name and table.prices else None
 
 
 def _mapping(path: Path, label: str, value, known: set[str]) -> dict:

@@ -6,9 +6,27 @@ from collections.abc import Iterator
 from eval.energy.measure import TOTAL
 from eval.mode import words
 from eval.report.finding import Finding
-from eval.report.verdict import FRAGILE, on_chip, trained
+from eval.report.layers import Layers
+from eval.report.readiness import (
+    CLEAR,
+    change,
+    chip_name,
+    faults,
+    floats,
+    guesses,
+    listed,
+    no_better,
+    on_chip,
+    remedy,
+    tested,
+    too_much,
+    trained,
+)
+from eval.report.runs import Accuracy
+from eval.report.verdict import FRAGILE, SHOWN, coarser, guessing
 from eval.robustness.curves import unit
-from eval.robustness.measure import severity_key
+from eval.robustness.measure import Robustness, severity_key
+from eval.statistics import holm
 
 PROMISE, COST, BREAKS = ("Will the chip do what training promised?", "At what cost?", "What breaks first?")
 
@@ -28,59 +46,147 @@ def _capital(text: str) -> str:
 
 
 def _promise(found: Finding) -> str:
+    """Yes or no, both accuracies, the test of their difference, and what to do where something better was tried."""
     before, chip = trained(found), on_chip(found)
     if chip is None:
         refused = any(one.chip for one in found.missing)
         return "No chip that was asked for holds it." if refused else "Not judged: no chip is among the targets."
-    lost = 100 * (before.accuracy - chip.accuracy)
-    change = f"{abs(lost):.1f} points {'less' if lost > 0 else 'more'}" if abs(lost) >= 0.05 else "the same"
+    to_do = remedy(found)
+    return f"{_decided(found, before, chip)}{_capital(_numbers(found, before, chip))}." + (
+        f" To do: {to_do}." if to_do else "")
+
+
+def _decided(found: Finding, before: Accuracy, chip: Accuracy) -> str:
+    """What the numbers that follow it amount to."""
+    if found.cores and found.cores.violations:
+        why = "; ".join(too_much(found.cores)) or found.cores.violations[0].removeprefix("error: ")
+        return f"No: {why}. In its arithmetic: "
+    if guesses(before, found):
+        return f"Training promised nothing yet: {no_better(before, found)}. "
+    if not faults(found, chip):
+        return "" if before is chip else "Yes. "
+    return "No. "
+
+
+def _numbers(found: Finding, before: Accuracy, chip: Accuracy) -> str:
+    """Both accuracies, what is lost between them, and the test that this rests on."""
+    between = f"on the chip 95 % lie between {100 * chip.low:.1f} and {100 * chip.high:.1f} %"
     if before is chip:
-        return _capital(f"{words(chip.mode)} gives {100 * chip.accuracy:.1f} % of {found.samples} recordings; what "
-                        "training promised is not in the file: give the run's folder.")
-    return _capital(f"{words(before.mode)}, as it was trained, gives {100 * before.accuracy:.1f} %, "
-                    f"{words(chip.mode)} {100 * chip.accuracy:.1f} %: {change} ({found.samples} recordings; on the "
-                    f"chip 95 % lie between {100 * chip.low:.1f} and {100 * chip.high:.1f} %).")
+        return (f"{words(chip.mode)} gives {100 * chip.accuracy:.1f} % of {found.samples} recordings ({between}); what "
+                "training promised is not in the file: give the run's folder")
+    lost = 100 * (before.accuracy - chip.accuracy)
+    change_words = "the same" if abs(lost) < SHOWN else f"{abs(lost):.1f} points {'less' if lost > 0 else 'more'}"
+    origin = "as it was trained" if before.mode.target is None else "in floats"
+    return (f"{words(before.mode)}, {origin}, gives {100 * before.accuracy:.1f} %, {words(chip.mode)} "
+            f"{100 * chip.accuracy:.1f} %: {change_words} ({tested(change(found, before, chip), found.samples)}; "
+            f"{between})")
 
 
 def _costs(found: Finding) -> Iterator[str]:
-    if cores := found.cores:
-        yield (f"{cores.cores} of {cores.available} cores of {cores.chip} and {cores.memory / 1000:,.1f} kB of "
-               "synapses (an estimate)")
-    totals = [row for row in (found.energy.rows if found.energy else [])
-              if row.term == TOTAL and row.nanojoules and row.mode]
-    own = [row for row in totals if row.mode == totals[-1].mode]
-    if own:
-        least, most = (pick(row.nanojoules or 0.0 for row in own) / 1000 for pick in (min, max))
-        yield f"{least:.3g} to {most:.3g} µJ a recording, as what is priced goes" if least < most else \
-            f"{most:.3g} µJ a recording"
-    chip = on_chip(found) or trained(found)
-    yield f"{chip.spikes:,.0f} spikes in {found.steps} steps a recording"
-    if found.timings:
-        one = found.timings[0]
-        yield (f"simulated here in {one.times.median:.3g} ms ({words(one.mode)}); how long the chip takes is not "
-               "known")
+    cores, chip = found.cores, on_chip(found)
+    if cores and cores.violations:
+        yield f"{cores.chip} does not hold it, so that all costs there are a what-if"
+    elif cores:
+        yield (f"about {cores.cores} of {cores.available} cores of {cores.chip}, {cores.estimate}; "
+               f"{cores.memory / 1000:,.1f} kB of synapses, an estimate")
+    yield from _energy(found, chip)
+    row = chip or trained(found)
+    yield f"{_spikes(found, row):,.0f} spikes in {found.steps} steps a recording (mean of {found.samples})"
+    if chip:
+        yield "how long the chip takes is not public"
+
+
+def _spikes(found: Finding, row: Accuracy) -> float:
+    """Of a recording, over all layers of the run."""
+    run = next((run for run in found.runs if run.mode == row.mode), None)
+    return sum(run.spikes.values()) if run and run.spikes else row.spikes
+
+
+def _energy(found: Finding, chip: Accuracy | None) -> Iterator[str]:
+    """By the chip's own prices, where they are public, and by those that price an ANN, too."""
+    if found.energy is None:
+        return
+    own = {table.name for table in found.energy.tables if table.chip}
+    anns = {row.table for row in found.energy.rows if row.mode is None}
+    totals = [row for row in found.energy.rows if row.term == TOTAL and row.nanojoules and row.mode
+              and row.table in own | anns]
+    totals = [row for row in totals if row.mode == totals[-1].mode]
+    mean = f"(mean of {found.energy.samples})"
+    for row in totals:
+        if row.table in own and chip:
+            yield (f"{(row.nanojoules or 0) / 1000:.3g} µJ a recording {mean} by the prices published of "
+                   f"{chip_name(chip)} ({row.table}: {row.evidence}, dynamic energy of its cores and mesh alone)")
+    others = [(row.nanojoules or 0) / 1000 for row in totals if row.table in anns]
+    if others:
+        text = f"{min(others):.3g}" + (f" to {max(others):.3g}" if min(others) < max(others) else "")
+        named = any(row.table in own for row in totals)
+        none = f"no price for {chip_name(chip)} is published; " if chip and not named else ""
+        yield (f"{none}with the prices of a general 45 nm process, {text} µJ a recording {mean}, without and with data "
+               "movement")
+        if bits := coarser(totals[-1].mode):
+            yield bits
 
 
 def _breaks(found: Finding) -> Iterator[str]:
-    """The corruption that costs more than `FRAGILE` points at the least severity, and the layer that bears least."""
-    if curves := found.corruptions:
-        deployed = list(dict.fromkeys(row.mode for row in curves.rows))[-1]
-        rows = [row for row in curves.rows if row.mode == deployed]
-        drops = [(severity, row.accuracy[0] - row.accuracy[place], row) for row in rows
-                 for place, severity in enumerate(curves.severities) if place]
-        fatal = [drop for drop in drops if drop[1] > FRAGILE]
-        if fatal:
-            severity, points, row = min(fatal, key=lambda drop: (drop[0], -drop[1]))
-            yield (f"{row.corruption.replace('_', ' ')}, which at severity {severity_key(severity)} "
-                   f"({unit(row.corruption)}) costs {points:.1f} points")
-        elif drops:
-            yield (f"no corruption up to severity {severity_key(curves.severities[-1])} costs more than {FRAGILE:g} "
-                   "points")
+    """Further widths of weights and corruptions that cost more than `FRAGILE` points, and the layer that bears
+    least."""
+    chip = on_chip(found)
+    row = chip or trained(found)
+    if guesses(row, found):
+        yield f"nothing can break of what guesses: {words(row.mode)} is {no_better(row, found)}"
+        return
+    if chip:
+        yield from _widths(found, chip)
+    if found.corruptions:
+        yield from _corruptions(found, found.corruptions)
     if found.layers:
-        losses = [(loss.points, layer.layer, loss.disturbance) for layer in found.layers.layers
-                  for loss in layer.losses if loss.points is not None and loss.disturbance != "silent"]
-        if losses and max(losses)[0] > 0:
-            points, name, disturbance = max(losses)
-            yield f"of the layers disturbed alone, {name} bears least: {disturbance} there costs {points:.1f} points"
-        elif losses:
-            yield "no layer that is disturbed alone costs any accuracy"
+        yield _layers(found.layers)
+
+
+def _widths(found: Finding, chip: Accuracy) -> Iterator[str]:
+    """Widths of weights, beside the one that is judged, that cost more than `FRAGILE` points."""
+    base = floats(found)
+    for row in found.accuracy:
+        points = 100 * (base.accuracy - row.accuracy) if base else 0.0
+        if base and row.mode.on_chip and row is not chip and points > FRAGILE:
+            yield (f"weights of {row.mode.bits} bits on {row.mode.target} cost {points:.1f} points against floats "
+                   f"({tested(change(found, base, row), found.samples)})")
+
+
+def _corruptions(found: Finding, curves: Robustness) -> Iterator[str]:
+    """The corruption that costs more than `FRAGILE` points at the least severity."""
+    deployed = list(dict.fromkeys(row.mode for row in curves.rows))[-1]
+    rows = [row for row in curves.rows if row.mode == deployed]
+    count = f"{curves.samples} recordings, drawn once"
+    if 0.0 not in curves.severities:
+        return
+    if guessing(curves, rows, found.classes):
+        yield f"{curves.samples} recordings are too few to see what corruptions break"
+        return
+    clean = curves.severities.index(0.0)
+    drops = [(severity, row.accuracy[clean] - row.accuracy[place], row) for row in rows
+             for place, severity in enumerate(curves.severities) if severity]
+    fatal = [drop for drop in drops if drop[1] > FRAGILE]
+    if fatal:
+        severity, points, row = min(fatal, key=lambda drop: (drop[0], -drop[1]))
+        yield (f"{row.corruption.replace('_', ' ')}, at severity {severity_key(severity)} ({unit(row.corruption)}), "
+               f"costs {points:.1f} points ({count})")
+    elif drops:
+        yield (f"no corruption up to severity {severity_key(curves.severities[-1])} costs more than {FRAGILE:g} points "
+               f"({count})")
+
+
+def _layers(layers: Layers) -> str:
+    """The layers that lose most when they alone are disturbed, where chance does not explain it: p of McNemar's test
+    against the undisturbed graph, corrected for all disturbances (Holm)."""
+    tried = [(loss, layer.layer) for layer in layers.layers for loss in layer.losses
+             if loss.points is not None and loss.disturbance != "silent"]
+    p = holm([loss.p for loss, _ in tried])
+    clear = [(loss, layer) for (loss, layer), each in zip(tried, p, strict=True)
+             if each is not None and each < CLEAR and (loss.points or 0.0) > 0]
+    if not clear:
+        return f"of the layers disturbed alone, none stands out ({layers.samples} recordings)"
+    most = max(loss.points or 0.0 for loss, _ in clear)
+    worst = [f"{layer} ({loss.disturbance})" for loss, layer in clear if loss.points == most]
+    return (f"of the layers disturbed alone, {listed(worst)} bear{'s' * (len(worst) == 1)} least: {most:.1f} points "
+            f"lost ({layers.samples} recordings)")

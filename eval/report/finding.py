@@ -38,6 +38,23 @@ class LayerCores:
 
 
 @dataclass(frozen=True)
+class Excess:
+    """A limit of a chip that a graph breaks.
+
+    Args:
+        where: the layer, with what leads on to the number; empty where all layers together break it.
+        rule: what is counted.
+        value: how many the graph takes, an estimate,
+        most: and how many the chip holds.
+    """
+
+    where: str
+    rule: str
+    value: int
+    most: int
+
+
+@dataclass(frozen=True)
 class Cores:
     """A graph on a chip.
 
@@ -46,7 +63,9 @@ class Cores:
         layers: one a spiking layer.
         available: cores of the chip.
         picture: of its cores, SVG.
-        violations: what it cannot hold.
+        violations: what it cannot hold, in words.
+        excesses: those of `violations` that are numbers.
+        unchecked: limits of a core that are not public, so that nothing was held against them.
     """
 
     chip: str
@@ -54,6 +73,15 @@ class Cores:
     available: int
     picture: str
     violations: list[str]
+    excesses: list[Excess] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+    @property
+    def estimate(self) -> str:
+        """What the number of cores rests on."""
+        if not self.unchecked:
+            return "an estimate"
+        return f"counted by neurons alone; {', '.join(self.unchecked)}: not public, not checked"
 
     @property
     def cores(self) -> int:

@@ -17,6 +17,7 @@ from eval.energy.measure import total
 from eval.energy.price_tables import PriceTable
 from eval.operations.measure import Operations
 from eval.robustness.faults import Classify, hidden_layers, spike_deletion, weight_noise, with_spikes, with_weights
+from eval.statistics import sign_test
 from eval.subject import Subject, batch, modes, weight_bits
 from hardspike import HardspikeError, progress
 from hardspike.grid import least_error, rounded
@@ -36,10 +37,19 @@ class Loss:
     Args:
         disturbance: in words.
         points: of accuracy; None where the layer cannot have it.
+        lost: recordings that only the undisturbed graph has right,
+        won: and only the disturbed one.
     """
 
     disturbance: str
     points: float | None
+    lost: int = 0
+    won: int = 0
+
+    @property
+    def p(self) -> float:
+        """Of the exact McNemar test against the undisturbed graph."""
+        return sign_test(self.lost, self.won)
 
 
 @dataclass(frozen=True)
@@ -126,9 +136,16 @@ def _disturb(subject: Subject, groups: dict[str, tuple[str, ...]]) -> dict:
     for layer, weights in progress(groups.items(), "layers"):
         losses[layer] = []
         for words, classify in _disturbances(subject, layer, weights, bits):
-            points = None if classify is None else 100 * (clean - _right(subject, classify)) / len(subject.part)
-            losses[layer].append(asdict(Loss(words, points)))
-    return {"losses": losses, "samples": len(subject.part), "accuracy": clean / len(subject.part)}
+            losses[layer].append(asdict(Loss(words, None) if classify is None else
+                                        _loss(words, clean, _right(subject, classify))))
+    return {"losses": losses, "samples": len(subject.part), "accuracy": sum(clean) / len(clean)}
+
+
+def _loss(words: str, clean: list[bool], disturbed: list[bool]) -> Loss:
+    """What a disturbance costs, from which recordings are right without and with it, (N,) each."""
+    pairs = list(zip(clean, disturbed, strict=True))
+    lost, won = pairs.count((True, False)), pairs.count((False, True))
+    return Loss(words, 100 * (lost - won) / len(pairs), lost, won)
 
 
 def _disturbances(subject: Subject, layer: str, weights: tuple[str, ...],
@@ -163,12 +180,13 @@ def coarse(weight: Tensor, bits: int) -> Tensor:
     return torch.from_numpy(rounded(values, scale, 1, levels) / scale).to(weight)
 
 
-def _right(subject: Subject, classify: Classify) -> int:
-    """How many recordings are classified rightly."""
-    mode, part, right = modes(subject.model)[-1], subject.part, 0
+def _right(subject: Subject, classify: Classify) -> list[bool]:
+    """Which recordings are classified rightly."""
+    mode, part = modes(subject.model)[-1], subject.part
+    right: list[bool] = []
     size = batch(mode, len(part))
     for start in range(0, len(part), size):
         some = slice(start, start + size)
         logits = classify(subject.given(part.at(some), mode), part.ids[some])
-        right += int((logits.argmax(1) == subject.labels[some]).sum())
+        right += (logits.argmax(1) == subject.labels[some]).tolist()
     return right

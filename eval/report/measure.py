@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from eval.cache import cached
 from eval.energy.measure import Energies, for_weights
 from eval.energy.measure import measure as energy
-from eval.energy.price_tables import load_table
+from eval.energy.price_tables import chip_prices, load_table
 from eval.neurobench import NeuroBench
 from eval.neurobench import measure as neurobench
 from eval.operations.measure import Operations
@@ -14,7 +14,7 @@ from eval.operations.measure import measure as operations
 from eval.options import ALL, Effort, Stress, bit_widths, whole
 from eval.report.answers import answers
 from eval.report.example import example
-from eval.report.finding import Cores, Finding, LayerCores, Training
+from eval.report.finding import Cores, Excess, Finding, LayerCores, Training
 from eval.report.layers import Layers
 from eval.report.layers import measure as layer_by_layer
 from eval.report.membranes import membranes
@@ -30,6 +30,8 @@ from export.model import Model
 from export.options import Quantisation
 from hardspike import HardspikeError, UsageError, progress
 from targets.chips import CHIPS, limits_of
+from targets.limits import Limits
+from targets.loihi.mapping import Excess as Broken
 from targets.loihi.mapping import map_graph
 from targets.loihi.picture import svg, usage
 from targets.table import TARGETS, load_targets
@@ -37,9 +39,11 @@ from targets.target import Target
 from trainer.config import to_dict
 
 PRICES = ("synops_45nm", "horowitz45nm", "horowitz45nm_sram")
-"""Tables that price any network, integers at the int8 ones; those of chips are for `python -m eval energy`."""
+"""Tables that price any network, integers at the int8 ones; beside them stands the chip's own, where it has one."""
 COUNTED = 64
 """Recordings whose operations are counted."""
+UNCHECKED = {"synapse_bits": "memory of a core", "input_axons": "axons into it", "output_axons": "axons out of it"}
+"""Limits of a core that some chips do not publish, in words."""
 OBSERVED = 128
 """Recordings whose membranes are looked at."""
 
@@ -77,7 +81,8 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
     runs, missing = all_runs(subject, targets, bits)
     if not runs:
         raise HardspikeError(f"{model.path}: runs nowhere: {'; '.join(map(str, missing))}")
-    deployed = next((run for run in runs if run.mode.target is None and not run.mode.smooth), runs[0])
+    deployed = next((run for run in runs if run.mode.on_chip), None) or next(
+        (run for run in runs if run.mode.target is None and not run.mode.smooth), runs[0])
     found = Finding(label, str(model.path), _kind(subject), model.key, subject.parameters, len(subject.part),
                     subject.data.steps, subject.data.classes,
                     [] if subject.part.masked else subject.labels.tolist(), subject.source, runs,
@@ -92,7 +97,7 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
         "example": lambda: example(subject),
         "corruptions": lambda: _corruptions(subjects, effort),
         "operations": lambda: _operations(subjects),
-        "energy": lambda: _energy(subjects),
+        "energy": lambda: _energy(subjects, chip, found.missing),
         "cores": lambda: _cores(subjects[-1], chip or CHIPS["loihi2"]),
         "layers": lambda: _layers(subjects[-1], effort),
         "margins": lambda: membranes(_graph(subjects[-1]), OBSERVED),
@@ -104,7 +109,7 @@ def _finding(subject: Subject, label: str, effort: Effort) -> Finding:
             setattr(found, name, compute())
         except HardspikeError as error:
             found.missing.append(Missing(name.capitalize(), str(error)))
-    found.missing += _absent(subject, targets)
+    found.missing += _absent(subject, targets, chip)
     found.verdict = replace(judge(found), answers=answers(found))
     return found
 
@@ -123,7 +128,7 @@ def _training(subject: Subject) -> Training | None:
     return Training(history, stored.epoch, trained_hard(stored), stored.diagnostics, to_dict(stored.config))
 
 
-def _absent(subject: Subject, targets: list[Target]) -> Iterator[Missing]:
+def _absent(subject: Subject, targets: list[Target], chip: Target | None) -> Iterator[Missing]:
     """Sections that this kind of model cannot have."""
     if not subject.model.checkpoint:
         yield Missing("Training curves, configuration, transfer gap",
@@ -134,8 +139,8 @@ def _absent(subject: Subject, targets: list[Target]) -> Iterator[Missing]:
         if target.setup and target not in targets:
             names = ",".join(one.name for one in (*targets, target))
             yield Missing(f"{target.name.capitalize()}, the chip's own simulator",
-                          f"set up apart (`python -m targets setup {target.name}`) and run with --targets {names}; the "
-                          "target loihi2 computes the same integers")
+                          f"set up apart (`python -m targets setup {target.name}`) and run with --targets {names}"
+                          + (f"; the target {chip.name} computes the same integers" if chip and chip.like_lava else ""))
 
 
 def _deployed(subject: Subject, runs: list[Run], bits: list[int]) -> tuple[Target | None, list[Subject]]:
@@ -161,15 +166,22 @@ def _operations(subjects: list[Subject]) -> list[Operations]:
     return operations(_on(subjects, COUNTED))
 
 
-def _energy(subjects: list[Subject]) -> Energies:
-    """Each model is priced by the tables for its weights, and so is the ANN of its layers."""
+def _energy(subjects: list[Subject], chip: Target | None, missing: list[Missing]) -> Energies:
+    """Each model is priced by the tables for its weights, and so is the ANN of its layers; on a chip whose prices were
+    published by those, too. Why those give no total goes to `missing`."""
     found = Energies(samples=min(COUNTED, len(subjects[0].data.test)))
+    own = chip_prices(chip)
     for subject in _on(subjects, COUNTED):
         tables = [for_weights(subject, load_table(name)) for name in PRICES]
         part = energy([subject], tables, tables[1:])
         if part.refused:
             raise HardspikeError("no total: " + "; ".join(part.refused))
         found.rows += part.rows
+        if own and subject.model.chip:
+            tables.append(own)
+            part = energy([subject], [own], [])
+            found.rows += part.rows
+            missing += [Missing(f"Energy by the table {own.name}", reason) for reason in part.refused]
         found.tables += [table for table in tables if table not in found.tables]
     return found
 
@@ -228,8 +240,19 @@ def _cores(subject: Subject, chip: Target) -> Cores:
                                    {key: max(each[key] for each in used) for key in used[0]}))
         errors = [violation for violation in chip.check(model.graph)
                   if violation.severity == "error"] if model.chip else []
-        return asdict(Cores(limits.chip, rows, limits.cores.value or 0, svg(mapping),
-                            list(dict.fromkeys(map(str, [*mapping.violations, *errors])))))
+        return asdict(Cores(
+            limits.chip, rows, limits.cores.value or 0, svg(mapping),
+            list(dict.fromkeys(map(str, [*mapping.violations, *errors]))),
+            [_excess(excess, limits) for excess in mapping.excesses],
+            [words for name, words in UNCHECKED.items() if getattr(limits, name).value is None]))
 
     stored = cached({"command": "report cores", "model": subject.model_key, "chip": chip.name}, compute)
-    return Cores(**{**stored, "layers": [LayerCores(**layer) for layer in stored["layers"]]})
+    return Cores(**{**stored, "layers": [LayerCores(**layer) for layer in stored["layers"]],
+                    "excesses": [Excess(**excess) for excess in stored["excesses"]]})
+
+
+def _excess(found: Broken, limits: Limits) -> Excess:
+    """A broken limit as a headline has it: of the whole graph without a layer."""
+    whole = found.limit in (limits.cores, limits.synapses)
+    return Excess("" if whole else f"{found.layer} takes ", found.rule.split(" of the network")[0], found.value,
+                  found.limit.known)

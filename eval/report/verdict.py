@@ -5,25 +5,35 @@ in integer arithmetic give the same spikes, and whether the chip holds it. What 
 """
 
 from collections.abc import Iterator
-from itertools import combinations
 
 from eval.energy.measure import TOTAL, Energy
 from eval.mode import Mode, words
 from eval.report.finding import Finding, Verdict
+from eval.report.readiness import (
+    LOSS,
+    OTHERWISE,
+    calibrated,
+    change,
+    chip_name,
+    faults,
+    floats,
+    hard,
+    on_chip,
+    silent_layers,
+    tested,
+    unequal,
+)
 from eval.report.runs import Accuracy, Run, compared
 from eval.robustness.curves import unit
-from eval.robustness.measure import severity_key
+from eval.robustness.measure import Robustness, RobustnessRow, severity_key
 from eval.statistics import McNemar, interval
 from hardspike import few
-from targets.chips import CHIPS, limits_of
 from targets.reference import REFERENCE
 
-LOSS = 1.0
-"""Points of accuracy that may be lost between training and chip."""
-CLEAR = 0.05
-"""p of the exact McNemar test from which a difference is not put down to chance."""
 FRAGILE = 10.0
-"""Points that a corruption may cost before it is named."""
+"""Points that a corruption, or a further width of weights, may cost before it is named."""
+SHOWN = 0.05
+"""Points: a smaller difference is none once it is rounded."""
 SEVERITY = 0.1
 """At which severity corruptions are compared."""
 
@@ -34,55 +44,26 @@ Points = Iterator[tuple[str, str]]
 def judge(found: Finding) -> Verdict:
     """Headline and points.
 
-    Ready: on its chip, in integers, the model loses at most `LOSS` points against the mode it was trained in, all
-    runs of that integer graph give the same spikes, the chip holds it, and it is better than guessing.
+    Ready: `readiness.faults` finds nothing. The mode that was trained and the chip, in integers, are both better than
+    guessing; the chip loses at most `readiness.LOSS` points against training and against floats, and does not do
+    something else; all runs of its integer graph give the same spikes, and the chip holds it.
     """
     chip = on_chip(found)
     points = [*_accuracy(found, chip), *_gap(found), *_calibrated(found), *_bits(found), *_integers(found.runs),
-              *_floats(found.runs), *_same(found.runs), *_cores(found), *_corruptions(found), *_energy(found)]
+              *_floats(found.runs), *_same(found), *_cores(found), *_corruptions(found), *_energy(found)]
     if chip is None:
         refused = [one.reason for one in found.missing if one.chip]
         if refused:
-            return Verdict("not ready", f"Not ready for a chip: {refused[0]}", points)
+            return Verdict("not ready", f"Not ready for a chip: {refused[0].removeprefix(f'{found.file}: ')}", points)
         return Verdict("open", "Not judged: no chip among the targets", points)
-    faults = list(_faults(found, chip))
-    name = limits_of(CHIPS[f"{chip.mode.chip}"]).chip
+    against, name = faults(found, chip), chip_name(chip)
     weights = f"with weights of {chip.mode.bits} bits" if chip.mode.bits else "as it is"
-    headline = f"Ready for {name} {weights}" if not faults else f"Not ready for {name}: {'; '.join(faults)}"
-    return Verdict("not ready" if faults else "ready", headline, points)
-
-
-def _faults(found: Finding, chip: Accuracy) -> Iterator[str]:
-    """What keeps a model from a chip."""
-    lost = 100 * (trained(found).accuracy - chip.accuracy)
-    if lost > LOSS:
-        yield f"{lost:.1f} points are lost between training and chip, more than {LOSS:g}"
-    if any(one.mode.same_network(chip.mode) for one, *_ in _unequal(found.runs)):
-        yield "runs of its integer graph differ"
-    if found.cores and found.cores.violations:
-        yield "the chip cannot hold it"
-    if chip.low <= 1 / max(1, found.classes):
-        yield f"not clearly better than guessing among {found.classes} classes"
-
-
-def on_chip(found: Finding) -> Accuracy | None:
-    """The run that is judged: the first one in a chip's own arithmetic."""
-    return next((row for row in found.accuracy if row.mode.on_chip), None)
-
-
-def trained(found: Finding) -> Accuracy:
-    """The mode that the model was trained in, or the first one."""
-    hard = _hard(found)
-    return hard if hard and found.training and found.training.hard else found.accuracy[0]
-
-
-def _hard(found: Finding) -> Accuracy | None:
-    """The hard network as it is."""
-    return next((row for row in found.accuracy if row.mode.target is None and not row.mode.smooth), None)
+    headline = f"Ready for {name} {weights}" if not against else f"Not ready for {name}: {'; '.join(against)}"
+    return Verdict("not ready" if against else "ready", headline, points)
 
 
 def _accuracy(found: Finding, chip: Accuracy | None) -> Points:
-    row = chip or _hard(found) or found.accuracy[0]
+    row = chip or hard(found) or found.accuracy[0]
     if of := row.pixels:
         yield "note", (f"{words(row.mode)}: mean intersection over union {100 * of.miou:.1f} % (95 %: "
                        f"{100 * of.miou_low:.1f} to {100 * of.miou_high:.1f}) on {found.samples} test recordings; "
@@ -93,70 +74,65 @@ def _accuracy(found: Finding, chip: Accuracy | None) -> Points:
 
 
 def _gap(found: Finding) -> Points:
-    row = _hard(found)
+    row = hard(found)
     if row is None or row.change is None:
         return
-    gap, change = -row.change.change, row.change
-    test = f"{change.lost} recordings lost, {change.won} won, p = {change.p:.2g}"
+    gap, test = -row.change.change, tested(row.change, found.samples)
     if found.training and found.training.hard:
-        yield "note", (f"It was trained with hard spikes; the smooth network, which nobody trained, is {abs(gap):.1f} "
-                       f"points {'better' if gap > 0 else 'worse'}.")
+        better = "as good" if abs(gap) < SHOWN else f"{abs(gap):.1f} points {'better' if gap > 0 else 'worse'}"
+        yield "note", f"It was trained with hard spikes; the smooth network, which nobody trained, is {better}."
     elif gap > LOSS:
-        certain = "" if change.p < CLEAR else ", which chance can give too"
-        yield "bad", f"Hard thresholds cost {gap:.1f} points against the smooth network ({test}{certain})."
-        if found.membranes:
-            worst = max(found.membranes, key=lambda layer: layer.difference or 0.0)
-            yield "note", (f"Most of it arises in {worst.layer}: {100 * (worst.in_zone or 0.0):.0f} % of its membranes "
-                           "lie where a smooth neuron is neither on nor off, and at rest it gives "
-                           f"{worst.phi_at_rest:.2g} spikes a step.")
+        yield "bad", f"Hard thresholds cost {gap:.1f} points against the smooth network ({test})."
+        yield from _differences(found)
     else:
-        what = f"cost {gap:.1f} points" if gap > 0 else f"win {-gap:.1f} points" if gap < 0 else "cost nothing"
-        yield "good", f"Hard thresholds {what} against the smooth network ({test})."
+        what = "cost nothing" if abs(gap) < SHOWN else f"{'cost' if gap > 0 else 'win'} {abs(gap):.1f} points"
+        yield "good" if -gap <= OTHERWISE else "note", f"Hard thresholds {what} against the smooth network ({test})."
+
+
+def _differences(found: Finding) -> Points:
+    """Which layer's output hard thresholds change most; that is no cause yet, since layers hear each other."""
+    layers = found.membranes or []
+    whole = sum(layer.difference or 0.0 for layer in layers)
+    if whole:
+        worst = max(layers, key=lambda layer: layer.difference or 0.0)
+        yield "note", (f"Of what hard thresholds change in the layers' outputs, |φ − H|, the largest part, "
+                       f"{100 * (worst.difference or 0.0) / whole:.0f} %, is that of {worst.layer}: "
+                       f"{100 * (worst.in_zone or 0.0):.0f} % of its membranes lie where a smooth neuron is neither on "
+                       f"nor off, and at rest it gives {worst.phi_at_rest:.2g} spikes a step.")
 
 
 def _calibrated(found: Finding) -> Points:
-    """The best of the calibrations that the report tried; not of a model that was calibrated before."""
-    hard = _hard(found)
-    if hard is None:
-        return
-    rows = [row for row in found.accuracy if row.mode.target is None and not row.mode.smooth
-            and row.mode.calibration != hard.mode.calibration]
-    if rows:
-        best = max(rows, key=lambda row: row.accuracy)
-        change = _change(100 * (best.accuracy - hard.accuracy))
-        yield "note", (f"Calibration after training, chosen on validation recordings: at best {change} against the "
-                       f"hard network ({best.mode.calibration}: {100 * best.accuracy:.1f} %).")
+    """What each calibration that the report tried wins or loses."""
+    base = hard(found)
+    said = [f"{row.mode.calibration} {_change(100 * (row.accuracy - base.accuracy))} ({100 * row.accuracy:.1f} %; "
+            f"{tested(change(found, base, row), found.samples)})" for row in calibrated(found) if base]
+    if said:
+        yield "note", (f"Calibration after training, chosen on validation recordings, against the hard network: "
+                       f"{'; '.join(said)}.")
 
 
 def _bits(found: Finding) -> Points:
     """Each bit width on its chip against the same network in floats."""
-    base = next((row for row in found.accuracy if row.mode.chip is None and not row.mode.smooth), None)
+    base = floats(found)
     chips = [row for row in found.accuracy if row.mode.on_chip]
     if base is None:
         return
     for row in chips:
-        change = 100 * (row.accuracy - base.accuracy)
-        kind = "good" if -change <= LOSS else "bad" if row is chips[0] else "note"
-        yield kind, f"Weights of {row.mode.bits} bits on {row.mode.target}: {_change(change)} against floats."
+        gained = 100 * (row.accuracy - base.accuracy)
+        kind = "good" if -gained <= LOSS else "bad" if row is chips[0] else "note"
+        yield kind, (f"Weights of {row.mode.bits} bits on {row.mode.target}: {_change(gained)} against floats "
+                     f"({tested(change(found, base, row), found.samples)}).")
 
 
 def _change(points: float) -> str:
-    return f"{abs(points):.1f} points {'won' if points > 0 else 'lost'}" if points else "no change"
+    return "no change" if abs(points) < SHOWN else f"{abs(points):.1f} points {'won' if points > 0 else 'lost'}"
 
 
 # --------------------------------------------------------------------------------------------- equal spikes
 
 
-def _unequal(runs: list[Run]) -> Iterator[tuple[Run, Run, int]]:
-    """Runs of one integer graph, which integer arithmetic leaves no room to differ, that do."""
-    for (first, one), (second, other) in combinations(enumerate(runs), 2):
-        if one.mode.chip and one.mode.same_network(other.mode) and (count := one.differs[second]):
-            assert other.differs[first] == count
-            yield one, other, count
-
-
 def _integers(runs: list[Run]) -> Points:
-    for one, other, count in _unequal(runs):
+    for one, other, count in unequal(runs):
         yield "bad", (f"{words(one.mode)} and {words(other.mode)} run the same integer graph, and {count} of their "
                       "spikes differ.")
 
@@ -180,8 +156,9 @@ def _is_exact(mode: Mode) -> bool:
     return mode.target == REFERENCE.name and mode.chip is None
 
 
-def _same(runs: list[Run]) -> Points:
+def _same(found: Finding) -> Points:
     """Groups of runs of one network that give the same spikes."""
+    runs = found.runs
     groups: list[list[int]] = []
     for index, run in enumerate(runs):
         group = next((group for group in groups if run.comparable and run.mode.same_network(runs[group[0]].mode)
@@ -193,8 +170,7 @@ def _same(runs: list[Run]) -> Points:
     same = [" = ".join(words(runs[index].mode) for index in group) for group in groups if len(group) > 1]
     if same:
         yield "good", f"Spike for spike the same on every recording: {'; '.join(same)}."
-    compared = [run.spikes for run in runs if run.comparable]
-    silent = [layer for layer in (compared[0] if same else {}) if not any(spikes.get(layer) for spikes in compared)]
+    silent = silent_layers(found) if same else []
     if silent:
         yield "note", f"Silent in every run, so that nothing is known of them: {few(silent)}."
 
@@ -209,7 +185,8 @@ def _cores(found: Finding) -> Points:
     for violation in cores.violations:
         yield "bad", f"{cores.chip} cannot hold it: {violation.removeprefix('error: ')}."
     if not cores.violations:
-        yield "good", f"It takes about {cores.cores} of {cores.available} cores of {cores.chip} (an estimate)."
+        kind = "note" if cores.unchecked else "good"
+        yield kind, f"It takes about {cores.cores} of {cores.available} cores of {cores.chip}, {cores.estimate}."
 
 
 def _corruptions(found: Finding) -> Points:
@@ -220,8 +197,7 @@ def _corruptions(found: Finding) -> Points:
     clean, dirty = curves.severities.index(0.0), curves.severities.index(SEVERITY)
     deployed = list(dict.fromkeys(row.mode for row in curves.rows))[-1]
     rows = [row for row in curves.rows if row.mode == deployed]
-    right = round(rows[0].accuracy[clean] / 100 * curves.samples)
-    if interval(right, curves.samples)[0] <= 1 / max(1, found.classes):
+    if guessing(curves, rows, found.classes):
         return  # guesses cannot be spoilt
     worst = max(rows, key=lambda row: row.accuracy[clean] - row.accuracy[dirty])
     before, after = worst.accuracy[clean], worst.accuracy[dirty]
@@ -232,6 +208,12 @@ def _corruptions(found: Finding) -> Points:
     else:
         yield "good", (f"Robust: no corruption of severity {key} costs more than {FRAGILE:g} points; the worst is "
                        f"{name} with {before - after:.1f} ({curves.samples} recordings).")
+
+
+def guessing(curves: Robustness, rows: list[RobustnessRow], classes: int) -> bool:
+    """Whether the accuracy on the uncorrupted recordings behind `rows`, of one mode, cannot be told from guessing."""
+    right = round(rows[0].accuracy[curves.severities.index(0.0)] / 100 * curves.samples)
+    return interval(right, curves.samples)[0] <= 1 / max(1, classes)
 
 
 def _energy(found: Finding) -> Points:
@@ -255,13 +237,19 @@ def _energy(found: Finding) -> Points:
            " So it saves energy by no count." if min(ratios) >= 1 else
            " So whether it saves energy hangs on what is counted." if max(ratios) >= 1 else "")
     yield "note", (f"Energy of {words(deployed)} against an ANN of the same layers, passed once: "
-                   f"{'; '.join(text for _, text in shares.values())}.{end}")
+                   f"{'; '.join([*(text for _, text in shares.values()), *filter(None, [coarser(deployed)])])}.{end}")
+
+
+def coarser(mode: Mode | None) -> str:
+    """That weights of fewer bits than the price tables know are priced as more, where it is so."""
+    bits = mode.bits or 8 if mode else 8
+    return f"weights of {bits} bits are priced as those of 8, the fewest that the tables have" if bits < 8 else ""
 
 
 def _priced(own: Energy, microjoules: float, ratio: float, rows: list[Energy]) -> str:
     moved = any(row.term == "reads" and row.table == own.table and row.nanojoules for row in rows)
     return (f"{microjoules:.3g} µJ a recording {'with data movement' if moved else 'of arithmetic'} "
-            f"({own.evidence}, {own.table}), {ratio:.2g} of the ANN's")
+            f"({own.evidence}, {own.table}), {ratio:.3g} times the ANN's")
 
 
 def compare(one: Finding, other: Finding) -> list[tuple[Mode, Accuracy, Accuracy, McNemar]]:
