@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nir
 
+from export import foreign
 from export.freeze import freeze
 from export.freeze.integers import integer_graph
 from export.options import Output
@@ -50,14 +51,19 @@ class Model:
 
         Raises:
             UsageError: another kind of file.
-            HardspikeError: it cannot be read.
+            HardspikeError: it is missing or cannot be read.
         """
         file = model_file(path)
+        if not file.exists() or file.suffix not in (".nir", ".pt"):
+            raise foreign.refuse(path, KINDS)
         if file.suffix == ".nir":
             return Model(file, given=read(file))
-        if file.suffix == ".pt":
+        try:
             return Model(file, load(file))
-        raise UsageError(f"{path}: is no model; give {KINDS}")
+        except HardspikeError as error:
+            if foreign.of_fit(file):
+                raise
+            raise HardspikeError(f"{error}; {foreign.weights_of_your_own()}") from error
 
     @property
     def trained(self) -> Checkpoint:

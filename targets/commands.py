@@ -6,7 +6,18 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardspike import OutFile, OutText, UsageError, about, check_suffix, logger, print_table, printable, write_text
+from hardspike import (
+    HardspikeError,
+    OutFile,
+    OutText,
+    UsageError,
+    about,
+    check_suffix,
+    logger,
+    print_table,
+    printable,
+    write_text,
+)
 from targets.options import RandomEvents
 
 if TYPE_CHECKING:
@@ -272,6 +283,12 @@ def _read(graph: Path, dt: float | None) -> nir.NIRGraph:
     for target in TARGETS.values():
         if target.files and graph.suffix == target.files.suffix:
             raise UsageError(f"{graph}: is no graph; `python -m targets run --target {target.name}` takes such a file")
+    source, code, _ = str(graph).partition(".py")
+    if code and Path(source + code).is_file():
+        raise UsageError(f"{graph}: is code; targets take graphs: `hardspike export nir FILE.py:NAME --input "
+                         "spikes.npz` makes one of a network of your own")
+    if not graph.exists():
+        raise HardspikeError(f"{graph}: no such file or folder")
     found = read(graph)
     with about(graph):
         said = assumed_step(found, dt)

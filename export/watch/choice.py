@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from export.freeze.chain import Chain
 from export.freeze.convert import require_known
 from export.freeze.layers import Layer
+from export.watch.failed import SAY_STEPS, ForwardFails, closer
 from export.watch.snapshot import prepared
 from export.watch.usage import STEPS, Usage, call, calls_of, handed_on, on_device, unwrapped
 from export.watch.values import require_plain, tensors, transform
@@ -62,8 +63,8 @@ def _seen(network: nn.Module, args: tuple, kwargs: dict, steps: str | None) -> U
             if step is None:
                 return whole
             raise UsageError(f"{type(network).__name__}: forward takes {tuple(first.shape)} and also one step of it, "
-                             f"{tuple(first.shape[1:])}; say which is yours: steps='forward' where you call it once "
-                             "with all of it, steps='outside' where you call it once a step")
+                             f"{tuple(first.shape[1:])}; say which is yours: {SAY_STEPS.format('forward')} where you "
+                             "call it once with all of it, 'outside' where you call it once a step")
         return whole
     if step is None or step.calls != seen.calls:
         if could_be_steps and step is None:
@@ -118,8 +119,9 @@ def _fallback(network: nn.Module, args: tuple, kwargs: dict, error: HardspikeErr
     try:
         observe(Usage(network, (args[0][:1], *args[1:]), kwargs, True))
     except HardspikeError as other:
-        further = getattr(error, "reached", 0) > getattr(other, "reached", 0) or len(args) > 1
-        raise (error if further else other) from error
+        if isinstance(error, ForwardFails) and isinstance(other, ForwardFails):
+            raise closer(error, other, len(args)) from error
+        raise (other if isinstance(error, ForwardFails) else error) from error
     return outside
 
 
@@ -149,15 +151,22 @@ def _takes(forward: inspect.Signature, given: tuple) -> bool:
 
 @dataclass
 class Seen:
-    """What an unrecorded run did: calls of every neuron, what the first of them got, and whether the layer before it
-    got an axis more than it is made for."""
+    """What an unrecorded run did: calls of every neuron, what the first of them got, whether the layer before it got an
+    axis more than it is made for, and whether the first layer of weights got a batch (B, ...)."""
 
     calls: dict[str, int] = field(default_factory=dict)
     first: tuple[int, ...] = ()
     widened: bool = False
+    batches: bool | None = None
 
 
 _AXES = {nn.Linear: 2, nn.Conv1d: 3, nn.Conv2d: 4}
+
+
+def _batch(usage: Usage) -> int:
+    """How many samples there are, if time comes first."""
+    first = usage.args[0] if usage.args else None
+    return first.shape[1] if isinstance(first, Tensor) and first.ndim > 1 else 0
 
 
 def observe(usage: Usage) -> Seen:
@@ -166,7 +175,7 @@ def observe(usage: Usage) -> Seen:
     Raises:
         HardspikeError: it fails.
     """
-    seen = Seen()
+    seen, batch = Seen(), _batch(usage)
     with prepared(usage.network, usage.dtype()) as modules:
         names = {id(module): name for name, module in modules.items()}
 
@@ -179,6 +188,8 @@ def observe(usage: Usage) -> Seen:
                 seen.first = seen.first or shape or ()
             elif shape and not seen.calls and type(module) in _AXES:
                 seen.widened = len(shape) > _AXES[type(module)]
+                if seen.batches is None:
+                    seen.batches = len(shape) == _AXES[type(module)] and shape[0] == batch
 
         handle = nn.modules.module.register_module_forward_pre_hook(before)
         try:
@@ -186,8 +197,8 @@ def observe(usage: Usage) -> Seen:
             usage = on_device(usage, usage.dtype())
             for args, kwargs in calls_of(usage, results, handed_on(usage)):
                 results.append(call(usage, args, kwargs))
-        except HardspikeError as error:
-            error.reached = sum(seen.calls.values())
+        except ForwardFails as error:
+            error.reached, error.batched = len(seen.calls), bool(seen.batches)
             raise
         finally:
             handle.remove()

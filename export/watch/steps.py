@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from export.watch.failed import SAY_STEPS
 from export.watch.picked import see_through
 from export.watch.usage import Usage
 from export.watch.values import NeuronCall, Value, label, tensors
@@ -66,7 +67,7 @@ def _count(name: str, chain: list[NeuronCall], steps: int, counts: dict[str, int
     if outer:
         raise HardspikeError(f"layer '{name}' ({kind}): is called {len(chain)} times in {steps} calls of forward; a "
                              "graph runs every layer in every step: call it once in each (if the loop over time is in "
-                             "forward, say steps='forward')")
+                             f"forward, say {SAY_STEPS.format('forward')})")
     other = next(key for key, count in counts.items() if count == steps)
     raise HardspikeError(f"layer '{name}' ({kind}): is called {len(chain)} times where '{other}' is called {steps} "
                          "times; a graph runs every layer in every step: call each once in every step")

@@ -16,11 +16,12 @@ from export.freeze.convert import advice, require_known
 from export.freeze.layers import Layer
 from export.freeze.neurons import check, require_runs
 from export.watch.between import Change
+from export.watch.failed import ForwardFails
 from export.watch.handed import Handed
 from export.watch.recorder import Recorder
 from export.watch.snapshot import prepared
 from export.watch.values import Value, tensors, transform
-from hardspike import HardspikeError, UsageError, one_line
+from hardspike import HardspikeError, UsageError
 from trainer.neurons.leaky import Leaky
 
 STEPS = ("forward", "outside")
@@ -127,7 +128,7 @@ def _run(usage: Usage, modules: dict[str, nn.Module], dtype: torch.dtype) -> Run
     for name, module in modules.items():
         if isinstance(module, Leaky):
             raise HardspikeError(f"layer '{name}' (trainer.neurons.leaky.Leaky): runs all steps at once; export its "
-                                 "checkpoint with python -m export nir, or build the network of snnTorch's own neurons")
+                                 "checkpoint with hardspike export nir, or build the network of snnTorch's own neurons")
     results, given = [], []
     usage = on_device(usage, dtype)
     handed = handed_on(usage)
@@ -201,7 +202,7 @@ def call(usage: Usage, args: tuple, kwargs: dict) -> Any:
     """What the network gives; of a forward that yields, all of it.
 
     Raises:
-        HardspikeError: it fails; what is said names the shape that it got.
+        ForwardFails: it fails; what is said names the shape that it got, and the line.
     """
     try:
         result = usage.network(*args, **kwargs)
@@ -214,21 +215,7 @@ def call(usage: Usage, args: tuple, kwargs: dict) -> Any:
             if isinstance(module, snn.SpikingNeuron):
                 require_runs(Layer(name, module, ()))
                 check(Layer(name, module, ()))
-        shapes = ", ".join(str(tuple(t.shape)) for _, t in tensors((args, kwargs)))
-        took = "a step of shape" if usage.outside else "an input of shape"
-        raise HardspikeError(f"{usage.name()}: forward fails on {took} {shapes} ({one_line(error)}); "
-                             f"{_instead(usage, args, str(error))}") from error
-
-
-def _instead(usage: Usage, args: tuple, error: str) -> str:
-    """What to do about a forward that fails."""
-    whole = {str(t.dtype).removeprefix("torch.") for _, t in tensors(args) if not t.is_floating_point()}
-    if whole and any(word in error for word in ("dtype", "Byte", "Bool", "Char", "Long", "Int", "Float", "Double")):
-        return f"what goes in is {', '.join(sorted(whole))}: give x.float(), or let forward do so"
-    if not usage.outside:
-        return "give what you call your network with"
-    return ("it has to take one time step (B, ...), with every state after it (where they do not start at None, give "
-            "(x, state, ...)); where the loop over time is in forward, say steps='forward'")
+        raise ForwardFails(usage, (args, kwargs), error) from error
 
 
 @contextmanager
