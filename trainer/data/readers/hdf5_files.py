@@ -112,7 +112,8 @@ def read_h5(file: Path, sensor: Sensor) -> np.ndarray:
                            and isinstance(place[name], h5py.Dataset)}
                 return events_of(file, {name: found for name, found in columns.items() if found is not None}, sensor)
         raise HardspikeError(f"{file}: no columns x, y, t and p, at the top or in 'events'; it holds "
-                             f"{printable(', '.join(content))[:120] or 'nothing'}")
+                             f"{printable(', '.join(content))[:120] or 'nothing'}; write each as a dataset of its own, "
+                             "file['x'] = e[:, 0] and so on")
 
 
 def spike_trains(file: Path, times: np.ndarray, units: np.ndarray, sensor: Sensor) -> np.ndarray:
