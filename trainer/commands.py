@@ -7,6 +7,7 @@ from pathlib import Path
 from hardspike import OutFile, UsageError
 from trainer.config import FitConfig
 from trainer.data.config import DataConfig
+from trainer.data.options import option_names
 from trainer.data.sources import check_source
 from trainer.track import require
 
@@ -37,7 +38,8 @@ def fit(config: FitConfig, resume: bool = False, track: str | None = None,
         require(track)  # before anything is read
     from trainer.fit import fit as train
 
-    train(config, resume, given, track)
+    with option_names("data."):
+        train(config, resume, given, track)
 
 
 def data(source: str, config: DataConfig, split: str = "test", out: OutFile = Path("spikes.npz"),
@@ -48,7 +50,8 @@ def data(source: str, config: DataConfig, split: str = "test", out: OutFile = Pa
     int64; `ids` (N,), the samples' names.
 
     Args:
-        source: digits, nmnist, dvs_gesture or cifar10_dvs
+        source: digits, nmnist, dvs_gesture, cifar10_dvs, events, hdf5, frames, images, canvas, ade20k or tonic:NAME, as
+            --name describes them
         config: the recordings and their frames; `source` is their name
         split: train, validation or test
         out: file to write, *.npz
@@ -60,4 +63,5 @@ def data(source: str, config: DataConfig, split: str = "test", out: OutFile = Pa
     check_source(config)
     from trainer.data.spikes_file import write_spikes
 
-    write_spikes(config, split, out, samples)
+    with option_names(""):
+        write_spikes(config, split, out, samples)

@@ -129,7 +129,7 @@ def test_a_bad_ade20k_is_one_clear_line_and_leaves_no_cache(what, message, tmp_p
 
 def test_ade20k_without_a_path_or_a_size_says_what_to_give(tmp_path):
     ade20k(tmp_path / "ade")
-    for options, message in (({}, "give --data.path"), ({"path": tmp_path / "ade"}, "give --data.size")):
+    for options, message in (({}, "give --path"), ({"path": tmp_path / "ade"}, "give --size")):
         with pytest.raises(UsageError, match=message):
             load(DataConfig("ade20k", **options))
 

@@ -86,7 +86,7 @@ def test_what_is_missing_is_named(recordings):
     (recordings / "NMNIST/Test/7/00000.bin").unlink()
     with pytest.raises(HardspikeError, match=r"Test/7: no \*\.bin recordings"):
         load(DataConfig("nmnist", recordings))
-    with pytest.raises(HardspikeError, match=r"elsewhere: no such folder .* --data\.path of .* --path"):
+    with pytest.raises(HardspikeError, match=r"elsewhere: no such folder .* with --path where"):
         load(DataConfig("nmnist", recordings / "elsewhere"))
 
 

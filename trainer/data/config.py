@@ -40,8 +40,8 @@ class DataConfig:
         fold: which one, from 1
         window_ms: length of a sample in ms, of dvs_gesture, events, hdf5 and tonic:NAME; without it dvs_gesture has
             1450 for the full release and 145 where there is one short recording a class
-        sensor: rows and columns of the sensor that gave your own events, [rows, columns]; a third number 1 says that
-            its events have no polarity
+        sensor: rows and columns of the sensor that gave your own events, ROWS,COLUMNS or [rows, columns]; a third
+            number 1 says that its events have no polarity
 
     Raises:
         UsageError: an unknown encoding, or a value out of its range. Whether there is a source of this name, and

@@ -4,12 +4,14 @@ Events are a structured array with fields `t` (microseconds), `x`, `y` (pixels) 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from hardspike import HardspikeError, UsageError
+from trainer.data.config import LARGEST_SENSOR
+from trainer.data.options import option
 
 __all__ = ["EVENT", "Sensor", "check_events", "encode", "inside", "to_counts"]
 
@@ -22,12 +24,14 @@ LATEST = 2**62
 class Sensor:
     """What gives the events: `height` x `width` pixels of `polarities` kinds of events.
 
-    A row of channels (a cochlea's 700) is a sensor of height 1; what knows no ON and OFF has one polarity.
+    A row of channels (a cochlea's 700) is a sensor of height 1; what knows no ON and OFF has one polarity. `given` is
+    the option that says so, where it is one.
     """
 
     height: int
     width: int
     polarities: int = 2
+    given: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.width} x {self.height}"
@@ -120,7 +124,7 @@ def check_events(file: Path, events: np.ndarray | Mapping[str, np.ndarray], sens
     if len(beyond):
         first = events[beyond[0]]
         raise HardspikeError(f"{file}: event {beyond[0]} at x {first['x']}, y {first['y']}, beyond the sensor's "
-                             f"{sensor} pixels; damaged, or a recording of another sensor")
+                             f"{sensor} pixels; {_way_out(sensor, events)}")
     if not ((events["p"] >= 0) & (events["p"] < sensor.polarities)).all():
         wanted = "0 (OFF) and 1 (ON) are" if sensor.polarities == 2 else "0 is"
         raise HardspikeError(f"{file}: polarity {events['p'].min()} to {events['p'].max()}, where {wanted} expected; "
@@ -132,22 +136,32 @@ def check_events(file: Path, events: np.ndarray | Mapping[str, np.ndarray], sens
     return events
 
 
+def _way_out(sensor: Sensor, events: np.ndarray) -> str:
+    """What may be the cause of events beyond the sensor; where its size is an option, the one that holds them."""
+    rows, columns = (max(side, 1 + int(events[axis].max())) for axis, side in (("y", sensor.height),
+                                                                               ("x", sensor.width)))
+    if not sensor.given or max(rows, columns) > LARGEST_SENSOR or min(events["x"].min(), events["y"].min()) < 0:
+        return "damaged, or a recording of another sensor"
+    size = ",".join(map(str, (rows, columns, *sensor.given[2:])))
+    return f"damaged, or {option('sensor')} (rows, columns) is too small: {size} or larger"
+
+
 def _whole(file: Path, columns: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
     """The columns as `EVENT`, each value as it is."""
     events = np.empty(len(columns["t"]), EVENT)
-    for field in EVENT.names:
-        column = np.asarray(columns[field])
+    for name in EVENT.names:
+        column = np.asarray(columns[name])
         if column.dtype.kind not in "iufb" or column.shape != events.shape:
-            raise HardspikeError(f"{file}: {field} is {column.dtype} {column.shape}, where {len(events)} numbers are "
+            raise HardspikeError(f"{file}: {name} is {column.dtype} {column.shape}, where {len(events)} numbers are "
                                  "expected; convert it again")
         if column.dtype.kind in "fu":
             good = np.abs(column) < LATEST  # neither NaN nor infinity is
-            if field != "t" and column.dtype.kind == "f":
+            if name != "t" and column.dtype.kind == "f":
                 good &= column == np.floor(column)
             if not good.all():
                 first = np.flatnonzero(~good)[0]
-                raise HardspikeError(f"{file}: event {first} has {field} {column[first]}, no whole number below 2^62; "
+                raise HardspikeError(f"{file}: event {first} has {name} {column[first]}, no whole number below 2^62; "
                                      "damaged, or converted wrongly: convert it again")
             column = np.floor(column) if column.dtype.kind == "f" else column
-        events[field] = column
+        events[name] = column
     return events

@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hardspike import HardspikeError, UsageError, progress
+from hardspike import HardspikeError, UsageError, logger, progress
 from trainer.data.cache import cached
 from trainer.data.config import DataConfig
 from trainer.data.events import Sensor, encode, inside, square, to_counts
+from trainer.data.options import option
 from trainer.data.packing import Packed, bits_for, pack, packed_size
+from trainer.data.reach import UNITS
 from trainer.data.samples import Data, MissingSplit, Sample, Source, Split, fold_split, stratified_split
 from trainer.data.sources import SOURCES, check_source
 
 __all__ = ["load"]
+
+_log = logger(__name__)
 
 MANY, SPAN = 1000, 0.01
 """So many events within this part of a window are no recording of that length."""
@@ -33,8 +37,8 @@ def load(config: DataConfig) -> Data:
     """
     check_source(config)
     if config.path is not None and not Path(config.path).is_dir():
-        raise HardspikeError(f"{config.path}: no such folder of recordings; where they are now say --data.path of "
-                             "`trainer fit` and --path of the other commands")
+        raise HardspikeError(f"{config.path}: no such folder of recordings; say with {option('path')} where they "
+                             "are now")
     source = SOURCES[config.name.partition(":")[0]](config)
     shape = _sensor(source).frame(config.size)
     parts = _parts(config, source)
@@ -94,9 +98,11 @@ def _frames(config: DataConfig, source: Source, samples: list[Sample]) -> Iterat
         return
     windows: dict[str, int] = {}
     empty: dict[str, int] = {}
+    latest = 0
     for sample in progress(samples, f"{config.name}: frames"):
         events = source.read(sample)
-        _check_window(source, sample, events)
+        _check_window(config, source, sample, events)
+        latest = max(latest, _latest(source, sample, events))
         windows[sample.recording] = windows.get(sample.recording, 0) + 1
         empty[sample.recording] = empty.get(sample.recording, 0) + (len(events) == 0)
         counts = to_counts(events, config.steps, _sensor(source), sample.start, source.duration, config.size)
@@ -104,21 +110,52 @@ def _frames(config: DataConfig, source: Source, samples: list[Sample]) -> Iterat
     for sample in samples:
         if 2 * (none := empty[sample.recording]) > (count := windows[sample.recording]):
             raise HardspikeError(f"{sample.file or sample.id}: {none} of {count} windows of "
-                                 f"{source.duration / 1000:g} ms hold no event; are the times microseconds?")
+                                 f"{source.duration / 1000:g} ms hold no event; {_asked(config, source)}")
+    if config.window_ms is not None:
+        _check_steps(config, source, len(samples), latest)
 
 
-def _check_window(source: Source, sample: Sample, events: np.ndarray) -> None:
+def _asked(config: DataConfig, source: Source, wrong: str = "") -> str:
+    """The question about the unit of times, and what else may be the cause where the window is an option."""
+    other = f"; or {option('window_ms')} is too {wrong}" if wrong and config.window_ms is not None else ""
+    return f"are the times {source.unit}? ({UNITS[source.unit]}){other}"
+
+
+def _latest(source: Source, sample: Sample, events: np.ndarray) -> int:
+    """Us from the beginning of a sample to its last event; 0 where it has none."""
+    kept = events["t"][inside(events, sample.start, source.duration)]
+    return int(kept[-1]) - sample.start if len(kept) else 0
+
+
+def _check_window(config: DataConfig, source: Source, sample: Sample, events: np.ndarray) -> None:
     """Refuse a recording whose events lie outside of the window that is looked at, or all at one place in it: then the
     times are of another unit, and frames would be empty without a word."""
     name, window = sample.file or sample.id, f"{source.duration / 1000:g} ms"
     count = int(inside(events, sample.start, source.duration).sum())
     if 2 * count < len(events):
         raise HardspikeError(f"{name}: {count} of {len(events)} events ({100 * count / len(events):.2g} %) lie in the "
-                             f"{window} from {sample.start} us that are looked at; are the times microseconds?")
+                             f"{window} from {sample.start} us that are looked at; {_asked(config, source, 'short')}")
     span = int(events["t"][-1] - events["t"][0]) + 1 if len(events) else 0
     if len(events) >= MANY and span < SPAN * source.duration:
         raise HardspikeError(f"{name}: all {len(events)} events lie within {span} us, where a recording takes "
-                             f"{window}; are the times microseconds?")
+                             f"{window}; {_asked(config, source, 'long')}")
+
+
+def _check_steps(config: DataConfig, source: Source, count: int, latest: int) -> None:
+    """Refuse a window of which no recording reaches the second step, and say so where none reaches its second half.
+
+    One short recording in a long window is as it should be; where all are short, the window is of another unit.
+    """
+    used = latest * config.steps // source.duration + 1
+    fitting = 1 + latest // 1000
+    said = f"{config.path or config.name}: the last event of {count} recordings comes at {latest / 1000:g} ms of a " \
+           f"window of {source.duration / 1000:g} ms"
+    if used == 1 < config.steps:
+        wrong = "long" if latest < 1000 else f"long: {fitting} uses all steps"
+        raise HardspikeError(f"{said}, all in the first of {config.steps} steps; {_asked(config, source, wrong)}")
+    if 2 * latest < source.duration and config.window_ms > fitting:
+        _log.warning(f"{said}: steps from {used + 1} to {config.steps} are empty in all of them; "
+                     f"{option('window_ms')} {fitting} uses all steps")
 
 
 def _fingerprint(config: DataConfig, source: Source, samples: list[Sample]) -> str:

@@ -58,6 +58,7 @@ class Source:
         missing: "train" or "test", where the recordings hold no such part -> what was expected and where
         mask: a sample's pixels' classes (H, W) uint8, IGNORED where they count nowhere; then labels of samples mean
             nothing. Frames are `binned`
+        unit: of the times in its files, for the question whether they are so (`trainer.data.reach.UNITS`)
     """
 
     read: Callable[[Sample], np.ndarray]
@@ -73,6 +74,7 @@ class Source:
     still: bool = False
     missing: dict[str, str] = field(default_factory=dict)
     mask: Callable[[Sample], np.ndarray] | None = None
+    unit: str = "microseconds"
 
 
 @dataclass

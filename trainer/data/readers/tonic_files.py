@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from hardspike import HardspikeError, choice, one_line
+from trainer.data.options import option
 
 __all__ = ["dataset", "download"]
 
@@ -15,8 +16,8 @@ def _tonic() -> ModuleType:
         import tonic
     except ImportError as error:
         raise HardspikeError("recordings are downloaded by tonic, which is not installed: pip install "
-                             "'hardspike[events]', or give the folder of recordings that you have as --data.path "
-                             "(`trainer fit`) or --path") from error
+                             "'hardspike[events]', or give the folder of recordings that you have as "
+                             f"{option('path')}") from error
     return tonic
 
 
@@ -41,7 +42,7 @@ def download(name: str, folder: Path, split: bool = True) -> Path:
             dataset(save_to=str(folder), **part)
     except Exception as error:  # the network, the archive or the disk: tonic passes on whatever they raise
         raise HardspikeError(f"{name}: download into {folder} failed ({error}); get it yourself and give its folder as "
-                             "--path, or take --name digits, which needs none") from error
+                             f"{option('path')}, or take {option('name')} digits, which needs none") from error
     return folder / name
 
 
@@ -61,4 +62,4 @@ def dataset(name: str, folder: Path, train: bool) -> Any:
         return kind(save_to=str(folder), train=train)
     except Exception as error:  # the network, the archive or the disk: tonic passes on whatever they raise
         raise HardspikeError(f"tonic:{name}: cannot be had in {folder} ({one_line(error)}); put its files there, as "
-                             "tonic lays them out, and give the folder as --data.path or --path") from error
+                             f"tonic lays them out, and give the folder as {option('path')}") from error

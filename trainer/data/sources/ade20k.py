@@ -18,6 +18,7 @@ import numpy as np
 from hardspike import HardspikeError, UsageError, one_line
 from trainer.data.config import DataConfig
 from trainer.data.events import Sensor
+from trainer.data.options import option
 from trainer.data.readers.pictures import at_steps, read_picture, scaled
 from trainer.data.samples import IGNORED, Sample, Source
 
@@ -36,11 +37,11 @@ def source(config: DataConfig) -> Source:
         HardspikeError: there are none, or a picture has no annotation.
     """
     if config.path is None:
-        raise UsageError("source ade20k reads files that you have: give --data.path, the folder that holds images and "
-                         "annotations")
+        raise UsageError(f"source ade20k reads files that you have: give {option('path')}, the folder that holds "
+                         "images and annotations")
     if config.size is None:
-        raise UsageError("source ade20k: its pictures differ in size; give --data.size, the longer side that they are "
-                         "scaled to, such as 128")
+        raise UsageError(f"source ade20k: its pictures differ in size; give {option('size')}, the longer side that "
+                         "they are scaled to, such as 128")
     folder, side = Path(config.path), config.size
     parts = {part: _listed(folder, name) for part, name in FOLDERS.items()}
     missing = {part: f"{folder}: no pictures to {part}; {_LAYOUT} are expected"

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, UsageError, few
+from hardspike import HardspikeError, UsageError
 from trainer.data.config import DataConfig
 from trainer.data.events import Sensor
+from trainer.data.options import option
+from trainer.data.reach import Reach, question, spread
 from trainer.data.readers.aedat import read_aedat
 from trainer.data.readers.aedat4 import read_aedat4
 from trainer.data.readers.five_bytes import read_five_bytes
@@ -38,7 +40,7 @@ def source(config: DataConfig) -> Source:
         HardspikeError: the folder holds no such layout.
     """
     if config.path is None:
-        raise UsageError(f"source events reads your own recordings: give --data.path, a folder of {_LAYOUT}")
+        raise UsageError(f"source events reads your own recordings: give {option('path')}, a folder of {_LAYOUT}")
     folder, parts = Path(config.path), {}
     if (folder / "train").is_dir() or (folder / "test").is_dir():
         names = sorted({found.name for part in ("train", "test") for found in _folders(folder / part)})
@@ -82,15 +84,11 @@ def _read(file: Path | None, sensor: Sensor) -> np.ndarray:
 
 
 def _geometry(config: DataConfig, samples: list[Sample]) -> tuple[Sensor, int]:
-    """Sensor, and length of a sample in us. They are options and not guessed from files: one hot pixel more, or one
-    longer recording, would change every frame."""
+    """Sensor, and length of a sample in us; raises the question about them where they are not given."""
     if config.sensor is not None and config.window_ms is not None:
-        return Sensor(*config.sensor), config.window_ms * 1000
-    widest = Sensor(1 << 16, 1 << 16)
-    looked = [_read(sample.file, widest) for sample in samples[:: max(1, len(samples) // 20)]]
-    height, width = (1 + max(int(events[field].max()) for events in looked) for field in "yx")
-    longest = max(int(events["t"][-1] - events["t"][0]) for events in looked)
-    wanted = [key for key, value in (("sensor", config.sensor), ("window_ms", config.window_ms)) if value is None]
-    raise UsageError(f"source events: {few(wanted)} not given; {len(looked)} recordings reach {height} rows, {width} "
-                     f"columns and {longest / 1000:g} ms, so perhaps --data.sensor [{height},{width}] --data.window_ms "
-                     f"{-(-longest // 1000)}")
+        return Sensor(*config.sensor, given=config.sensor), config.window_ms * 1000
+    widest, reach = Sensor(1 << 16, 1 << 16, *(config.sensor or ())[2:]), Reach(len(samples))
+    for index in spread(len(samples)):
+        events = _read(samples[index].file, widest)
+        reach.add(1 + int(events["y"].max()), 1 + int(events["x"].max()), int(events["t"][-1] - events["t"][0]))
+    raise question(config, reach, "microseconds")

@@ -12,6 +12,7 @@ import numpy as np
 from hardspike import HardspikeError, UsageError, read_npz
 from trainer.data.config import DataConfig
 from trainer.data.events import Sensor
+from trainer.data.options import option
 from trainer.data.readers.hdf5_files import opened, values
 from trainer.data.samples import Sample, Source
 
@@ -28,7 +29,8 @@ def source(config: DataConfig) -> Source:
         HardspikeError: a file is missing or holds something else, or the two do not fit each other.
     """
     if config.path is None:
-        raise UsageError("source frames reads your own files: give --data.path, a folder with train.npz and test.npz")
+        raise UsageError(f"source frames reads your own files: give {option('path')}, a folder with train.npz and "
+                         "test.npz")
     files = {part: _file(Path(config.path), part) for part in ("train", "test")}
     missing = {part: f"{file}: no such file; {_WANTED} are expected" for part, file in files.items()
                if not file.exists()}
@@ -41,7 +43,7 @@ def source(config: DataConfig) -> Source:
                              f"{shapes['test']}; bin them alike")
     steps, *shape = next(iter(shapes.values()))
     if steps % config.steps:
-        raise UsageError(f"steps {config.steps}: {config.path} has {steps} frames a recording; give --data.steps "
+        raise UsageError(f"steps {config.steps}: {config.path} has {steps} frames a recording; give {option('steps')} "
                          f"{steps}, or a divisor of it")
     channels, height, width = ([1] * (3 - len(shape)) + shape)[-3:] if len(shape) < 3 else shape
 

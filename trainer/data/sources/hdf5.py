@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hardspike import HardspikeError, UsageError, few
+from hardspike import HardspikeError, UsageError
 from trainer.data.config import DataConfig
 from trainer.data.events import Sensor
+from trainer.data.options import option
+from trainer.data.reach import SECONDS, Reach, question, spread
 from trainer.data.readers.hdf5_files import opened, sequences, spike_trains, values
 from trainer.data.samples import Sample, Source
 
@@ -30,14 +32,14 @@ def source(config: DataConfig) -> Source:
         HardspikeError: a file is missing or holds something else.
     """
     if config.path is None:
-        raise UsageError(f"source hdf5 reads your own files: give --data.path, a folder of {_WANTED}")
+        raise UsageError(f"source hdf5 reads your own files: give {option('path')}, a folder of {_WANTED}")
     folder = Path(config.path)
     files = {part: _file(folder, part) for part in ("train", "test")}
     missing = {part: f"{folder}: no file *{part}.h5; {_WANTED} are expected" for part in files if files[part] is None}
     if len(missing) == len(files):
         raise HardspikeError(missing["train"])
     labels = {part: _labels(file) for part, file in files.items() if file}
-    sensor, duration = _geometry(config, next(file for file in files.values() if file))
+    sensor, duration = _geometry(config, [file for file in files.values() if file])
 
     def read(sample: Sample) -> np.ndarray:
         assert sample.file
@@ -50,7 +52,7 @@ def source(config: DataConfig) -> Source:
                for part, found in labels.items()}
     classes = 1 + max(int(found.max()) for found in labels.values())
     return Source(read, classes=classes, sensor=sensor, duration=duration, train=samples.get("train", []),
-                  test=samples.get("test", []), missing=missing)
+                  test=samples.get("test", []), missing=missing, unit="seconds")
 
 
 def _file(folder: Path, part: str) -> Path | None:
@@ -77,21 +79,29 @@ def _labels(file: Path) -> np.ndarray:
     return labels
 
 
-def _geometry(config: DataConfig, file: Path) -> tuple[Sensor, int]:
-    """Channels, and length of a recording in us: options and not guessed, as those of source events."""
+def _geometry(config: DataConfig, files: list[Path]) -> tuple[Sensor, int]:
+    """Channels, and length of a recording in us; raises the question about them where they are not given."""
     if config.sensor is not None and config.window_ms is not None:
-        if len(config.sensor) < 3:  # spike trains have no ON and OFF
-            return Sensor(*config.sensor, 1), config.window_ms * 1000
-        return Sensor(*config.sensor), config.window_ms * 1000
-    widest, channels, longest = Sensor(1, 1 << 20, 1), 0, 0
+        # spike trains have no ON and OFF
+        return Sensor(*(*config.sensor, 1)[:3], given=config.sensor), config.window_ms * 1000
+    reach = Reach(0)
+    for file in files:
+        _look(file, reach, SECONDS / len(files))
+    if not reach.columns:
+        raise HardspikeError(f"{files[0].parent}: no spike in {reach.looked} of {reach.count} recordings; write the "
+                             "files again")
+    raise question(config, reach, "seconds")
+
+
+def _look(file: Path, reach: Reach, seconds: float) -> None:
+    """Add recordings of a file to `reach`, as many as `seconds` are enough for."""
     with opened(file) as content:
         times, units = (sequences(file, content, f"spikes/{name}") for name in ("times", "units"))
         assert times is not None and units is not None
-        for index in range(0, len(times), max(1, len(times) // 20)):
+        reach.count += len(times)
+        for index in spread(len(times), seconds):
             if len(times[index]):
-                events = spike_trains(file, np.asarray(times[index]), np.asarray(units[index]), widest)
-                channels, longest = max(channels, 1 + int(events["x"].max())), max(longest, int(events["t"][-1]))
-    wanted = [key for key, value in (("sensor", config.sensor), ("window_ms", config.window_ms)) if value is None]
-    raise UsageError(f"source hdf5: {few(wanted)} not given; its recordings reach {channels} channels and "
-                     f"{longest / 1000:g} ms, so perhaps --data.sensor [1,{channels}] --data.window_ms "
-                     f"{-(-longest // 1000)}")
+                events = spike_trains(file, np.asarray(times[index]), np.asarray(units[index]), Sensor(1, 1 << 20, 1))
+                reach.add(1, 1 + int(events["x"].max()), int(events["t"][-1]))
+            else:
+                reach.add(0, 0, 0)

@@ -9,6 +9,7 @@ from hardspike import HardspikeError, UsageError, progress
 from trainer.data.cache import cache_folder
 from trainer.data.config import DataConfig
 from trainer.data.events import EVENT, Sensor, check_events
+from trainer.data.options import proposal
 from trainer.data.readers.tonic_files import dataset
 from trainer.data.samples import Sample, Source
 
@@ -32,7 +33,7 @@ def source(config: DataConfig) -> Source:
     if config.window_ms is None:
         longest = max(int(parts["train"][i][0]["t"].max()) for i in range(min(20, len(parts["train"]))))
         raise UsageError(f"tonic:{name}: window_ms not given; its first recordings reach {longest / 1000:g} ms, so "
-                         f"perhaps --data.window_ms {-(-longest // 1000)}")
+                         f"perhaps {proposal(config, window_ms=1 + longest // 1000)}")
     labels = {part: _labels(name, content) for part, content in parts.items()}
     classes = sorted(set(labels["train"]) | set(labels["test"]))
     samples = {part: [Sample(f"{part}/{i}", classes.index(label), f"{part}/{i}") for i, label in enumerate(found)]
