@@ -17,6 +17,7 @@ from eval.report.readiness import (
     listed,
     no_better,
     on_chip,
+    points_lost,
     remedy,
     tested,
     too_much,
@@ -74,7 +75,7 @@ def _numbers(found: Finding, before: Accuracy, chip: Accuracy) -> str:
     if before is chip:
         return (f"{words(chip.mode)} gives {100 * chip.accuracy:.1f} % of {found.samples} recordings ({between}); what "
                 "training promised is not in the file: give the run's folder")
-    lost = 100 * (before.accuracy - chip.accuracy)
+    lost = points_lost(found, before, chip)
     change_words = "the same" if abs(lost) < SHOWN else f"{abs(lost):.1f} points {'less' if lost > 0 else 'more'}"
     origin = "as it was trained" if before.mode.target is None else "in floats"
     return (f"{words(before.mode)}, {origin}, gives {100 * before.accuracy:.1f} %, {words(chip.mode)} "
@@ -147,8 +148,7 @@ def _widths(found: Finding, chip: Accuracy) -> Iterator[str]:
     """Widths of weights, beside the one that is judged, that cost more than `FRAGILE` points."""
     base = floats(found)
     for row in found.accuracy:
-        points = 100 * (base.accuracy - row.accuracy) if base else 0.0
-        if base and row.mode.on_chip and row is not chip and points > FRAGILE:
+        if base and row.mode.on_chip and row is not chip and (points := points_lost(found, base, row)) > FRAGILE:
             yield (f"weights of {row.mode.bits} bits on {row.mode.target} cost {points:.1f} points against floats "
                    f"({tested(change(found, base, row), found.samples)})")
 

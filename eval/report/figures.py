@@ -53,7 +53,9 @@ def training(models: list[dict]) -> list[str]:
                     name = mode if len(models) == 1 else f"{model['label']}, {mode}"
                     _line(axes, epochs, values, number if len(models) > 1 else place, place, name)
             axes.set(xlabel="epoch", ylabel=unit)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            if axes.get_xlim()[1] - axes.get_xlim()[0] < 1:  # of one epoch
+                axes.set_xlim(*(round(sum(axes.get_xlim()) / 2) + side for side in (-1, 1)))
             if len(lines) * len(models) > 1:
                 axes.legend(frameon=False, fontsize=8, handlelength=1.8)
         found.append(plot(f"training{index}", title, f"{title} over epochs", draw))
@@ -80,8 +82,10 @@ def corruptions(models: list[dict]) -> list[str]:
 
 
 def _line(axes: Axes, x: list, y: list, colour: int, dash: int, name: str) -> None:
+    """A line; its dots are rings that grow with `dash`, so that none hides another at the same place."""
     axes.plot(x, y, color=SERIES[colour % len(SERIES)], linestyle=DASHES[dash % len(DASHES)],
-              marker="o" if len(x) < 12 else None, markersize=3, label=drawable(name))
+              marker="o" if len(x) < 12 else None, markersize=3 + 3 * (dash % len(DASHES)),
+              fillstyle="none" if dash % len(DASHES) else "full", label=drawable(name))
 
 
 def membranes(number: int, place: int, layer: dict) -> str:
@@ -192,12 +196,20 @@ def scores(number: int, sample: dict) -> str:
                 spread=False)
 
 
-def bars(name: str, title: str, unit: str, rows: list[tuple[str, float]]) -> str:
-    """Horizontal bars of (label, value)."""
+def bars(name: str, title: str, unit: str, rows: list[tuple[str, float]], number: int = 1,
+         most: float | None = None) -> str:
+    """Horizontal bars of (label, value).
+
+    Args:
+        number: of the model, from 1: it has its colour in every picture.
+        most: the largest value of all pictures that are looked at together.
+    """
     def draw(axes: Axes) -> None:
-        axes.barh(range(len(rows)), [value for _, value in rows], color=SERIES[0], height=0.6)
+        axes.barh(range(len(rows)), [value for _, value in rows], color=SERIES[number - 1], height=0.6)
         axes.set(yticks=range(len(rows)), yticklabels=[drawable(label) for label, _ in rows], xlabel=unit,
                  ylim=(len(rows) - 0.4, -0.6))
+        if most:
+            axes.set_xlim(0, 1.05 * most)
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
 

@@ -16,6 +16,9 @@ from eval.report.segments import Segments
 from eval.report.timing import Timing
 from eval.robustness.measure import Robustness
 
+UNCHECKED = {"synapse_bits": "memory", "input_axons": "input axons", "output_axons": "output axons"}
+"""Limits of a core, beside its neurons, that a chip may not publish: their names in `Limits`, and in words."""
+
 
 @dataclass(frozen=True)
 class LayerCores:
@@ -81,7 +84,8 @@ class Cores:
         """What the number of cores rests on."""
         if not self.unchecked:
             return "an estimate"
-        return f"counted by neurons alone; {', '.join(self.unchecked)}: not public, not checked"
+        how = "counted by neurons alone" if len(self.unchecked) == len(UNCHECKED) else "an estimate"
+        return f"{how} ({', '.join(self.unchecked)} of a core: not public, not checked)"
 
     @property
     def cores(self) -> int:

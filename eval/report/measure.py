@@ -14,7 +14,7 @@ from eval.operations.measure import measure as operations
 from eval.options import ALL, Effort, Stress, bit_widths, whole
 from eval.report.answers import answers
 from eval.report.example import example
-from eval.report.finding import Cores, Excess, Finding, LayerCores, Training
+from eval.report.finding import UNCHECKED, Cores, Excess, Finding, LayerCores, Training
 from eval.report.layers import Layers
 from eval.report.layers import measure as layer_by_layer
 from eval.report.membranes import membranes
@@ -42,8 +42,6 @@ PRICES = ("synops_45nm", "horowitz45nm", "horowitz45nm_sram")
 """Tables that price any network, integers at the int8 ones; beside them stands the chip's own, where it has one."""
 COUNTED = 64
 """Recordings whose operations are counted."""
-UNCHECKED = {"synapse_bits": "memory of a core", "input_axons": "axons into it", "output_axons": "axons out of it"}
-"""Limits of a core that some chips do not publish, in words."""
 OBSERVED = 128
 """Recordings whose membranes are looked at."""
 

@@ -12,21 +12,17 @@ from markupsafe import Markup, escape
 from eval.mode import words
 from eval.plots import SVG_DASHES
 from eval.report import figures
+from eval.report.blocks import split, svg
+from eval.report.costs import cores, energy, neurobench, operations, timings
 from eval.report.finding import Finding
 from eval.report.membranes import EDGE, NEAR, ZONE
+from eval.report.runs import common
 from eval.report.tables import shown
-from eval.report.verdict import compare
+from eval.report.verdict import against, compare
 from eval.robustness.measure import severity_key
 
 MOST_CLASSES = 25
 """A confusion matrix of more classes is a list of the most frequent errors."""
-
-NEUROBENCH = (("Footprint (bytes)", "footprint", "{:,}"), ("ConnectionSparsity", "connection_sparsity", "{:.3f}"),
-              ("ClassificationAccuracy", "accuracy", "{:.3f}"), ("ActivationSparsity", "activation_sparsity", "{:.3f}"),
-              ("SynapticOperations, Dense", "dense", "{:,.0f}"),
-              ("SynapticOperations, Effective_MACs", "macs", "{:,.0f}"),
-              ("SynapticOperations, Effective_ACs", "acs", "{:,.0f}"), ("MembraneUpdates", "updates", "{:,.0f}"))
-"""NeuroBench's name -> ours, and how it is written."""
 
 
 def render(content: dict, found: list[Finding]) -> str:
@@ -41,13 +37,28 @@ def render(content: dict, found: list[Finding]) -> str:
     template = environment.from_string((package / "page.html").read_text())
     models = content["models"]
     first = models[0]
-    facts = [f"{content['data']}, test part: {first['samples']} recordings of {first['steps']} steps",
+    facts = [f"{content['data']}, test part: {first['samples']} recordings of {first['steps']} steps{_fewer(first)}",
              *(f"{model['file']}: {model['kind']}, {model['parameters']:,} parameters" for model in models)]
     return template.render(
         title=" and ".join(model["label"] for model in models), facts=facts, models=models,
+        comparison=against(*found) if len(found) == 2 else "",
         style=Markup((package / "page.css").read_text()),
         sections=[section for section in _sections(content, found) if section["blocks"]],
         footer=f"Made {content['made']} by `{content['command']}`. The same numbers: {content['json']}.")
+
+
+def _fewer(model: dict) -> str:
+    """What was measured on another number of recordings than accuracy."""
+    counts = {"counts and energy": model.get("operations", {}).get("samples"),
+              "corruptions": model.get("corruptions", {}).get("samples"),
+              "layers disturbed": model.get("layers", {}).get("samples"),
+              "membranes": (model.get("membranes") or [{}])[0].get("samples")}
+    others: dict[int, list[str]] = {}
+    for what, count in counts.items():
+        if count and count != model["samples"]:
+            others.setdefault(count, []).append(what)
+    said = "; ".join(f"{', '.join(what)} on {count}" for count, what in others.items())
+    return f" ({said})" if said else ""
 
 
 def _words(value):
@@ -67,45 +78,46 @@ def _sections(content: dict, found: list[Finding]) -> Iterator[dict]:
            "Intervals are exact binomial (Clopper-Pearson, 95 %). Change is in points against the first row; lost and "
            "won are the recordings behind it, p the exact McNemar test on them.")
     yield _section("accuracy", "Accuracy", _accuracy(models, found),
-                   f"Every mode on the same recordings. {how} Spikes are those of one recording.")
-    yield _section("segments", "Classes of pixels", _split(models, "segments", _segments),
+                   f"Every mode on the same recordings. {how} Spikes are those of one recording{_apart(models)}.")
+    yield _section("segments", "Classes of pixels", split(models, "segments", _segments),
                    "Intersection over union of each class, pixels of all recordings together, and its mean over the "
                    "classes that are there or are predicted.")
-    yield _section("layers", "Layer by layer", _split(models, "layers", _layers),
+    yield _section("layers", "Layer by layer", split(models, "layers", _layers),
                    "The graph that is deployed. Above: what each layer costs. Below: how near its membranes are to the "
                    "threshold, and points of accuracy lost when that layer alone is disturbed.")
     smooth = any("phi" in layer for model in models for layer in model.get("membranes", []))
     yield _section("membranes", "Where the gap comes from" if smooth else "Membranes and thresholds",
-                   _split(models, "membranes", _membranes),
+                   split(models, "membranes", _membranes),
                    "How far membranes are from their threshold when spikes are hard." + (
                        " Where the smooth function φ is neither 0 nor 1, hard spikes give something else than training "
                        "saw." if smooth else ""))
-    yield _section("sample", "One recording through all layers", _split(models, "sample", _sample))
-    yield _section("confusion", "Confusion", _split(models, "confusion", _confusion))
+    yield _section("sample", "One recording through all layers", split(models, "sample", _sample))
+    yield _section("confusion", "Confusion", split(models, "confusion", _confusion))
     yield _section("corruptions", "Corruptions and faults", _corruptions(models))
-    yield _section("operations", "Operations", _split(models, "operations", _operations),
+    yield _section("operations", "Operations", operations(models),
                    "Counted on recorded spikes and true fan-out, for one recording on average. SynOps are events times "
                    "their source's synapses; MACs and ACs leave out weights of 0.")
-    yield _section("neurobench", "NeuroBench", _split(models, "neurobench", _neurobench),
+    yield _section("neurobench", "NeuroBench", split(models, "neurobench", neurobench),
                    "The metrics of NeuroBench 2.3 that follow from counts, for one recording on average. A footprint "
-                   "of integers is every weight in whole bytes. MembraneUpdates are an upper bound: every neuron in "
-                   "every step.")
-    yield _section("energy", "Energy", _split(models, "energy", _energy),
+                   "of integers is every weight in whole bytes and once, however often a convolution uses it; the "
+                   "memory of cores, further down, holds each synapse by itself. MembraneUpdates are an upper bound: "
+                   "every neuron in every step.")
+    yield _section("energy", "Energy", energy(models),
                    "Counts times published prices. Each price says what it rests on; none was measured on this "
                    "network. Weights of 8 bits or fewer are priced by the tables for 8-bit integers where the source "
                    "has one, the network's and its ANN's alike, so energies compare within a table only.")
-    yield _section("cores", "Cores and memory", _split(models, "cores", _cores))
-    yield _section("timing", "Latency and throughput", _split(models, "timing", _timing),
+    yield _section("cores", "Cores and memory", split(models, "cores", cores))
+    yield _section("timing", "Latency and throughput", timings(models),
                    "The deployed graph on this machine, as `python -m targets bench` measures: simulators, not the "
                    "chip, whose steps no public number gives in seconds. Latency of one recording alone; recordings a "
                    "second when all run at once.")
-    yield _section("parity", "Parity of targets", _split(models, "runs", _parity),
+    yield _section("parity", "Parity of targets", _parities(models),
                    "Spikes that differ between two runs, over all layers and recordings. Integers and floats differ "
                    "rightly, since integers round leaks and weights; runs of one integer graph have to be equal. A run "
                    "in float32 may part from reference where a membrane lies within rounding of its threshold.")
     yield _section("training", "Training", _training(models))
     yield _section("reproduce", "To reproduce it", _reproduce(content))
-    yield _section("missing", "Not in this report", _split(models, "missing", lambda number, missing: [
+    yield _section("missing", "Not in this report", split(models, "missing", lambda number, missing: [
         {"points": missing}] if missing else []))
 
 
@@ -113,24 +125,8 @@ def _section(name: str, title: str, blocks: list[dict], lead: str = "") -> dict:
     return {"id": name, "title": title, "blocks": blocks, "lead": lead}
 
 
-def _split(models: list[dict], key: str, parts) -> list[dict]:
-    """A block with a column for each model that has `key`; nothing where none has."""
-    if not any(model.get(key) for model in models):
-        return []
-    columns = []
-    for number, model in enumerate(models, 1):
-        found = parts(number, model[key]) if model.get(key) else [{"text": "Not available; see the end of the page."}]
-        columns.append({"label": model["label"], "parts": found})
-    return [{"split": columns}]
-
-
-def _svg(picture: str) -> Markup:
-    """A picture of ours, whose labels are escaped; HTML knows SVG's namespace by itself."""
-    return Markup(picture.replace(' xmlns="http://www.w3.org/2000/svg"', ""))
-
-
 def _accuracy(models: list[dict], found: list[Finding]) -> list[dict]:
-    blocks: list[dict] = [{"figures": [_svg(figures.accuracy(models))], "layout": "wide",
+    blocks: list[dict] = [{"figures": [svg(figures.accuracy(models))], "layout": "wide",
                            "legend": _models_legend(models)}]
     if len(models) == 2:
         rows = [{"mode": words(mode), f"{found[0].label} %": 100 * one.accuracy,
@@ -143,7 +139,20 @@ def _accuracy(models: list[dict], found: list[Finding]) -> list[dict]:
                        "caption": f"{models[1]['label']} against {models[0]['label']} on the same recordings"})
     if len(models) == 1:
         return [{**blocks[0], "table": shown("accuracy", models[0]["accuracy"]), "beside": True}]
-    return blocks + _split(models, "accuracy", lambda _, rows: [{"table": shown("accuracy", rows)}])
+    return blocks + split(models, "accuracy", lambda _, rows: [{"table": shown("accuracy", rows)}])
+
+
+def _apart(models: list[dict]) -> str:
+    """Layers that only some runs have, and whose spikes a column for all of them leaves out."""
+    names = [layer for model in models for layer in only_some(model["runs"])]
+    return f", without {', '.join(dict.fromkeys(names))}, which are cells of the graph and no layers of the network" \
+        if names else ""
+
+
+def only_some(runs: list[dict]) -> list[str]:
+    """Layers that a run has and another one has not."""
+    shared = set(common(run["spikes"] for run in runs))
+    return list(dict.fromkeys(layer for run in runs for layer in run["spikes"] if layer not in shared))
 
 
 def _models_legend(models: list[dict]) -> list[dict]:
@@ -161,14 +170,14 @@ def _membranes(number: int, layers: list[dict]) -> list[dict]:
     if smooth:
         text += (f" Line: φ. Shaded, in between: {ZONE[0]:g} < φ < {ZONE[1]:g}. |φ − H|: what replacing φ by the hard "
                  "step changes in a neuron's output, on average: a layer's own part in the gap.")
-    pictures = [_svg(figures.membranes(number, place, layer)) for place, layer in enumerate(layers)]
+    pictures = [svg(figures.membranes(number, place, layer)) for place, layer in enumerate(layers)]
     return [{"text": text, "figures": pictures},
             {"table": shown("membranes", layers)}]
 
 
 def _segments(number: int, found: dict) -> list[dict]:
     classes = {key: (key.removesuffix(" %"), "{:.1f}") for key in found["rows"][0] if key.startswith("IoU")}
-    pictures = [_svg(panel) for place, picture in enumerate(found["pictures"])
+    pictures = [svg(panel) for place, picture in enumerate(found["pictures"])
                 for panel in figures.segments(number, place, picture, len(classes))]
     return [{"table": shown("segments", found["rows"])},
             {"summary": "The same by class", "details": shown("segments by class", found["rows"], {
@@ -186,7 +195,7 @@ def _sample(number: int, sample: dict) -> list[dict]:
     spikes = ", ".join(f"{layer['layer']} {layer['total']:,}" for layer in sample["layers"])
     return [{"text": f"Test recording {sample['id']} of class {sample['label']}, {right} taken for class "
                      f"{sample['prediction']} ({sample['mode']}). {colours}Spikes: {spikes}.",
-             "figures": [_svg(p) for p in [*pictures, figures.scores(number, sample)]], "layout": "narrow"},
+             "figures": [svg(p) for p in [*pictures, figures.scores(number, sample)]], "layout": "narrow"},
             {"summary": "The same as numbers: spikes of the layers", "details": shown("sample", sample["layers"])},
             {"summary": "The same as numbers: scores", "details": shown("scores", [
                 {"class": place, "score": score} for place, score in enumerate(sample["scores"])])}]
@@ -207,19 +216,6 @@ def _layers(number: int, found: dict) -> list[dict]:
              "caption": f"Margin: 1 % of the membranes come nearer to the threshold than this; near: within {NEAR:g} "
                         f"θ. Behind: points of accuracy won or lost on {found['samples']} recordings against "
                         f"{found['accuracy %']:.1f} %. In a chain, a silent layer leaves nothing to read."}]
-
-
-def _neurobench(number: int, found: list[dict]) -> list[dict]:
-    rows = [{"metric": metric, **{run["mode"]: None if run[key] is None else form.format(run[key]) for run in found}}
-            for metric, key, form in NEUROBENCH]
-    return [{"table": shown("neurobench", rows, {run["mode"]: (run["mode"], "{}") for run in found})}]
-
-
-def _timing(number: int, found: list[dict]) -> list[dict]:
-    first = found[0]
-    return [{"text": f"{first['machine']}, {first['threads']} thread{'s' * (first['threads'] != 1)}; {first['runs']} "
-                     f"runs of one recording of {first['steps']} steps, then {first['samples']} recordings at once.",
-             "table": shown("timing", found)}]
 
 
 def _confusion(number: int, found: dict) -> list[dict]:
@@ -251,7 +247,7 @@ def _corruptions(models: list[dict]) -> list[dict]:
             two = len(with_curves) > 1
             lines.append({"colour": 1 + (number if two else place % 6), "dash": SVG_DASHES[place % 4],
                           "name": f"{model['label']}, {mode}" if two else mode})
-    blocks = [{"legend": lines, "figures": [_svg(figure) for figure in figures.corruptions(with_curves)]}]
+    blocks = [{"legend": lines, "figures": [svg(figure) for figure in figures.corruptions(with_curves)]}]
 
     def table(_: int, found: dict) -> list[dict]:
         extra = {key: (key, "{:.1f}") for key in map(severity_key, found["severities"])}
@@ -261,62 +257,37 @@ def _corruptions(models: list[dict]) -> list[dict]:
             "corruptions", found["rows"], {**extra, "mean": ("mean", "{:.1f}"), "area": ("area", "{:.3f}")})}]
 
     samples = with_curves[0]["corruptions"]["samples"]
-    return [*blocks, *_split(models, "corruptions", table),
+    return [*blocks, *split(models, "corruptions", table),
             {"note": f"{samples} recordings, corrupted alike for every mode; severity 0 is their clean accuracy."}]
 
 
-def _operations(number: int, found: dict) -> list[dict]:
-    pictures = []
-    for place, mode in enumerate(dict.fromkeys(row["mode"] for row in found["rows"])):
-        rows = [(row["layer"], row["synops"] / 1000) for row in found["rows"]
-                if row["mode"] == mode and row["synops"] is not None and row["layer"] != "per sample"]
-        pictures.append(figures.bars(f"operations{number}-{place}", mode.capitalize(),
-                                     "SynOps a recording (thousands)", rows))
-    return [{"figures": [_svg(picture) for picture in pictures], "text": f"Mean of {found['samples']} recordings."},
-            {"summary": "All counts, a recording", "details": shown("operations", found["rows"],
-                                                                    strong=("per sample",))}]
+def _parities(models: list[dict]) -> list[dict]:
+    """Nothing where no model has two runs to compare."""
+    return split(models, "runs", _parity) if any(len(_compared(model["runs"])) > 1 for model in models) else []
 
 
-def _energy(number: int, found: dict) -> list[dict]:
-    totals = [row for row in found["rows"] if row["term"] == "total"]
-    pictures = []
-    for place, table in enumerate(found["about"]):
-        bars = [(row["run"], row["energy nJ"] / 1000) for row in totals
-                if row["prices"] == table and row["energy nJ"] is not None]
-        pictures.append(figures.bars(f"energy{number}-{place}", table, "energy of a recording (µJ)", bars))
-    return [{"figures": [_svg(picture) for picture in pictures], "text": f"Mean of {found['samples']} recordings."},
-            {"table": shown("totals", totals)},
-            {"points": [f"{name}: {about}" for name, about in found["about"].items()]},
-            {"summary": "Every term with its price and source", "details": shown("energy", found["rows"],
-                                                                                 strong=("total",))}]
-
-
-def _cores(number: int, found: dict) -> list[dict]:
-    extra = {key: (key, "{:.0f}") for row in found["rows"] for key in row if key.endswith("%")}
-    parts = [{"text": f"About {found['cores']} of {found['available']} cores of {found['chip']}: an estimate, since no "
-                      "public tool places networks there.",
-              "picture": _svg(found["picture"]), "beside": True,
-              "note": "A square is a core, in the order of filling, filled as far as its fullest resource. The "
-                      "floor plan is not modelled.",
-              "table": shown("cores", found["rows"], extra),
-              "caption": "%: of a core's limit, in the fullest core; limits that are not public are left out"}]
-    return [*parts, {"points": found["violations"]}] if found["violations"] else parts
+def _compared(runs: list[dict]) -> list[dict]:
+    return [run for run in runs if run["differs"]]
 
 
 def _parity(number: int, runs: list[dict]) -> list[dict]:
-    runs = [run for run in runs if run["differs"]]
+    runs = _compared(runs)
     if len(runs) < 2:
         return [{"text": "No two runs give spikes to compare."}]
     rows: list[dict] = []
     for run in runs:
         cells = []
         for other in runs:
-            count = run["differs"][other["mode"]]
+            count, apart = run["differs"][other["mode"]], run["apart"].get(other["mode"], 0)
             related = run["exact"] and run["graph"] == other["graph"]
-            cells.append({"text": "" if run is other else "=" if not count else f"{count:,}", "share": None,
+            text = f"{count - apart:,}" + (f" + {apart:,}" if apart else "")
+            cells.append({"text": "" if run is other else "=" if not count else text, "share": None,
                           "kind": "none" if run is other else "same" if not count else "other" if related else ""})
         rows.append({"name": f"{len(rows) + 1}  {run['mode']}", "cells": cells})
-    return [{"text": "= is equal, spike for spike. Columns have the rows' numbers.",
+    layers = ", ".join(only_some(runs))
+    behind = f" Counted in the layers that all runs have; behind +: in {layers}, which only some have." \
+        if layers else ""
+    return [{"text": f"= is equal, spike for spike. Columns have the rows' numbers.{behind}",
              "matrix": {"columns": range(1, len(runs) + 1), "rows": rows}}]
 
 
@@ -324,8 +295,8 @@ def _training(models: list[dict]) -> list[dict]:
     trained = [model for model in models if model.get("training")]
     if not trained:
         return []
-    return [{"figures": [_svg(figure) for figure in figures.training(trained)]},
-            *_split(models, "training",
+    return [{"figures": [svg(figure) for figure in figures.training(trained)]},
+            *split(models, "training",
                     lambda _, rows: [{"summary": "All epochs", "details": shown("training", rows)}])]
 
 

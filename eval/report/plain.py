@@ -8,7 +8,7 @@ from eval.mode import words
 from eval.operations.measure import Operations
 from eval.report.finding import Cores, Finding
 from eval.report.membranes import LayerMembranes
-from eval.report.runs import Accuracy, Run
+from eval.report.runs import Accuracy, Missing, Run
 from eval.report.segments import Segments
 from eval.report.timing import Timing
 from eval.robustness.curves import unit
@@ -21,7 +21,7 @@ def plain(found: Finding) -> dict:
         "label": found.label, "file": found.file, "kind": found.kind, "sha256": found.sha256,
         "recordings": found.recordings, "chip graph": found.chip_graph,
         "samples": found.samples, "steps": found.steps, "classes": found.classes, "labels": found.labels,
-        "missing": list(map(str, found.missing)), "parameters": found.parameters}
+        "missing": _missing(found.missing), "parameters": found.parameters}
     if training := found.training:
         model |= {"training": training.history, "epoch": training.epoch, "trained_hard": training.hard,
                   "theory": training.theory, "config": training.config}
@@ -62,6 +62,14 @@ def without_pictures(model: dict) -> dict:
             for name, section in model.items()}
 
 
+def _missing(found: list[Missing]) -> list[str]:
+    """What is missing, by its reason: one reason may take many sections."""
+    reasons: dict[str, list[str]] = {}
+    for one in found:
+        reasons.setdefault(one.reason, []).append(one.what)
+    return [f"{', '.join(what)}: {reason}" for reason, what in reasons.items()]
+
+
 def _without_model(row: dict) -> dict:
     return {key: value for key, value in row.items() if key != "model"}
 
@@ -86,6 +94,7 @@ def _runs(runs: list[Run]) -> list[dict]:
     names = [words(run.mode) for run in runs]
     return [{"mode": name, "graph": _graph(run), "exact": run.mode.chip is not None,
              "differs": {other: count for other, count in zip(names, run.differs, strict=True) if count is not None},
+             "apart": {other: count for other, count in zip(names, run.apart, strict=False) if count},
              "beyond": run.beyond, "spikes": run.spikes, "predictions": run.predictions}
             for name, run in zip(names, runs, strict=True)]
 
@@ -132,7 +141,8 @@ def _cores(cores: Cores) -> dict:
               "memory": layer.memory, "fullest core": layer.fullest,
               **{f"{key} %": 100 * share for key, share in layer.usage.items()}} for layer in cores.layers]
     return {"chip": cores.chip, "rows": table, "cores": cores.cores, "available": cores.available,
-            "memory": cores.memory, "picture": cores.picture, "violations": cores.violations}
+            "memory": cores.memory, "picture": cores.picture, "violations": cores.violations,
+            "estimate": cores.estimate}
 
 
 def _layers(found: Finding) -> dict:
@@ -161,4 +171,5 @@ def _timing(one: Timing) -> dict:
     times = one.times
     return {"mode": words(one.mode), "mean": times.mean, "median": times.median, "p99": times.p99,
             "fastest": times.fastest, "slowest": times.slowest, "throughput": times.throughput, "runs": times.runs,
-            "samples": times.samples, "steps": times.steps, "threads": times.threads, "machine": one.machine}
+            "samples": times.samples, "steps": times.steps, "threads": times.threads, "machine": one.machine,
+            "made": one.made}

@@ -63,6 +63,11 @@ def change(found: Finding, before: Accuracy, after: Accuracy) -> McNemar:
     return compared(runs[before.mode], runs[after.mode], found.labels)
 
 
+def points_lost(found: Finding, before: Accuracy, after: Accuracy) -> float:
+    """Points of accuracy from one run to another: of whole recordings, so that one in a hundred is 1 and no more."""
+    return -change(found, before, after).change
+
+
 def unequal(runs: list[Run]) -> Iterator[tuple[Run, Run, int]]:
     """Runs of one integer graph, which integer arithmetic leaves no room to differ, that do."""
     for (first, one), (second, other) in combinations(enumerate(runs), 2):
@@ -145,7 +150,7 @@ def _weak(found: Finding, chip: Accuracy) -> Iterator[str]:
         yield no_better(chip, found)
     elif guesses(before, found):
         yield f"{words(before.mode)}, which was trained, is {no_better(before, found)}"
-    lost = 100 * (before.accuracy - chip.accuracy)
+    lost = points_lost(found, before, chip)
     if lost > LOSS:
         test = change(found, before, chip)
         yield (f"{lost:.1f} points are lost between training and chip, more than {LOSS:g}"
@@ -153,7 +158,7 @@ def _weak(found: Finding, chip: Accuracy) -> Iterator[str]:
                   "" if test.p < CLEAR else ", though chance can give that too"))
     elif -lost > OTHERWISE and change(found, before, chip).p < CLEAR:
         yield f"{-lost:.1f} points better than {words(before.mode)}: it does something else than what was trained"
-    if base and base is not before and (lost := 100 * (base.accuracy - chip.accuracy)) > LOSS:
+    if base and base is not before and (lost := points_lost(found, base, chip)) > LOSS:
         yield f"{lost:.1f} points are lost against floats, more than {LOSS:g}"
 
 
@@ -166,10 +171,10 @@ def remedy(found: Finding) -> str | None:
     """The calibration that the report tried that is clearly better than the hard network by more than `LOSS`."""
     base, rows = hard(found), calibrated(found)
     best = max(rows, key=lambda row: row.accuracy, default=None)
-    if base is None or best is None or 100 * (best.accuracy - base.accuracy) <= LOSS:
+    if base is None or best is None:
         return None
     test = change(found, base, best)
-    if test.p >= CLEAR:
+    if test.change <= LOSS or test.p >= CLEAR:
         return None
     return (f"calibrate it (`python -m eval calibrate --kind {best.mode.calibration}`): in floats that gives "
             f"{100 * best.accuracy:.1f} instead of {100 * base.accuracy:.1f} % ({test.won} recordings won, {test.lost} "

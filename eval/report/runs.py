@@ -1,7 +1,8 @@
 """One model on every target: predictions, spikes, and whose spikes equal whose, all from the same run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,9 @@ class Run:
         predictions: class of each recording; none where pixels are labelled.
         pixels: (N, 3, classes) where they are, see `trainer.segmentation.pixel_counts`.
         spikes: layer -> spikes a recording.
-        differs: spikes that differ from each run of the list, in its order; None where smooth or calibrated.
+        differs: spikes that differ from each run of the list, in its order, in the layers of both; None where smooth or
+            calibrated.
+        apart: those of `differs` that lie in layers which a third run has not.
         beyond: of a run in float32 that differs from `reference`, first differences that rounding does not explain
             (`export.check.rounding`); None where there was nothing to explain.
     """
@@ -46,6 +49,7 @@ class Run:
     spikes: dict[str, float] = field(default_factory=dict)
     differs: list[int | None] = field(default_factory=list)
     beyond: int | None = None
+    apart: list[int] = field(default_factory=list)
     pixels: list[list[list[int]]] = field(default_factory=list)
 
     @property
@@ -82,7 +86,7 @@ class Accuracy:
         low, high: and where it truly lies (Clopper-Pearson, 95 %).
         change: against the first run; None for that itself. Where pixels are labelled, lost and won are recordings with
             fewer and with more right ones.
-        spikes: a recording.
+        spikes: a recording, in the layers that all runs have.
         epoch: after which the weights were kept; None for a graph.
     """
 
@@ -179,7 +183,7 @@ def trained_hard(stored: Checkpoint) -> bool:
 
 def _measure(subject: Subject, found: list[tuple[Mode, Give]]) -> list[Run]:
     """All modes side by side, some recordings at a time."""
-    result = [Run(mode, differs=[None] * len(found)) for mode, _ in found]
+    result = [Run(mode, differs=[None] * len(found), apart=[0] * len(found)) for mode, _ in found]
     count = len(subject.part)
     for frames in progress(subject.frames.split(CHUNK, 1), "targets"):
         recorded: dict[int, dict[str, Tensor]] = {}
@@ -195,11 +199,20 @@ def _measure(subject: Subject, found: list[tuple[Mode, Give]]) -> list[Run]:
                 run.spikes[layer] = run.spikes.get(layer, 0) + values.sum(dtype=torch.float64).item() / count
             if not mode.smooth and mode.calibration == subject.model.calibration:
                 recorded[index] = {layer: values.to(torch.uint8) for layer, values in spikes.items()}
+        shared = common(recorded.values())
         for index, spikes in recorded.items():
             for other, theirs in recorded.items():
-                result[index].differs[other] = (result[index].differs[other] or 0) + _differing(spikes, theirs)
+                differing = _differing(spikes, theirs)
+                result[index].differs[other] = (result[index].differs[other] or 0) + differing
+                result[index].apart[other] += differing - _differing({layer: spikes[layer] for layer in shared}, theirs)
         _explain(subject, result, recorded, frames)
     return result
+
+
+def common(runs: Iterable[dict[str, Any]]) -> list[str]:
+    """The layers that all runs have; pooled spikes are cells of a graph, and no layer of a network."""
+    first, *rest = list(runs) or [{}]
+    return [layer for layer in first if all(layer in other for other in rest)]
 
 
 def _differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> int:
@@ -228,10 +241,11 @@ def _explain(subject: Subject, result: list[Run], recorded: dict[int, dict[str, 
 def accuracies(subject: Subject, found: list[Run]) -> list[Accuracy]:
     """Each run's accuracy, and against the first run on the same recordings."""
     labels = [] if subject.part.masked else subject.labels.tolist()
+    shared = common(run.spikes for run in found)
     rows = []
     for run in found:
         change = None if run is found[0] else compared(found[0], run, labels)
-        spikes = sum(run.spikes.values())
+        spikes = sum(run.spikes[layer] for layer in shared)
         if run.pixels:
             of = pixels(PixelEvaluation(torch.tensor(run.pixels), {}, 0.0))
             rows.append(Accuracy(run.mode, of.right / of.count, of.low, of.high, change, spikes, subject.epoch, of))

@@ -3,6 +3,7 @@
 That is a chip's simulator, not the chip, whose steps no public number gives in seconds.
 """
 
+import datetime
 import os
 import platform
 from dataclasses import asdict, dataclass
@@ -25,28 +26,32 @@ class Timing:
         mode: what ran where.
         machine: of what kind.
         times: latency of one recording alone, throughput of many.
+        made: when, to the minute; all modes of one model one after the other.
     """
 
     mode: Mode
     machine: str
     times: Bench
+    made: str
 
 
 def measure(subject: Subject, modes: list[Mode]) -> list[Timing]:
-    """A graph on some targets, on recordings of `subject`. Measured once on a machine, and kept.
+    """A graph on some targets, on recordings of `subject`. Measured once on a machine, all modes in one go, and kept:
+    what a machine does besides changes from hour to hour.
 
     Raises:
         HardspikeError: a target refuses the graph or the recordings.
     """
     machine = f"{platform.machine()}, {os.cpu_count()} processors"
     part = subject.part.spread(SAMPLES)
-    found = []
-    for mode in modes:
-        key = {"command": "report timing", **subject.key, "mode": mode, "machine": [machine, platform.node()]}
+    key = {"command": "report timing", **subject.key, "modes": modes, "machine": [machine, platform.node()]}
 
-        def compute(mode: Mode = mode) -> dict:
-            target = TARGETS[f"{mode.target}"]
-            return asdict(bench(target, subject.model.graph, subject.given(part.frames, mode), RUNS, rounds=ROUNDS))
+    def compute() -> dict:
+        made = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
+        return {"made": made, "times": [asdict(bench(
+            TARGETS[f"{mode.target}"], subject.model.graph, subject.given(part.frames, mode), RUNS, rounds=ROUNDS))
+            for mode in modes]}
 
-        found.append(Timing(mode, machine, Bench(**cached(key, compute))))
-    return found
+    stored = cached(key, compute)
+    return [Timing(mode, machine, Bench(**times), stored["made"])
+            for mode, times in zip(modes, stored["times"], strict=True)]

@@ -10,6 +10,7 @@ from eval.energy.measure import TOTAL, Energy
 from eval.mode import Mode, words
 from eval.report.finding import Finding, Verdict
 from eval.report.readiness import (
+    CLEAR,
     LOSS,
     OTHERWISE,
     calibrated,
@@ -19,6 +20,7 @@ from eval.report.readiness import (
     floats,
     hard,
     on_chip,
+    points_lost,
     silent_layers,
     tested,
     unequal,
@@ -104,7 +106,7 @@ def _differences(found: Finding) -> Points:
 def _calibrated(found: Finding) -> Points:
     """What each calibration that the report tried wins or loses."""
     base = hard(found)
-    said = [f"{row.mode.calibration} {_change(100 * (row.accuracy - base.accuracy))} ({100 * row.accuracy:.1f} %; "
+    said = [f"{row.mode.calibration} {_change(-points_lost(found, base, row))} ({100 * row.accuracy:.1f} %; "
             f"{tested(change(found, base, row), found.samples)})" for row in calibrated(found) if base]
     if said:
         yield "note", (f"Calibration after training, chosen on validation recordings, against the hard network: "
@@ -118,7 +120,7 @@ def _bits(found: Finding) -> Points:
     if base is None:
         return
     for row in chips:
-        gained = 100 * (row.accuracy - base.accuracy)
+        gained = -points_lost(found, base, row)
         kind = "good" if -gained <= LOSS else "bad" if row is chips[0] else "note"
         yield kind, (f"Weights of {row.mode.bits} bits on {row.mode.target}: {_change(gained)} against floats "
                      f"({tested(change(found, base, row), found.samples)}).")
@@ -262,3 +264,19 @@ def compare(one: Finding, other: Finding) -> list[tuple[Mode, Accuracy, Accuracy
     first, second = ({row.mode: row for row in model.accuracy} for model in (one, other))
     return [(run.mode, first[run.mode], second[run.mode], compared(run, theirs[run.mode], one.labels))
             for run in one.runs if run.mode in theirs]
+
+
+def against(one: Finding, other: Finding) -> str:
+    """Which of two models is better on the chip, by how much, and on which recordings that rests."""
+    rows = [row for row in compare(one, other) if row[0].on_chip]
+    if not rows:
+        return "Which of the two is better on a chip is not known: they ran on none in the same mode."
+    mode, first, second, test = rows[0]
+    each = (f"{one.label} {100 * first.accuracy:.1f} %, {other.label} {100 * second.accuracy:.1f} % of "
+            f"{one.samples} recordings")
+    if abs(test.change) < SHOWN:
+        better = "both are as good"
+    else:
+        better = f"{(other if test.change > 0 else one).label} is {abs(test.change):.1f} points better"
+    return (f"On {words(mode)} {better}: {each}; {test.lost} are right with {one.label} alone, {test.won} with "
+            f"{other.label} alone, p = {test.p:.2g}{'' if test.p < CLEAR else ', which chance can give too'}.")

@@ -118,7 +118,10 @@ def test_a_run_gives_a_page_of_its_own_and_its_numbers(trained, tmp_path):
     assert {file.stem for file in (tmp_path / "csv").iterdir()} == {
         "accuracy", "membranes", "corruptions", "operations", "energy", "cores", "training", "parity", "confusion",
         "layers", "timing", "neurobench"}
-    assert sum(map(sum, model["confusion"]["matrix"])) == 24
+    assert sum(map(sum, model["confusion"]["matrix"])) == 24 and model["confusion"]["mode"] == "loihi2, 8 bits"
+    facts = "24 recordings of 4 steps (counts and energy on 64; corruptions, layers disturbed on 8)"
+    assert facts in (trained / "report.html").read_text()
+    assert "the target loihi2 computes the same integers" in page.sections["missing"]
     tables = {}
     for row in model["energy"]["rows"]:
         tables.setdefault(row["run"], set()).add(row["prices"])
@@ -185,6 +188,7 @@ def test_two_models_stand_side_by_side(trained, tmp_path):
     assert "net.nir" in page.sections["accuracy"] and "Training curves" in page.sections["missing"]
     table = page.sections["accuracy"]
     assert "run against net.nir on the same recordings" in table and "loihi2, 8 bits" in table
+    assert "On loihi2, 8 bits both are as good: net.nir" in page.sections["verdict"]
 
 
 def test_a_fault_that_a_network_cannot_have_is_named_under_the_curves(trained, tmp_path):
@@ -237,7 +241,10 @@ def test_a_network_that_nir_cannot_hold_says_so_and_has_a_page(trained, tmp_path
     model, = report(tmp_path / "pooled.pt", **QUICK)["models"]
     check((tmp_path / "pooled.pt.report.html").read_text())
     assert model["verdict"]["state"] == "not ready" and "Not ready for a chip" in model["verdict"]["headline"]
-    assert any("takes the largest of currents" in line for line in model["missing"])
+    line, = (line for line in model["missing"] if "takes the largest of currents" in line)
+    assert line.startswith("Targets, ") and "Cores" in line and "Layers" in line  # one reason, told once
+    page = check((tmp_path / "pooled.pt.report.html").read_text())
+    assert "parity" not in page.sections and str(tmp_path) not in page.sections["verdict"]
 
 
 def test_pooled_spikes_are_cells_of_the_graph_alone(trained, tmp_path):
@@ -246,6 +253,15 @@ def test_pooled_spikes_are_cells_of_the_graph_alone(trained, tmp_path):
     model, = report(tmp_path / "pooled.pt", **QUICK)["models"]
     hard, floats = ({run["mode"]: run for run in model["runs"]}[mode] for mode in ("hard", "reference"))
     assert "pool2" in floats["spikes"] and "pool2" not in hard["spikes"] and floats["differs"]["hard"] == 0
+    chip = next(run for run in model["runs"] if run["mode"] == "loihi2, 8 bits")
+    both = [run["spikes"] for run in (floats, chip)]
+    assert any(spikes["pool2"] for spikes in both) and chip["apart"] and set(chip["apart"]) == {"reference"}
+    assert floats["differs"]["loihi2, 8 bits"] - floats["apart"]["loihi2, 8 bits"] == hard["differs"]["loihi2, 8 bits"]
+    spikes = {row["mode"]: row["spikes"] for row in model["accuracy"]}
+    assert spikes["loihi2, 8 bits"] == pytest.approx(sum(chip["spikes"].values()) - chip["spikes"]["pool2"])
+    page = check((tmp_path / "pooled.pt.report.html").read_text())
+    assert "without pool2, which are cells of the graph" in page.sections["accuracy"]
+    assert "behind +: in pool2, which only some have" in page.sections["parity"]
 
 
 def test_cores_are_those_of_the_integer_graph(trained, tmp_path):

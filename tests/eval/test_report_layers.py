@@ -1,5 +1,6 @@
 """The report layer by layer, in NeuroBench's terms, on this machine's clock, and its three answers."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from eval.energy.price_tables import load_table
 from eval.mode import HARD, Mode
 from eval.neurobench import measure as neurobench
 from eval.operations.measure import measure as operations
-from eval.report import timing
+from eval.report import figures, timing
 from eval.report.answers import BREAKS, COST, PROMISE, answers
+from eval.report.costs import operations as operations_of
+from eval.report.costs import timings
 from eval.report.finding import Cores, LayerCores
 from eval.report.layers import LayerCost, Layers, Loss, coarse, measure
 from eval.report.membranes import membranes
@@ -127,6 +130,57 @@ def test_timings_are_measured_once_and_kept(shortcut, monkeypatch):
     first = timing.measure(shortcut, modes)
     monkeypatch.setattr(timing, "bench", lambda *_, **__: pytest.fail("again"))
     assert timing.measure(shortcut, modes) == first and first[0].times.median > 0
+
+
+def test_modes_are_timed_in_one_go(shortcut, monkeypatch):
+    """What was timed before, alone, says nothing beside what is timed now."""
+    one, other = Mode("reference"), Mode("onnxruntime")
+    timing.measure(shortcut, [one])
+    asked = []
+    kept = timing.bench
+
+    def bench(target, *rest, **options):
+        asked.append(target.name)
+        return kept(target, *rest, **options)
+
+    monkeypatch.setattr(timing, "bench", bench)
+    assert len({time.made for time in timing.measure(shortcut, [one, other])}) == 1
+    assert asked == ["reference", "onnxruntime"]
+
+
+def test_times_of_two_models_taken_apart_do_not_compare():
+    def model(made):
+        row = {"mode": "x", "mean": 1.0, "median": 1.0, "p99": 1.0, "throughput": 9.0, "runs": 1, "samples": 1,
+               "steps": 1, "threads": 1, "machine": "m", "made": made}
+        return {"label": made, "timing": [row]}
+
+    def noted(*made):
+        return any("do not compare" in block.get("note", "") for block in timings(list(map(model, made))))
+
+    assert noted("10:00", "11:00") and not noted("10:00", "10:00") and not noted("10:00")
+
+
+def test_bars_side_by_side_have_one_axis_and_their_models_colour():
+    def model(synops):
+        rows = [{"mode": "hard", "layer": "fc", "synops": synops, "neurons": 1}]
+        return {"label": f"{synops}", "operations": {"rows": rows, "samples": 3}}
+
+    first, second = (column["parts"][0]["figures"][0] for column in operations_of([model(1000.0), model(9000.0)])[0][
+        "split"])
+    ticks = [re.findall(r"<text[^>]*>([\d.]+)</text>", picture) for picture in (first, second)]
+    assert ticks[0] == ticks[1] and "8" in ticks[0]
+    assert "var(--c1)" in first and "var(--c2)" not in first and "var(--c2)" in second
+
+
+def test_one_epoch_has_whole_numbers_and_both_dots():
+    picture = figures.training([{"label": "x", "training": [{
+        "epoch": 1, "surrogate_accuracy": 0.5, "hard_accuracy": 0.5, "train_loss": 1.0, "hard_loss": 1.0,
+        "spikes_per_sample": 3.0, "slope": 1.0}]}])[0]
+    across = picture[:picture.index("matplotlib.axis_2")]
+    assert re.findall(r"<text[^>]*>([\d.]+)</text>", across) == ["0", "1", "2"]
+    dots = set(re.findall(r'<path id="(?:training0-)m\w+" d="([^"]+C[^"]+)"', picture))
+    assert len(dots) == 2  # of two sizes
+
 
 
 def answer(found, question):

@@ -10,7 +10,7 @@ from eval.energy.measure import Energies, Energy
 from eval.energy.price_tables import load_table
 from eval.mode import HARD, SURROGATE, Mode
 from eval.report.answers import BREAKS, COST, PROMISE, answers
-from eval.report.finding import Cores, Excess, Finding, LayerCores, Training
+from eval.report.finding import UNCHECKED, Cores, Excess, Finding, LayerCores, Training
 from eval.report.membranes import LayerMembranes
 from eval.report.runs import Accuracy, Missing, Run
 from eval.report.verdict import judge
@@ -35,10 +35,16 @@ def row(mode, right, base=None, count=COUNT, spikes=5.0):
     return Accuracy(mode, said.count(0) / count, low, high, change, spikes)
 
 
-def finding(hard=98.5, chip=98.2, floats=0, integers=0, beyond=None, violations=(), smooth=99.0, others=(), count=COUNT,
-            classes=10, **more) -> Finding:
-    """Numbers of a model: accuracies in %, spikes that float runs differ in from reference, and integer runs from
-    each other; `others`: (mode, accuracy) of more runs, whose spikes nobody compared."""
+def finding(hard=98.5, chip=98.2, smooth=99.0, others=(), count=COUNT, differ=(0, 0, None), **more) -> Finding:
+    """Numbers of a model: accuracies in % on `count` recordings of 10 classes.
+
+    Args:
+        others: (mode, accuracy) of more runs, whose spikes nobody compared.
+        differ: spikes that float runs differ in from reference, and integer runs from each other; and how often floats
+            do so beyond rounding.
+        more: fields of the finding.
+    """
+    floats, integers, beyond = differ
     modes = [SURROGATE, HARD, REFERENCE, ONNX, CHIP, INTEGER_ONNX]
 
     def differs(one: Mode, other: Mode) -> int | None:
@@ -56,8 +62,8 @@ def finding(hard=98.5, chip=98.2, floats=0, integers=0, beyond=None, violations=
     made = [Run(mode, answers_of(round(share / 100 * count), count), {},
                 [differs(mode, other) if mode in modes and other in modes else None for other in right],
                 beyond if mode == ONNX else None) for mode, share in right.items()]
-    more = {"cores": Cores("Loihi 2", [], 128, "", list(violations)), **more}
-    return Finding("run", "best.pt", "checkpoint", "0", 1, count, 4, classes, [0] * count, "digits", made, rows, **more)
+    return replace(Finding("run", "best.pt", "checkpoint", "0", 1, count, 4, 10, [0] * count, "digits", made, rows,
+                           cores=Cores("Loihi 2", [], 128, "", [])), **more)
 
 
 def trained_hard(hard=True):
@@ -67,8 +73,9 @@ def trained_hard(hard=True):
 @pytest.mark.parametrize(("given", "state", "words"), [
     ({}, "ready", "Ready for Loihi 2 with weights of 8 bits"),
     ({"hard": 77.0, "chip": 76.0}, "not ready", "23.0 points are lost between training and chip"),
-    ({"hard": 99.0, "chip": 99.0, "integers": 5}, "not ready", "runs of its integer graph differ"),
-    ({"hard": 99.0, "chip": 99.0, "violations": ["error: lif1: x"]}, "not ready", "the chip cannot hold it")])
+    ({"hard": 99.0, "chip": 99.0, "differ": (0, 5, None)}, "not ready", "runs of its integer graph differ"),
+    ({"hard": 99.0, "chip": 99.0, "cores": Cores("Loihi 2", [], 128, "", ["error: lif1: x"])}, "not ready",
+     "the chip cannot hold it: lif1: x")])
 def test_the_verdict_follows_from_the_numbers(given, state, words):
     verdict = judge(finding(**given))
     assert verdict.state == state and words in verdict.headline
@@ -78,7 +85,7 @@ def test_the_verdict_follows_from_the_numbers(given, state, words):
 
 
 def test_a_float32_spike_within_rounding_is_a_note_and_decides_nothing():
-    within, beyond = judge(finding(floats=1, beyond=0)), judge(finding(floats=1, beyond=1))
+    within, beyond = judge(finding(differ=(1, 0, 0))), judge(finding(differ=(1, 0, 1)))
     assert within.state == beyond.state == "ready"
     note, = (point for point in within.points if "float32" in point[1])
     assert note == ("note", "onnxruntime computes in float32, and 1 of its spikes differ from reference's: wherever it "
@@ -176,6 +183,10 @@ def test_a_better_chip_within_chance_is_ready():
     assert judge(finding(smooth=75.0, hard=87.5, chip=87.5, count=16)).state == "ready"
 
 
+def test_one_recording_in_a_hundred_is_one_point_and_no_more():
+    assert 100 * (0.99 - 0.98) > 1 and judge(finding(smooth=99.0, hard=98.0, chip=98.0, count=100)).state == "ready"
+
+
 def test_floats_are_the_promise_once_where_the_network_was_trained_hard():
     found = finding(hard=98.0, chip=96.0, training=trained_hard())
     assert headline(found).count("points are lost") == 1
@@ -249,9 +260,10 @@ def test_what_a_chip_cannot_hold_is_named_with_both_numbers():
 
 
 def test_cores_that_only_neurons_fill_are_called_that():
-    cores = Cores("Loihi 2", [LayerCores("lif1", 3, 9, 3, 1e6, 1e5, {})], 128, "", [], [], ["memory of a core"])
+    cores = Cores("Loihi 2", [LayerCores("lif1", 3, 9, 3, 1e6, 1e5, {})], 128, "", [], [], list(UNCHECKED.values()))
     found = finding(cores=cores)
-    said = "3 of 128 cores of Loihi 2, counted by neurons alone; memory of a core: not public, not checked"
+    said = ("3 of 128 cores of Loihi 2, counted by neurons alone (memory, input axons, output axons of a core: not "
+            "public, not checked)")
     assert said in answer(found, COST) and any(kind == "note" and said in text for kind, text in judge(found).points)
 
 
