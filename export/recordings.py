@@ -100,7 +100,7 @@ class Recordings:
         for model in models:
             if model.shape != tuple(data.shape):
                 source = str(self.input or self.config(*models).name)
-                raise HardspikeError(self._other_shape(model, tuple(data.shape), source))
+                raise HardspikeError(self._other_shape(model, data, source))
         return data
 
     def _loaded(self, *models: Model) -> Data:
@@ -121,12 +121,14 @@ class Recordings:
         except HardspikeError as error:
             raise HardspikeError(f"no recordings to run on ({error}{said}); give --path or --input") from error
 
-    def _other_shape(self, model: Model, given: tuple[int, ...], source: str) -> str:
+    def _other_shape(self, model: Model, data: Data, source: str) -> str:
         """What is wrong, and the way out."""
-        taken = model.shape
+        from targets.inputs import still
+        taken, (given, samples) = model.shape, (tuple(data.shape), len(data.test.frames))
+        pictures = still((data.steps, samples, *given), taken) if self.input else ""
         sized = not self.input and len(taken) == len(given) == 3 and taken[0] == given[0] and taken[1] == taken[2]
         way = f"give --size {taken[1]}" if sized else "give --input FILE.npz with spikes (T, B, ...) of that shape"
-        return f"{model.path}: takes frames {taken}, {source} gives {given}; {way}"
+        return f"{model.path}: takes frames {taken}, {source} gives {given}{pictures or f'; {way}'}"
 
     def part(self, split: str, samples: int, *models: Model) -> tuple[Tensor, Tensor | None]:
         """Frames (T, B, ...) float32 of a split, evenly spread, and labels (B,), where there are any.

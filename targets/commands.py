@@ -85,6 +85,8 @@ def list_targets(json: OutText | None = None) -> list[str]:
 def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: OutText | None = None) -> bool:
     """Say all that keeps a NIR graph from running on a target, one line each; exit status 1 where an error is among it.
 
+    What quantising mends of a graph of floats is one line; --json has them apart.
+
     Args:
         graph: the .nir file
         target: which target's rules
@@ -96,12 +98,18 @@ def check(graph: Path, target: str = "loihi2", dt: float | None = None, json: Ou
     """
     from dataclasses import asdict
 
+    from targets import metadata
     from targets.table import load_target
-    found = load_target(target).check(_read(graph, dt), dt)
-    errors = sum(violation.severity == "error" for violation in found)
-    for violation in found:
+    from targets.violation import together
+    machine, network = load_target(target), _read(graph, dt)
+    found = lines = machine.check(network, dt)
+    with about(graph):
+        if metadata.quantised(network) is None:
+            lines = together(found)
+    for violation in lines:
         print(printable(str(violation)))
-    print(printable(f"{graph} on {target}: {errors} error{'s' * (errors != 1)}, {len(found) - errors} to know"))
+    shown, errors = (sum(violation.severity == "error" for violation in those) for those in (lines, found))
+    print(printable(f"{graph} on {target}: {shown} error{'s' * (shown != 1)}, {len(lines) - shown} to know"))
     if json:
         write_text(json, dumps({"target": target, "graph": str(graph), "errors": errors,
                                 "violations": [asdict(violation) for violation in found]}, indent=2))
@@ -233,7 +241,7 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
                   "at most, MiB": found.memory}],
                 f"{graph} on {target}", json_file=json, extra={"target": target, "graph": str(graph), **asdict(found)})
     print(f"latency: one sample of {found.steps} steps, {found.runs} runs; throughput: {found.samples} samples in a "
-          f"run, {found.threads} threads; the output alone is recorded; {given}. What it costs in energy, `python -m "
+          f"run, {found.threads} threads; the output alone is recorded; {given}. What it costs in energy, `hardspike "
           "eval energy` says by table")
     return found
 
@@ -277,12 +285,12 @@ def _read(graph: Path, dt: float | None) -> nir.NIRGraph:
     from targets.table import TARGETS
     model = graph / "best.pt" if graph.is_dir() else graph
     if model.suffix == ".pt" and model.is_file():
-        raise UsageError(f"{graph}: targets take graphs; `python -m export nir {model}` makes one of a checkpoint")
+        raise UsageError(f"{graph}: targets take graphs; `hardspike export nir {model}` makes one of a checkpoint")
     if graph.is_dir():
         raise UsageError(f"{graph}: is a folder; give a graph (.nir)")
     for target in TARGETS.values():
         if target.files and graph.suffix == target.files.suffix:
-            raise UsageError(f"{graph}: is no graph; `python -m targets run --target {target.name}` takes such a file")
+            raise UsageError(f"{graph}: is no graph; `hardspike targets run --target {target.name}` takes such a file")
     source, code, _ = str(graph).partition(".py")
     if code and Path(source + code).is_file():
         raise UsageError(f"{graph}: is code; targets take graphs: `hardspike export nir FILE.py:NAME --input "

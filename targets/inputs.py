@@ -27,6 +27,11 @@ def load_spikes(path: str | Path) -> tuple[Tensor, Tensor | None]:
     spikes, labels = arrays["spikes"], arrays.get("labels")
     if spikes.dtype.kind not in "biuf":
         raise HardspikeError(f"{path}: 'spikes' is of type {spikes.dtype}; numbers are needed")
+    if labels is not None and spikes.ndim > 1 and labels.shape == spikes.shape[:1] != spikes.shape[1:2]:
+        raise HardspikeError(f"{path}: 'labels' {labels.shape} are as many as the first axis of 'spikes' "
+                             f"{spikes.shape}, which is time, (T, B, ...): the first two axes look swapped, save "
+                             "np.swapaxes(spikes, 0, 1); of still pictures (B, ...) that a network repeats by itself, "
+                             "leave 'labels' out")
     if labels is not None and (labels.dtype.kind not in "iu" or spikes.ndim < 2 or labels.shape != spikes.shape[1:2]):
         raise HardspikeError(f"{path}: 'labels' is {labels.dtype} {labels.shape}; one whole number for each of the "
                              f"samples of 'spikes' {spikes.shape} (T, B, ...) is needed")
@@ -83,12 +88,21 @@ def check_spikes(plan: Plan, spikes: Tensor) -> Tensor:
     shape = plan.output_shape[plan.input]
     if spikes.ndim < 2 or tuple(spikes.shape[2:]) != shape:
         raise HardspikeError(f"spikes of shape {tuple(spikes.shape)} do not fit Input '{plan.input}', "
-                             f"which takes (T, B, {', '.join(map(str, shape))})")
+                             f"which takes (T, B, {', '.join(map(str, shape))}){still(tuple(spikes.shape), shape)}")
     if 0 in spikes.shape[:2]:
         raise HardspikeError(f"spikes of shape {tuple(spikes.shape)}: there is no time step or no sample in them")
     if spikes.is_floating_point() and not spikes.isfinite().all():
         raise HardspikeError("spikes hold NaN or infinity; clean the data first")
     return spikes
+
+
+def still(given: tuple[int, ...], taken: tuple[int, ...]) -> str:
+    """What to do, for an error message, where spikes of the shape `given` are still pictures (B, ...) for a graph that
+    takes frames `taken`; nothing where they are not."""
+    if given[1:] != taken:
+        return ""
+    return ("; these are still pictures (B, ...): repeat each T times, "
+            "np.savez('steps.npz', spikes=np.repeat(pictures[None], T, axis=0))")
 
 
 def computable(spikes: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def quantised(graph: nir.NIRGraph) -> Quantised | None:
     values = _json(graph, "quantised")
     known = {key: value for key, value in values.items() if key in Quantised.__dataclass_fields__}
     if not isinstance(known.get("target"), str):
-        raise HardspikeError("metadata quantised: it has to be JSON with a 'target', as `python -m export quantise` "
+        raise HardspikeError("metadata quantised: it has to be JSON with a 'target', as `hardspike export quantise` "
                              "writes it")
     return from_values(Quantised, known, "metadata quantised")
 
@@ -95,6 +95,14 @@ def data(graph: nir.NIRGraph) -> dict[str, Any] | None:
         HardspikeError: it is no JSON object.
     """
     return _json(graph, "data") if "data" in graph.metadata else None
+
+
+def whole_frames(graph: nir.NIRGraph) -> str:
+    """How the frames of a graph become whole numbers, for an error message."""
+    if (data(graph) or {}).get("encoding") == "count":
+        return ("it was trained on counts scaled to fractions: train with --data.encoding binary, whose frames are "
+                "spikes")
+    return "bin the events into counts"
 
 
 def calibration(graph: nir.NIRGraph) -> str | None:

@@ -233,15 +233,19 @@ def in_chunks(frames: Tensor, check: Callable[[Tensor], Parity]) -> Parity:
     return merge([check(part) for part in frames.split(CHUNK, 1)])
 
 
-def refuse_silence(out: Path, parity: Parity) -> None:
+def refuse_silence(out: Path, parity: Parity, fit: bool = True) -> None:
     """A check in which nothing fired is none.
+
+    Args:
+        fit: the network was trained by `hardspike fit`.
 
     Raises:
         HardspikeError: there are spiking layers, and no spike in any.
     """
     if parity.layers and not any(layer.spikes for layer in parity.layers):
         raise HardspikeError(f"{out}: not written: the network gives no spike at all on {parity.samples} samples, so "
-                             "the check says nothing; train longer or raise gain")
+                             "the check says nothing; train longer, or " + (
+                                 "raise --network.gain" if fit else "scale its weights up"))
 
 
 def require_equal(out: Path, parity: Parity) -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import nir
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from export.model import Model, output_path, require_places
 from export.options import Output, Quantisation
 from export.recordings import Recordings, check_samples
 from hardspike import HardspikeError, UsageError, atomic_path, logger, print_table, write_text
-from targets import native
+from targets import metadata, native
 from targets.chips import chip, limits_of
 from targets.graph import plan
 from targets.loihi import compiled, rules
@@ -78,7 +79,7 @@ def write_c(model: Model, output: Output, chosen: Quantisation, samples: int,
         if compiler is None:
             raise HardspikeError(f"{out}: no C compiler (cc, gcc, clang, or what $CC names) to check it with; install "
                                  "one, or give --no-check")
-        frames = _whole(recordings.part("test", samples, model)[0])
+        frames = _whole(recordings.part("test", samples, model)[0], integer)
         written = _written(network, out, machine, frames)
         checked, cost = _check(out, written, integer, machine, frames, compiler, recordings.dt)
     _place(out, written, integer, machine, recordings, model, checked)
@@ -93,7 +94,7 @@ def _name(out: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "network"
 
 
-def _whole(frames: Tensor) -> Tensor:
+def _whole(frames: Tensor, graph: nir.NIRGraph) -> Tensor:
     """Frames of whole numbers that a byte holds.
 
     Raises:
@@ -101,7 +102,7 @@ def _whole(frames: Tensor) -> Tensor:
     """
     if not torch.equal(frames, frames.round()) or frames.min() < 0 or frames.max() > 255:
         raise HardspikeError(f"input values from {frames.min():g} to {frames.max():g}; a step in C takes whole numbers "
-                             "from 0 to 255: bin the events into counts")
+                             f"from 0 to 255; {metadata.whole_frames(graph)}")
     return frames.to(torch.int16).to(torch.uint8)
 
 
@@ -136,7 +137,7 @@ def _check(out: Path, written: CFile, graph, machine: Target, frames: Tensor, co
         if not sanitized.result():
             _log.warning(f"{out}: not run with sanitizers, which {compiler[0]} has not got here")
     checked = parities.merge(parts)
-    parities.refuse_silence(out, checked)
+    parities.refuse_silence(out, checked, metadata.data(graph) is not None)
     parities.require_equal(out, checked)
     return checked, _cost(written, code.result(), additions / (frames.shape[0] * frames.shape[1]))
 
@@ -178,7 +179,7 @@ def _place(out: Path, written: CFile, graph, machine: Target, recordings: Record
     """The header, the self-test where there is a sample, and last the file itself: all of them, or none."""
     texts = {out: written.text, out.with_name(f"{written.name}.h"): written.header}
     if checked:
-        sample = _whole(recordings.part("test", 1, model)[0])
+        sample = _whole(recordings.part("test", 1, model)[0], graph)
         with compiled.without():
             given = machine.run(graph, sample, recordings.dt).output.flatten(2)[:, 0]
         texts[out.with_name(f"{written.name}_test.c")] = selftest.shipped(written, sample[:, 0], given)

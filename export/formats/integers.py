@@ -65,6 +65,7 @@ def to_integers(graph: nir.NIRGraph, chosen: Quantisation, frames: Callable[[], 
     except HardspikeError:
         if metadata.quantised(graph):
             raise
+    rules.require_trained_for(network, limits)
     return lower(graph, frames(), machine, chosen.width, chosen.scale, dt)
 
 
@@ -109,7 +110,7 @@ def write_integers(model: Model, output: Output, chosen: Quantisation, samples: 
     if checked:
         share = checked.mismatches / max(1, sum(layer.spikes for layer in checked.layers))
         _log.info(f"{out} spikes as the quantised graph does; against the float graph {checked.mismatches} spikes "
-                  f"differ ({100 * share:.1f} % of its spikes, {checked.samples} samples): `python -m eval accuracy` "
+                  f"differ ({100 * share:.1f} % of its spikes, {checked.samples} samples): `hardspike eval accuracy` "
                   "says what it costs")
     else:
         _log.warning(f"{out}: written, NOT checked ({report} says so)")
@@ -146,5 +147,5 @@ def _check(out: Path, graph: nir.NIRGraph, integer: nir.NIRGraph, written: nir.N
 
     parities.require_equal(out, parities.in_chunks(frames, same))
     result = parities.in_chunks(frames, changed)
-    parities.refuse_silence(out, result)
+    parities.refuse_silence(out, result, metadata.data(graph) is not None)
     return result

@@ -28,6 +28,7 @@ from export.watch.parts import chunk_of, extremes, few, others
 from export.watch.same import require_same_graph
 from export.watch.usage import Usage, recorded
 from hardspike import HardspikeError, UsageError, about, atomic_path, check_suffix, logger, require_writable, versions
+from targets import metadata
 from targets.graph import read, write
 from targets.inputs import load_spikes, spread
 from trainer.networks.espikeformer import conv_stages
@@ -128,8 +129,8 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
     usage = replace(usage, result=str(result))
     if usage.chain:
         require_chain(usage, inputs)
-    metadata = {"hardspike": versions("hardspike")["hardspike"]}
-    watched, files, room = _watched(few(usage), metadata, lossy_reset)
+    said = {"hardspike": versions("hardspike")["hardspike"]}
+    watched, files, room = _watched(few(usage), said, lossy_reset)
     exact = fold_batchnorm(watched.graph)
 
     def written(graph: nir.NIRGraph) -> Parity:
@@ -147,20 +148,20 @@ def write_checked(network: nn.Module | Mapping[str, nn.Module] | Called, inputs:
         return written(exact)
 
 
-def _watched(first: Usage, metadata: dict, lossy_reset: bool) -> tuple[Watched, Host, int]:
+def _watched(first: Usage, said: dict, lossy_reset: bool) -> tuple[Watched, Host, int]:
     """The graph of a run on a few samples, the files of the host's part, and how many samples to check at a time.
 
     Raises:
         HardspikeError: NIR cannot hold it, or other samples give another graph.
     """
     with recorded(first) as seen:
-        watched, room = build(seen, metadata, lossy_reset), chunk_of(seen)
+        watched, room = build(seen, said, lossy_reset), chunk_of(seen)
         reads = list(dict.fromkeys(seen.recorder.reads))
     if seen.draws:
         watched.notes.append(f"forward draws of {' and '.join(seen.draws)}, which no file holds: this is as the "
                              "numbers fell here; draw of torch, so that it can be seen where they go")
     with recorded(others(first)) as run:
-        other = build(run, metadata, lossy_reset).graph
+        other = build(run, said, lossy_reset).graph
     try:
         require_same_graph(watched.graph, other, "other samples give another graph, so what forward does depends on "
                                                  "them")
@@ -233,14 +234,14 @@ def write_graph(out: Path, graph: nir.NIRGraph, check: Callable[[nir.NIRGraph], 
         written = read(temporary)
         checked = check(written) if check else None
         if checked:
-            _judge(out, checked, lossy_reset)
+            _judge(out, checked, lossy_reset, metadata.data(written) is not None)
         withdraw(out, *places(out))
     return checked, write_report(out, written, checked)
 
 
-def _judge(out: Path, checked: Parity, lossy_reset: bool) -> None:
+def _judge(out: Path, checked: Parity, lossy_reset: bool, fit: bool) -> None:
     """Refuse a file that spikes differently, unless it was asked for."""
-    parities.refuse_silence(out, checked)
+    parities.refuse_silence(out, checked, fit)
     if lossy_reset:
         share = checked.mismatches / max(1, sum(layer.spikes for layer in checked.layers))
         _log.warning(f"lossy reset: {checked.mismatches} spikes differ ({100 * share:.1f} % of those of the network)")

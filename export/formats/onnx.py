@@ -53,7 +53,7 @@ def write_onnx(model: Model, output: Output, unroll: int | None, samples: int,
                 raise HardspikeError(f"unroll {unroll}: the samples to check on have {len(frames)} steps; give --input "
                                      "with longer ones, or --no-check")
             checked = parts.check(temporary, frames[:unroll])
-            _judge(out, checked, parts.rounds)
+            _judge(out, checked, parts.rounds, model.data is not None)
         withdraw(out)
     report = write_report(out, parts.weights, checked, ("onnx", "onnxruntime"))
     announce(out, report, checked, output.json)
@@ -88,8 +88,8 @@ def check_file(path: Path, graph: nir.NIRGraph, frames: Tensor, dt: float | None
     return parities.in_chunks(frames, chunk)
 
 
-def _judge(out: Path, checked: Parity, rounds: bool) -> None:
+def _judge(out: Path, checked: Parity, rounds: bool, fit: bool) -> None:
     """Refuse a file that differs by more than rounding, or a check that says nothing."""
-    parities.refuse_silence(out, checked)
+    parities.refuse_silence(out, checked, fit)
     if (checked.mismatches and not rounds) or checked.float32.beyond or checked.float32.outputs_beyond:
         raise HardspikeError(f"{out}: not written: {checked.verdict()}; please report this network")

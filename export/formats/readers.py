@@ -8,12 +8,14 @@ import copy
 import nir
 import numpy as np
 
+from targets import metadata
 from targets.graph import Plan, parameters, plan
 from targets.graph.shapes import array
 
 _PLAIN = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d, nir.Flatten, nir.AvgPool2d)
 _SC = (nir.Input, nir.Output, nir.Linear, nir.Affine, nir.Conv1d, nir.Flatten, nir.Threshold, nir.Scale, nir.Delay,
        nir.LI, nir.LIF, nir.IF, nir.CubaLIF)
+_ZERO = "reset_mechanism='zero'"
 _STEP = 1e-4
 """Seconds a step, which both readers take as given."""
 
@@ -22,18 +24,18 @@ def readers(graph: nir.NIRGraph) -> str:
     """One line: who keeps the spikes of `graph`, as far as it was tried, and what to hand to others."""
     layout = plan(graph)
     if not _typed(graph):
-        return ("read elsewhere: nir.read itself refuses these convolutions (groups, or a kernel that is not square); "
-                "use `python -m export onnx`, or train without them")
+        return f"read elsewhere: nir.read itself (nir 1.x) {_untyped(layout)}"
     whys = {"spikingjelly": _spikingjelly(layout), "sc-neurocore": _sc_neurocore(layout),
             "snnTorch (one sample at a time)": _snntorch(layout)}
     keep = [name for name, why in whys.items() if not why]
     others = "; ".join(f"{name.partition(' (')[0]} does not ({why})" for name, why in whys.items() if why)
     if not keep:
-        return (f"read elsewhere: no reader of NIR that was tried keeps these spikes ({others}); use `python -m export "
-                "onnx`")
+        return (f"read elsewhere: no reader of NIR that was tried keeps these spikes ({others}); use `hardspike "
+                "export onnx`")
     kinds = {type(node) for node in layout.nodes.values()}
     if kinds & {nir.Threshold, nir.Scale} and nir.Delay not in kinds:
-        others += "; for them train with reset_mechanism='zero'"
+        fit = metadata.data(graph) is not None
+        others += f"; for them train with {'--network.reset zero' if fit else _ZERO}"
     elif len(keep) == len(whys) and not kinds & {nir.CubaLIF, nir.IF} and not _loops(layout):
         others = "norse, sinabs and rockpool do not"
     said = f"read elsewhere: {_and(keep)} keep{'s' if len(keep) == 1 else ''} these spikes"
@@ -111,6 +113,39 @@ def _driven(node: nir.CubaLIF) -> bool:
 
 def _loops(layout: Plan) -> list[list[str]]:
     return [list(group) for group in layout.groups if len(group) > 1]
+
+
+def _untyped(layout: Plan) -> str:
+    """Which nodes nir.read refuses, what they are in the network, and what to do."""
+    found: dict[str, str] = {}
+    for name, node in layout.nodes.items():
+        if isinstance(node, nir.Conv1d | nir.Conv2d) and (kind := _odd(layout, name, node)):
+            said, way = kind
+            found.setdefault(said, way)
+    if not found:
+        return "refuses its shapes; use `hardspike export onnx`"
+    ways = list(dict.fromkeys(way for way in found.values() if way))
+    return (f"refuses convolutions with groups or with a kernel that is not square, and that is {_and(list(found))}; "
+            f"use `hardspike export onnx`{''.join(f', or {way}' for way in ways)}")
+
+
+def _odd(layout: Plan, name: str, node: nir.Conv1d | nir.Conv2d) -> tuple[str, str] | None:
+    """What a convolution is that nir.read refuses, in the network that was exported, and what to train instead; None
+    where it is a plain one."""
+    weight = array(node.weight)
+    if node.groups == 1 and len(set(weight.shape[2:])) == 1:
+        return None
+    taps, one = np.unique(weight[weight != 0]), int(node.groups) == len(weight) and weight.shape[1] == 1
+    after = [edge.target for edge in layout.targets(name)]
+    if one and len(taps) == 1 and taps[0] == 1 and len(after) == 1 and isinstance(layout.nodes[after[0]],
+                                                                                nir.Threshold):
+        return f"how the max pooling '{after[0]}' is written (node '{name}')", "train with nn.AvgPool2d"
+    if one and len(taps) == 1 and not array(node.bias).any() and weight[0].size > 1:
+        return f"how the average pooling '{name}' is written", ""
+    if one and weight[0].size == 1:
+        return (f"how '{name}', a factor of each channel (a BatchNorm behind spikes), is written",
+                "put BatchNorm straight behind a layer of weights")
+    return f"'{name}' ({'groups' if node.groups != 1 else 'its kernel'})", "train without"
 
 
 def _first(value) -> float:

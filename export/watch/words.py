@@ -34,7 +34,7 @@ def why(builder: "Builder", expr: Apply, text: str) -> str:
     if isinstance(expr.function, nn.Module):
         if is_fake_quantizer(expr.function):
             text = text or ("rounds currents, which no sum of weights does; leave it to weights (and to spikes), and "
-                            "quantise the graph for a chip: python -m export quantise")
+                            "quantise the graph for a chip: hardspike export quantise")
         return f"{head}: {text or f'NIR has no such operation; {advice(expr.function)}'}"
     if text:
         return f"{head}: {text}" + (f" ({_TRY[words]})" if words in _TRY else "")

@@ -50,13 +50,13 @@ def described(path: Path, content: dict) -> NetFile:
             readout = weight, bias
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise HardspikeError(f"{path}: not a network of lava-dl's netx: {printable(one_line(error))[:100]} is wrong or "
-                             "missing; write one with `python -m export lava`") from error
+                             "missing; write one with `hardspike export lava`") from error
     if kinds[:1] != ["input"] or not shapes[0]:
         raise HardspikeError(f"{path}: its first layer is {shown(kinds[0]) if kinds else 'missing'}; a layer of type "
                              "input, with its shape, has to come first")
     layers = {name: shape for name, kind, shape in zip(names, kinds, shapes, strict=True) if kind in ("conv", "dense")}
     if len(layers) < sum(kind in ("conv", "dense") for kind in kinds) or not layers:
-        raise HardspikeError(f"{path}: two layers have one name, or there is none; write it anew with `python -m "
+        raise HardspikeError(f"{path}: two layers have one name, or there is none; write it anew with `hardspike "
                              "export lava`")
     last = math.prod(layers[list(layers)[-1]])
     if readout and (readout[0].ndim != 2 or readout[0].shape[1] != last or readout[1].shape != readout[0].shape[:1]):

@@ -68,7 +68,7 @@ def required(folder: Path | None = None) -> Environment:
     environment = find(folder)
     if environment is None:
         raise HardspikeError(f"no Lava environment in {folder or default_folder()}; make it with "
-                             "`python -m targets setup lava`")
+                             "`hardspike targets setup lava`")
     return environment
 
 

@@ -52,6 +52,6 @@ def _run(graph: nir.NIRGraph, spikes: Tensor, *, dt: float | None = None, membra
         return runner.run(net, spikes)
 
 
-LAVA = Target("lava", "Intel's Lava simulator, in an interpreter of its own (`python -m targets setup lava`)", _run,
+LAVA = Target("lava", "Intel's Lava simulator, in an interpreter of its own (`hardspike targets setup lava`)", _run,
               _check, integers=HELD, files=Files(".net", runner.run), setup=setup, records_membranes=False,
               chunk=None)

@@ -41,6 +41,7 @@ from targets.loihi.compiled import Wanted
 from targets.loihi.held import Held, held
 from targets.loihi.layers import DECAY_UNIT, Connection, Layer, Network
 from targets.loihi.readout import read_out
+from targets.metadata import whole_frames
 from targets.nodes import stateless as linear
 from targets.recording import Recording, Transmit, spikes_of_samples
 
@@ -93,7 +94,7 @@ def run(graph: nir.NIRGraph, spikes: Tensor, limits: Limits, dt: float | None = 
     result = _as_it_lies(ready, spikes, wanted)
     if result is None:
         spikes = check_spikes(ready.network.plan, spikes)
-        result = _looked_through(ready, spikes, wanted)
+        result = _looked_through(ready, spikes, wanted, graph)
     result.output = read_out(ready.network, spikes, result)
     if layers is not None:
         result.spikes = {name: fired for name, fired in result.spikes.items() if name in layers}
@@ -115,10 +116,10 @@ def _as_it_lies(ready: Held, spikes: Tensor, wanted: Wanted) -> Recording | None
     return None
 
 
-def _looked_through(ready: Held, spikes: Tensor, wanted: Wanted) -> Recording:
+def _looked_through(ready: Held, spikes: Tensor, wanted: Wanted, graph: nir.NIRGraph) -> Recording:
     """Compiled or torch code on a checked input."""
     network, steps = ready.network, len(spikes)
-    largest, signed = _largest(spikes, ready.limits)
+    largest, signed = _largest(spikes, ready.limits, graph)
     largest = max(1, largest)
     ready.largest = None if signed or largest > 255 else largest
     chosen = compiled.choose(ready, steps, spikes.shape[1], largest, signed)
@@ -159,15 +160,15 @@ def _run_in_torch(network: Network, spikes: Tensor, small: dict[str, bool], memb
     return result
 
 
-def _largest(spikes: Tensor, limits: Limits) -> tuple[int, bool]:
+def _largest(spikes: Tensor, limits: Limits, graph: nir.NIRGraph) -> tuple[int, bool]:
     """The largest absolute value of the input, and whether it goes below zero.
 
     Raises:
         HardspikeError: the input is not made of integers, or is more than the chip takes.
     """
     if spikes.is_floating_point() and not torch.equal(spikes, spikes.round()):
-        raise HardspikeError(f"{limits.chip} takes whole spikes, the input holds fractions; "
-                             "bin the events into counts, or run on 'reference'")
+        raise HardspikeError(f"{limits.chip} takes whole spikes, the input holds fractions; {whole_frames(graph)}, or "
+                             "run on 'reference'")
     low, high = int(spikes.min()), int(spikes.max())
     if not limits.graded and (low < 0 or high > 1):
         raise HardspikeError(f"{limits.chip} takes spikes of 0 and 1, the input goes from {low} to {high}; "

@@ -99,9 +99,9 @@ def split(plan: Plan) -> Network:
     return network
 
 
-def _problem(network: Network, name: str, value: str, advice: str) -> None:
+def _problem(network: Network, name: str, value: str, advice: str, floats: bool = False) -> None:
     violation = Violation(name, "structure", f"{type(network.plan.nodes[name]).__name__} {value}",
-                          "integer targets hold layers of spiking neurons", advice)
+                          "integer targets hold layers of spiking neurons", advice, floats=floats)
     if violation not in network.problems:
         network.problems.append(violation)
 
@@ -133,7 +133,7 @@ def _layer(network: Network, name: str, group: int) -> Layer:
         if edge.source not in members:
             bias = bias + _trace(network, name, edge.source, (), int(edge.delayed), connections)
     if synapse and np.any(bias):
-        _problem(network, name, "has a bias before its synaptic current", "quantise the graph: `python -m export "
+        _problem(network, name, "has a bias before its synaptic current", "quantise the graph: `hardspike export "
                  "quantise` makes a cell of it that fires in every step")
     return Layer(name, shape, tuple(connections), expand(name, threshold, shape), bias, *decays, reset, group,
                  tuple(members), synapse)
@@ -158,8 +158,9 @@ def _reset_loop(network: Network, name: str, cell: str, v_decay: np.ndarray) -> 
     """
     plan, reset = network.plan, None
     if {edge.target for edge in plan.targets(cell)} != {name}:
-        _problem(network, cell, "gives its membrane to more than its Threshold", "read the spikes instead; or, where "
-                 "nobody hears them, make the layer with reset_mechanism='none', and the host integrates it")
+        _problem(network, cell, "gives its membrane to more than its Threshold", "let forward return its spikes "
+                 "instead; or, where no layer hears them, make it with reset_mechanism='none': the host integrates it "
+                 "then, which C does not write")
     scales = []
     for edge in plan.sources(cell):
         scale = plan.nodes[edge.source]
@@ -202,7 +203,7 @@ def _decays(network: Network, name: str, shape: Shape) -> tuple[np.ndarray, np.n
         if abs(value - 1).max() > GAIN_TOLERANCE:
             worst = value.flat[abs(value - 1).argmax()]
             _problem(network, name, f"multiplies its input by {worst:g} ({key})",
-                     f"put the factor into the weights, {key} = tau/dt")
+                     f"put the factor into the weights, {key} = tau/dt", floats=True)
     v_decay = np.zeros_like(full) if steps is None else DECAY_UNIT * dt / steps
     return v_decay, (DECAY_UNIT * dt / p["tau_syn"] if "tau_syn" in p else full)
 
@@ -226,7 +227,7 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
             found.append(Connection(at, linear[0], nodes, delay))
         else:
             _problem(network, name, f"gets the spikes of '{at}' without weights", "put a Linear (identity) between, as "
-                     "`python -m export quantise` does")
+                     "`hardspike export quantise` does")
         return bias
     if isinstance(node, LINEAR):
         if linear:
@@ -245,7 +246,7 @@ def _trace(network: Network, name: str, at: str, path: tuple[str, ...], delay: i
             _problem(network, at, f"delays by {steps.min()} to {steps.max()} steps", "give all neurons the same delay")
         delay += int(steps.flat[0])
     elif not isinstance(node, nir.Flatten):
-        advice = ("fold it into the next linear layer: `python -m export` does"
+        advice = ("fold it into the next linear layer: `hardspike export` does"
                   if isinstance(node, nir.Scale | nir.SumPool2d | nir.AvgPool2d) else
                   "neurons of a chip hand on spikes, not their membranes: let it fire, and read its spikes")
         _problem(network, at, f"lies before layer '{name}'", advice)
@@ -271,8 +272,9 @@ def _find_readout(network: Network) -> None:
             continue
         seen.add(name)
         if isinstance(plan.nodes[name], NEURONS) and len(_group(plan, name)) > 1:
-            _problem(network, name, "has its membrane read at the Output", "read its spikes instead, or make the layer "
-                     "with reset_mechanism='none', which the host integrates")
+            _problem(network, name, "has its membrane read at the Output", "let forward return its spikes "
+                     "instead, or make the layer with reset_mechanism='none', which the host integrates, and C does "
+                     "not write")
             continue
         waiting += [edge.source for edge in plan.sources(name)]
     network.readout = [name for name in plan.nodes if name in seen]

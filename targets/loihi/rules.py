@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 import nir
 import numpy as np
 
-from hardspike import HardspikeError
+from hardspike import HardspikeError, few
 from targets.graph import LINEAR, plan
 from targets.graph.shapes import array
 from targets.limits import NOT_PUBLIC, Limit, Limits
 from targets.loihi import mapping
 from targets.loihi.latency import latencies, waiting
-from targets.loihi.layers import DECAY_UNIT, Network, split
-from targets.violation import Violation
+from targets.loihi.layers import DECAY_UNIT, Layer, Network, split
+from targets.violation import QUANTISE, Violation
 
 GRID_TOLERANCE = 1e-3  # of a 4096th: dt/tau in float32 is off by at most 2.5e-4 of it
 
@@ -44,7 +44,7 @@ def weight_range(network: Network, limits: Limits) -> Iterator[Violation]:
         worst = weight.flat[np.abs(weight).argmax()]
         if weight.min() < low.value or weight.max() > high.value:
             yield Violation(name, "weight", f"{worst:g}", f"{low.value} to {high.value} ({low.source})",
-                            "scale weights, bias and threshold of the layer down together")
+                            "scale weights, bias and threshold of the layer down together", floats=_fraction(weight))
 
 
 def dense_weights(network: Network, limits: Limits) -> Iterator[Violation]:
@@ -67,7 +67,8 @@ def bias_range(network: Network, limits: Limits) -> Iterator[Violation]:
         worst = np.abs(layer.bias).max(initial=0)
         if worst > limits.bias.value:
             yield Violation(layer.name, "bias", f"{worst:g}", f"+-{limits.bias.value} ({limits.bias.source})",
-                            "scale weights, bias and threshold of the layer down together")
+                            "scale weights, bias and threshold of the layer down together",
+                            floats=_fraction(layer.bias))
 
 
 def threshold_range(network: Network, limits: Limits) -> Iterator[Violation]:
@@ -77,7 +78,8 @@ def threshold_range(network: Network, limits: Limits) -> Iterator[Violation]:
         if low < 1 or high > limits.threshold.value:
             yield Violation(layer.name, "threshold", f"{low if low < 1 else high:g}",
                             f"1 to {limits.threshold.value} ({limits.threshold.source})",
-                            "scale weights, bias and threshold of the layer together")
+                            "scale weights, bias and threshold of the layer together",
+                            floats=_fraction(layer.threshold))
 
 
 def decay_grid(network: Network, limits: Limits) -> Iterator[Violation]:
@@ -90,7 +92,13 @@ def decay_grid(network: Network, limits: Limits) -> Iterator[Violation]:
             if off.max() > GRID_TOLERANCE:
                 value = f"{1 - decay / DECAY_UNIT:.9g} = {DECAY_UNIT - decay:.6g}/{DECAY_UNIT}"
                 nearest = f"whole 4096ths, nearest {DECAY_UNIT - np.round(decay):g}/{DECAY_UNIT}"
-                yield Violation(layer.name, key, value, nearest, "quantise the leak (`python -m export quantise`)")
+                yield Violation(layer.name, key, value, nearest, "quantise the leak (`hardspike export quantise`)",
+                                floats=True)
+            elif key == "leak" and values.max() > highest + GRID_TOLERANCE and _is_maximum(network, layer):
+                yield Violation(layer.name, "pooling", "max pooling, a neuron that forgets at once, has no form on "
+                                f"{limits.chip}", f"decays are at most {highest}/{DECAY_UNIT} ({limits.decay.source})",
+                                "use average pooling (nn.AvgPool2d; ap2 in layers of `hardspike fit`) and train "
+                                "again, or take loihi2")
             elif values.max() > highest + GRID_TOLERANCE or values.min() < -GRID_TOLERANCE:
                 yield Violation(layer.name, key, f"decay {values.max():g}/{DECAY_UNIT}",
                                 f"at most {highest} ({limits.decay.source})", "a leak of 1/4096 is the smallest")
@@ -199,8 +207,24 @@ def require(network: Network, limits: Limits) -> None:
         HardspikeError: the first violation, and how many there are.
     """
     if found := errors(network, limits):
-        more = f" (and {len(found) - 1} more: `python -m targets check` lists them)" if len(found) > 1 else ""
+        more = f" (and {len(found) - 1} more: `hardspike targets check` lists them)" if len(found) > 1 else ""
         raise HardspikeError(f"{limits.chip} cannot hold this graph: {str(found[0]).removeprefix('error: ')}{more}")
+
+
+def require_trained_for(network: Network, limits: Limits) -> None:
+    """Refuse a graph of floats for what no quantising mends and another training does, all of it at once.
+
+    Raises:
+        HardspikeError: its resets or its poolings have no form on the chip.
+    """
+    odd = {problem.layer for problem in network.problems if not problem.floats}
+    layers: dict[str, list[str]] = {}
+    for v in (*reset(network, limits), *(v for v in decay_grid(network, limits) if v.rule == "pooling")):
+        if v.layer not in odd:
+            layers.setdefault("; ".join((v.value, v.limit, v.advice)), []).append(v.layer)
+    if layers:
+        said = ". And ".join(f"{few(names, 3)}: {why}" for why, names in layers.items())
+        raise HardspikeError(f"{limits.chip} cannot hold this graph: {said}")
 
 
 def _linear_nodes(network: Network) -> list[str]:
@@ -213,4 +237,21 @@ def _integer(name: str, key: str, values: np.ndarray) -> Iterator[Violation]:
     off = np.abs(values - np.round(values))
     if off.max(initial=0) > 0:
         yield Violation(name, key, f"{values.flat[off.argmax()]:.6g}", "integers only",
-                        "quantise the graph first (`python -m export quantise`)")
+                        QUANTISE, floats=True)
+
+
+def _fraction(values: np.ndarray) -> bool:
+    return bool((values != np.round(values)).any())
+
+
+def _is_maximum(network: Network, layer: Layer) -> bool:
+    """Whether a layer is the OR of each window of spikes, as a max pooling is written: one sum with equal weights, one
+    window a channel, compared with less than one spike."""
+    node = network.plan.nodes[layer.name]
+    if not isinstance(node, nir.Threshold) or len(layer.connections) != 1 or np.any(layer.bias):
+        return False
+    linear = network.plan.nodes[layer.connections[0].linear]
+    if not isinstance(linear, nir.Conv1d | nir.Conv2d) or linear.groups != len(array(linear.weight)):
+        return False
+    taps = np.unique(array(linear.weight)[array(linear.weight) != 0])
+    return len(taps) == 1 and bool((layer.threshold <= taps[0]).all())

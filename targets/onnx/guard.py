@@ -36,12 +36,12 @@ def read_model(path: str | Path) -> bytes:
         model = onnx.load_model_from_string(content)
         properties = {entry.key: entry.value for entry in model.metadata_props}
     except Exception as error:  # protobuf's own class
-        raise HardspikeError(f"{path}: no ONNX model, or a damaged one; `python -m export onnx` writes one") from error
+        raise HardspikeError(f"{path}: no ONNX model, or a damaged one; `hardspike export onnx` writes one") from error
     try:
         if unread := [text for pair in properties.items() for text in pair if not isinstance(text, str)]:
             raise HardspikeError(f"its metadata are no text ({_text(unread[0])}); the file is damaged")
         if "arithmetic" not in properties:
-            raise HardspikeError("an ONNX model, but not one of `python -m export onnx` (no 'arithmetic' in its "
+            raise HardspikeError("an ONNX model, but not one of `hardspike export onnx` (no 'arithmetic' in its "
                                  "metadata)")
         _check_parts(model)
         _check_ends(model.graph, properties)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hardspike import HardspikeError, one_line, printable
-from targets.inputs import computable
+from targets.inputs import computable, still
 from targets.onnx.guard import read_model
 from targets.onnx.model import to_onnx
 from targets.recording import Recording
@@ -92,7 +92,7 @@ def _check_input(session: onnxruntime.InferenceSession, spikes: Tensor, metadata
     steps, shape = metadata.get("steps"), tuple(declared[2:] if "steps" in metadata else declared[1:])
     if spikes.ndim < 2 or tuple(spikes.shape[2:]) != shape or 0 in spikes.shape:
         raise HardspikeError(f"spikes of shape {tuple(spikes.shape)} do not fit the ONNX model, which takes "
-                             f"(T, B, {', '.join(map(str, shape))})")
+                             f"(T, B, {', '.join(map(str, shape))}){still(tuple(spikes.shape), shape)}")
     if steps and len(spikes) != int(steps):
         raise HardspikeError(f"spikes have {len(spikes)} steps, the ONNX model is unrolled for {steps}; export it anew "
                              "with --unroll, or without for any number of steps")

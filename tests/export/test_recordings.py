@@ -187,3 +187,14 @@ def test_every_place_is_tried_before_the_work_and_no_table_lies_over_one(command
     status, said = call("export", EXPORT, *words, capfd=capfd)
     assert status == 1 and f"{tmp_path / taken}: is a folder" in said
     assert [file.name for file in tmp_path.iterdir()] == [taken]
+
+
+def test_still_pictures_are_to_be_repeated(files, capfd, tmp_path):
+    pictures, steps = np.ones((5, 2, 34, 34), np.uint8), 3
+    np.savez(tmp_path / "pictures.npz", spikes=pictures)
+    np.savez(tmp_path / "steps.npz", spikes=np.repeat(pictures[None], steps, axis=0))
+    words = ["quantise", files / "best.nir", "--scale", "max_abs", "-o", tmp_path / "q.nir", "--input"]
+    status, said = call("export", EXPORT, *words, tmp_path / "pictures.npz", capfd=capfd)
+    assert status == 1 and "still pictures (B, ...): repeat each T times" in said
+    assert "spikes=np.repeat(pictures[None], T, axis=0)" in said
+    assert call("export", EXPORT, *words, tmp_path / "steps.npz", capfd=capfd)[0] == 0

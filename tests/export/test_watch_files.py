@@ -1,5 +1,6 @@
 """Files of watched networks: the command line, other readers, neutral terms, chips; advice is followed."""
 
+import functools
 import itertools
 
 import nir
@@ -10,12 +11,13 @@ import torch
 from torch import nn
 
 from export.__main__ import COMMANDS
+from export.check.parity import LayerParity, Parity, refuse_silence
 from export.formats.readers import readers
 from export.nir_file import write_checked
 from export.passes.lower import fold, lower
 from export.passes.neutral import neutral
 from hardspike import HardspikeError, run
-from targets import reference
+from targets import metadata, reference
 from targets.graph import read
 from targets.loihi.chips import LOIHI2
 from tests.export.own import OWN, loud, spikes
@@ -89,7 +91,7 @@ def test_stock_snntorch_reads_what_the_line_says(tmp_path):
 
 @pytest.mark.parametrize(("name", "word"), [
     ("population_coding", "sc-neurocore"), ("spikes_of_two_steps_ago", ": sc-neurocore keeps"),
-    ("tutorial7_sequential_max_pooling_of_spikes", "nir.read itself refuses")])
+    ("tutorial7_sequential_max_pooling_of_spikes", "that is how the max pooling ")])
 def test_the_line_about_readers(name, word, tmp_path):
     network, x = OWN[name][0]()
     write_checked(network, x, tmp_path / "a.nir")
@@ -184,3 +186,81 @@ def test_connections_that_round_to_nothing_are_dropped(size):
     graph, x = outlier(0.5, recurrent), spikes(12, p=0.4, steps=20)
     integer, _ = lower(graph, x, LOIHI2)
     assert "rec" not in integer.nodes and LOIHI2.run(integer, x).spikes["lif1"].sum() > 20
+
+
+class Pools(nn.Module):
+    """Plain convolutions, and between spikes what is written as one with groups."""
+
+    def __init__(self, kind=nn.MaxPool2d, norm=False, last="subtract"):
+        super().__init__()
+        self.conv, self.lif1 = nn.Conv2d(2, 4, 3), snn.Leaky(beta=0.9)
+        self.pool, self.bn = kind(2), nn.BatchNorm2d(4) if norm else nn.Identity()
+        self.fc, self.lif2 = nn.Linear(16, 5), snn.Leaky(beta=0.9, reset_mechanism=last)
+        self.bn.eval()
+        loud(self)
+
+    def forward(self, x, returned="spk"):
+        mem1, mem2, out = self.lif1.init_leaky(), self.lif2.init_leaky(), []
+        for step in x:
+            spk, mem1 = self.lif1(self.conv(step), mem1)
+            cur = self.fc(self.bn(self.pool(spk)).flatten(1))
+            spk, mem2 = self.lif2(cur, mem2)
+            out.append({"spk": spk, "mem": mem2, "cur": cur}[returned])
+        return torch.stack(out)
+
+
+def test_what_nir_read_refuses_is_named_as_its_user_calls_it(tmp_path):
+    write_checked(Pools(), spikes(2, 6, 6), tmp_path / "a.nir")
+    line = readers(read(tmp_path / "a.nir"))
+    assert "that is how the max pooling 'pool' is written (node 'pool_sum')" in line and "nn.AvgPool2d" in line
+    write_checked(Pools(nn.AvgPool2d), spikes(2, 6, 6), tmp_path / "b.nir")
+    assert "refuses" not in readers(read(tmp_path / "b.nir"))
+    write_checked(Pools(nn.AvgPool2d, norm=True), spikes(2, 6, 6), tmp_path / "c.nir")
+    assert "max pooling" not in readers(read(tmp_path / "c.nir"))
+    write_checked(Pools(norm=True), spikes(2, 6, 6), tmp_path / "d.nir")
+    assert "'bn', a factor of each channel (a BatchNorm behind spikes)" in readers(read(tmp_path / "d.nir"))
+
+
+def test_advice_is_spelled_for_who_trained_it(tmp_path):
+    write_checked(loud(nn.Sequential(nn.Linear(20, 5), snn.Leaky(0.9, init_hidden=True))), spikes(20),
+                  tmp_path / "a.nir")
+    graph = read(tmp_path / "a.nir")
+    assert readers(graph).endswith("; for them train with reset_mechanism='zero'")
+    assert readers(metadata.with_key(graph, "data", "{}")).endswith("; for them train with --network.reset zero")
+    silent = Parity("a", "b", 3, [LayerParity("fc", 5, 0, 0, 0)])
+    for fit, way in ((True, "raise --network.gain"), (False, "scale its weights up")):
+        with pytest.raises(HardspikeError, match=f"train longer, or {way}"):
+            refuse_silence(tmp_path / "a.nir", silent, fit)
+
+
+def test_a_membrane_that_is_returned_is_told_all_the_way_to_c(tmp_path, capsys):
+    """What is advised is done, and works."""
+    x = spikes(2, 6, 6)
+    np.savez(tmp_path / "x.npz", spikes=x.numpy().astype(np.uint8))
+    given = ["--input", str(tmp_path / "x.npz"), "--samples", "4"]
+    for last, returned in (("subtract", "mem"), ("none", "mem"), ("none", "cur"), ("subtract", "spk")):
+        network = Pools(last=last)
+        network.forward = functools.partial(network.forward, returned=returned)
+        write_checked(network, x, tmp_path / "a.nir")
+        quantised = run("export", COMMANDS, ["quantise", str(tmp_path / "a.nir"), "-o", str(tmp_path / "q.nir"),
+                                             "--scale", "max_abs", *given])
+        error = capsys.readouterr().err
+        if (last, returned) == ("subtract", "mem"):
+            assert quantised == 1 and "let forward return its spikes" in error and "which C does not write" in error
+            continue
+        assert quantised == 0
+        written = run("export", COMMANDS, ["c", str(tmp_path / "q.nir"), "-o", str(tmp_path / "q.c"), *given])
+        error = capsys.readouterr().err
+        if returned == "mem":
+            assert written == 1 and "let the network return what 'fc' gives, and integrate that on the host" in error
+        else:
+            assert written == 0, error
+
+
+def test_a_silent_network_of_ones_own_has_no_gain(tmp_path):
+    network = Pools()
+    network.conv.weight.data *= 0
+    network.conv.bias.data *= 0
+    network.fc.bias.data *= 0
+    with pytest.raises(HardspikeError, match=r"train longer, or scale its weights up$"):
+        write_checked(network, spikes(2, 6, 6), tmp_path / "a.nir")

@@ -242,6 +242,9 @@ def test_what_a_file_says_is_no_code():
 
 REFUSED = {
     "fraction in the readout": (nir.Linear(np.full((2, 4), 0.5)), r"node 'out': weight 0.5; a readout in C has"),
+    "what integrates behind weights": (nir.LI(np.full(4, 1e-3), np.ones(4), np.zeros(4)),
+                                       r"node 'out' \(LI\): .* it integrates, which C leaves to the host: let the "
+                                       "network return the spikes before it"),
     "nothing that is linear": (nir.Scale(np.full(4, 2.0)), r"node 'out' \(Scale\): lies behind the last spikes"),
 }
 

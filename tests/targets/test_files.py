@@ -116,7 +116,7 @@ def _number(m):
         (_padding, "at most 268435456 elements"),
         (_dims, "is not held in full"),
         (_cut, "is not held in full"),
-        (_ours, "not one of `python -m export onnx`"),
+        (_ours, "not one of `hardspike export onnx`"),
         (_steps, "metadata steps 'x'"),
         (_input, "of known shape"),
         (_output, "output is missing|do not fit"),

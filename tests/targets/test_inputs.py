@@ -1,5 +1,6 @@
 """Spikes of every type that a file can hold run alike on every target, or are refused in one line."""
 
+import json
 from itertools import pairwise
 
 import nir
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from hardspike import HardspikeError
+from targets import metadata
 from targets.inputs import load_spikes
 from targets.lava import runner
 from targets.lava.netx import write_net
@@ -70,3 +72,34 @@ def test_what_is_no_number_is_refused(change, message, tmp_path):
     np.savez(tmp_path / "x.npz", **change)
     with pytest.raises(HardspikeError, match=message):
         load_spikes(tmp_path / "x.npz")
+
+
+def test_axes_that_look_swapped_are_said_so(tmp_path):
+    np.savez(tmp_path / "x.npz", spikes=np.ones((12, 5, 1, 4, 4)), labels=np.zeros(12, int))
+    with pytest.raises(HardspikeError, match=r"the first two axes look swapped, save np.swapaxes\(spikes, 0, 1\); of "
+                                             "still pictures .* leave 'labels' out"):
+        load_spikes(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", spikes=np.ones((12, 5, 1, 4, 4)).swapaxes(0, 1), labels=np.zeros(12, int))
+    assert len(load_spikes(tmp_path / "x.npz")[1]) == 12
+    np.savez(tmp_path / "x.npz", spikes=np.ones((12, 5, 1, 4, 4)), labels=np.zeros(7, int))
+    with pytest.raises(HardspikeError, match="one whole number for each of the samples"):
+        load_spikes(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("target", ARITHMETIC, ids=lambda target: target.name)
+def test_still_pictures_are_to_be_repeated(target):
+    with pytest.raises(HardspikeError, match=r"still pictures .* spikes=np.repeat\(pictures\[None\], T, axis=0\)"):
+        target.run(graph(), torch.ones(4, 2))
+    pictures, steps = np.ones((4, 2)), 3
+    assert len(target.run(graph(), torch.from_numpy(np.repeat(pictures[None], steps, axis=0))).output) == steps
+    with pytest.raises(HardspikeError) as error:
+        target.run(graph(), torch.ones(4, 7))
+    assert "repeat" not in str(error.value)
+
+
+@pytest.mark.parametrize(("encoding", "way"), [("count", "train with --data.encoding binary"),
+                                               ("binary", "bin the events into counts")])
+def test_fractions_of_counts_lead_to_training_on_spikes(encoding, way):
+    said = metadata.with_key(graph(), "data", json.dumps({"name": "digits", "encoding": encoding}))
+    with pytest.raises(HardspikeError, match=way):
+        TARGETS["loihi2"].run(said, torch.full((4, 2, 2), 0.5))

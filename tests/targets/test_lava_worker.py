@@ -180,5 +180,5 @@ def test_bad_input_is_refused(tmp_path):
         runner.run(path, torch.zeros(3, 1, 13))
     with pytest.raises(HardspikeError, match=r"go up to 2, down to 0; .* clip them"):
         runner.run(path, torch.full((3, 1, 12), 2).index_fill(0, torch.tensor([0]), 0))
-    with pytest.raises(HardspikeError, match="python -m targets setup lava"):
+    with pytest.raises(HardspikeError, match="hardspike targets setup lava"):
         runner.run(path, torch.zeros(3, 1, 12), folder=tmp_path)

@@ -11,13 +11,15 @@ import pytest
 import torch
 
 import hardspike
-from hardspike import HardspikeError
-from targets import commands, loihi1, loihi2
+from hardspike import HardspikeError, run
+from targets import commands, loihi1, loihi2, metadata
+from targets.__main__ import COMMANDS
 from targets.graph import plan, read, write
 from targets.limits import Limit
 from targets.loihi import mapping, picture
 from targets.loihi.c import file
 from targets.loihi.layers import split
+from targets.loihi.rules import require_trained_for
 from targets.nodes import stateless as linear
 from targets.table import TARGETS
 
@@ -268,7 +270,8 @@ def test_check_prints_a_line_for_each_and_says_so_in_its_status(tmp_path, capsys
     assert call("check", tmp_path / "bad.nir", "--target", "loihi1", "--json", tmp_path / "v.json") == 1
     found = json.loads((tmp_path / "v.json").read_text())
     assert found["errors"] == 2 and found["violations"][0]["layer"] == "w"
-    assert "error: w: weight: 300.5" in capsys.readouterr().out
+    assert found["violations"][0]["value"] == "300.5"
+    assert "error: graph: integers: 2 values of w are floats yet; integers only; quantise" in capsys.readouterr().out
     (tmp_path / "corrupt.nir").write_bytes((tmp_path / "good.nir").read_bytes()[:3000])
     assert call("check", tmp_path / "corrupt.nir") == 1
     error = capsys.readouterr().err
@@ -299,3 +302,54 @@ def test_a_graph_that_no_chip_holds_is_refused_in_one_sentence(refuse, tmp_path)
     write(subtracting(-70.0), tmp_path / "g.nir")
     with pytest.raises(HardspikeError, match=r"^(\S*g\.nir: )?Loihi 2 cannot hold this graph: r: structure: Scale "):
         refuse(tmp_path / "g.nir")
+
+
+def pooled(weight: float = 1.0, threshold: float = 0.5) -> nir.NIRGraph:
+    """Convolution, neurons, the OR of each window of two, as a max pooling of spikes is written."""
+    nodes = {"input": nir.Input(np.array([1, 4])), "output": nir.Output(None)}
+    nodes["c"] = nir.Conv1d(4, np.ones((1, 1, 1)), 1, 0, 1, 1, np.zeros(1))
+    nodes["n"] = nir.LIF(np.full((1, 4), 8 * DT), np.full((1, 4), 8.0), np.zeros((1, 4)), np.full((1, 4), 100.0),
+                         np.zeros((1, 4)))
+    nodes["pool_sum"] = nir.Conv1d(4, np.full((1, 1, 2), weight), 2, 0, 1, 1, np.zeros(1))
+    nodes["pool"] = nir.Threshold(np.full((1, 2), threshold))
+    edges = [("input", "c"), ("c", "n"), ("n", "pool_sum"), ("pool_sum", "pool"), ("pool", "output")]
+    return nir.NIRGraph(nodes, edges, metadata={"dt": DT}, type_check=False)
+
+
+@pytest.mark.parametrize(("weight", "threshold"), [(1.0, 0.5), (127.0, 64.0)])
+def test_a_max_pooling_is_called_so_where_it_has_no_form(weight, threshold):
+    line, = [line for line in errors(pooled(weight, threshold), loihi1) if ": pool: " in line and "decay" in line]
+    assert "max pooling, a neuron that forgets at once, has no form on Loihi 1" in line
+    assert "use average pooling" in line and "or take loihi2" in line
+    assert not any("max pooling" in line for line in errors(pooled(weight, 200.0), loihi1))  # two spikes: no OR
+    assert not any("max pooling" in line for line in errors(pooled(weight, threshold)))
+
+
+def test_what_quantising_mends_is_one_line_of_the_command(tmp_path, capsys):
+    graph = chain(np.full((4, 3), 300.5), lif(decay=409.6, threshold=7.5), lif(v_reset=-3.0), bias=np.full(4, 1e5))
+    write(graph, tmp_path / "a.nir")
+    assert run("targets", COMMANDS, ["check", str(tmp_path / "a.nir"), "--dt", str(DT)]) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error")]
+    first, *rest = lines
+    assert "are floats yet" in first and "`hardspike export quantise`" in first and " of n, w " in first
+    assert any("v_reset = -3" in line for line in rest)
+    assert not any("integers only" in line or "4096ths" in line or "weight:" in line for line in rest)
+    assert "python -m" not in "".join(lines)
+    marked = metadata.mark_quantised(graph, metadata.Quantised("Loihi 2"))
+    write(marked, tmp_path / "b.nir")
+    assert run("targets", COMMANDS, ["check", str(tmp_path / "b.nir"), "--dt", str(DT)]) == 1
+    assert "integers only" in capsys.readouterr().out  # such a graph is not quantised once more
+
+
+def test_what_only_training_mends_is_said_at_once():
+    graph = pooled()
+    loop = {"v": nir.LI(np.full((1, 2), DT * 8), np.full((1, 2), 8.0), np.zeros((1, 2))),
+            "s": nir.Threshold(np.full((1, 2), 100.0)), "r": nir.Scale(np.full((1, 2), -100.0)),
+            "e": nir.Conv1d(2, np.ones((1, 1, 1)), 1, 0, 1, 1, np.zeros(1))}
+    edges = [edge for edge in graph.edges if edge != ("pool", "output")]
+    edges += [("pool", "e"), ("e", "v"), ("v", "s"), ("s", "r"), ("r", "v"), ("s", "output")]
+    both = nir.NIRGraph({**graph.nodes, **loop}, edges, metadata={"dt": DT}, type_check=False)
+    with pytest.raises(HardspikeError, match=r"s: subtracts the threshold; .* And pool: max pooling"):
+        require_trained_for(split(plan(both)), loihi1.integers)
+    require_trained_for(split(plan(both)), loihi2.integers)
+    require_trained_for(split(plan(chain(np.full((4, 3), 0.5)))), loihi1.integers)  # quantising mends it

@@ -1,4 +1,4 @@
-"""`python -m targets run`: from files to a table."""
+"""`hardspike targets run`: from files to a table."""
 
 import json
 
@@ -73,10 +73,10 @@ def test_corrupt_input_and_unknown_target_are_one_line(files, capsys):
     (["run", "g.nir", "--input", "x.npz", "--out", "r.txt"], "r.txt: is written as .npz; name it r.npz"),
     (["map", "g.nir", "--picture", "m.png"], "m.png: is written as .svg; name it m.svg"),
     (["check", "folder"], "folder: is a folder; give a graph (.nir)"),
-    (["check", "run"], "`python -m export nir run/best.pt` makes one"),
-    (["run", "run/best.pt", "--input", "x.npz"], "`python -m export nir run/best.pt` makes one"),
-    (["run", "m.onnx", "--input", "x.npz"], "m.onnx: is no graph; `python -m targets run --target onnxruntime` takes"),
-    (["map", "m.net"], "m.net: is no graph; `python -m targets run --target lava` takes"),
+    (["check", "run"], "`hardspike export nir run/best.pt` makes one"),
+    (["run", "run/best.pt", "--input", "x.npz"], "`hardspike export nir run/best.pt` makes one"),
+    (["run", "m.onnx", "--input", "x.npz"], "m.onnx: is no graph; `hardspike targets run --target onnxruntime` takes"),
+    (["map", "m.net"], "m.net: is no graph; `hardspike targets run --target lava` takes"),
     (["run", "g.nir", "--input", "x.npz", "--out", "x.npz"], "--out x.npz: is what is read, too"),
 ])
 def test_files_of_another_kind_name_the_way_out(words, message, files, capsys, monkeypatch):

@@ -7,7 +7,7 @@ import nir
 import numpy as np
 
 from hardspike import HardspikeError
-from targets.graph import SPIKING
+from targets.graph import NEURONS, SPIKING
 from targets.graph.shapes import array
 from targets.loihi.c.program import Margin, Names, Population, Program, geometry_of, synapses_of
 from targets.loihi.layers import LINEAR, Connection, Network
@@ -93,7 +93,7 @@ def _walk(network: Network, at: str, path: tuple[str, ...], delay: int, found: l
         delay += int(steps.flat[0])
     elif not isinstance(node, nir.Flatten | nir.Output):
         raise HardspikeError(f"node '{at}' ({type(node).__name__}): lies behind the last spikes, where C is written "
-                             "for one linear node; fold it into that, or put a neuron behind it")
+                             f"for one linear node; {_instead(network, at)}")
     for edge in plan.sources(at):
         later = _walk(network, edge.source, (at, *path), delay + int(edge.delayed), found)
         if isinstance(node, nir.Delay) and np.any(later):
@@ -102,10 +102,21 @@ def _walk(network: Network, at: str, path: tuple[str, ...], delay: int, found: l
     return bias
 
 
+def _instead(network: Network, at: str) -> str:
+    """What to do about a node behind the last spikes."""
+    plan = network.plan
+    if not isinstance(plan.nodes[at], NEURONS):
+        return "fold it into that, or put a neuron behind it"
+    before = [edge.source for edge in plan.sources(at) if isinstance(plan.nodes[edge.source], LINEAR)]
+    given = f"what '{before[0]}' gives, and integrate that on the host" if before else "the spikes before it"
+    return f"it integrates, which C leaves to the host: let the network return {given}; or let it fire and return " \
+        "its spikes"
+
+
 def _require_integers(name: str, node: nir.NIRNode) -> None:
     for key in ("weight", "bias"):
         values = array(getattr(node, key, 0.0)).astype(np.float64)
         if (values != np.round(values)).any() or np.abs(values).max(initial=0) >= 1 << 31:
             worst = values.flat[np.abs(values - np.round(values)).argmax()]
             raise HardspikeError(f"node '{name}': {key} {worst:g}; a readout in C has integers of 32 bits: quantise "
-                                 "the graph first (`python -m export quantise`)")
+                                 "the graph first (`hardspike export quantise`)")
