@@ -3,7 +3,8 @@ what training promised, at what cost, and what breaks first."""
 
 from collections.abc import Iterator
 
-from eval.energy.measure import TOTAL
+from eval.energy.measure import TOTAL, Energy
+from eval.energy.price_tables import chip_prices
 from eval.mode import words
 from eval.report.finding import Finding
 from eval.report.layers import Layers
@@ -28,6 +29,7 @@ from eval.report.verdict import FRAGILE, SHOWN, coarser, guessing
 from eval.robustness.curves import unit
 from eval.robustness.measure import Robustness, severity_key
 from eval.statistics import holm
+from targets.chips import CHIPS
 
 PROMISE, COST, BREAKS = ("Will the chip do what training promised?", "At what cost?", "What breaks first?")
 
@@ -113,19 +115,26 @@ def _energy(found: Finding, chip: Accuracy | None) -> Iterator[str]:
               and row.table in own | anns]
     totals = [row for row in totals if row.mode == totals[-1].mode]
     mean = f"(mean of {found.energy.samples})"
-    for row in totals:
-        if row.table in own and chip:
-            yield (f"{(row.nanojoules or 0) / 1000:.3g} µJ a recording {mean} by the prices published of "
-                   f"{chip_name(chip)} ({row.table}: {row.evidence}, dynamic energy of its cores and mesh alone)")
+    if chip:
+        yield _published(chip, [row for row in totals if row.table in own], mean)
     others = [(row.nanojoules or 0) / 1000 for row in totals if row.table in anns]
     if others:
         text = f"{min(others):.3g}" + (f" to {max(others):.3g}" if min(others) < max(others) else "")
-        named = any(row.table in own for row in totals)
-        none = f"no price for {chip_name(chip)} is published; " if chip and not named else ""
-        yield (f"{none}with the prices of a general 45 nm process, {text} µJ a recording {mean}, without and with data "
+        yield (f"with the prices of a general 45 nm process, {text} µJ a recording {mean}, without and with data "
                "movement")
         if bits := coarser(totals[-1].mode):
             yield bits
+
+
+def _published(chip: Accuracy, totals: list[Energy], mean: str) -> str:
+    """Energy by the chip's own prices, or why there is none."""
+    name, table = chip_name(chip), chip_prices(CHIPS[f"{chip.mode.chip}"])
+    if table is None:
+        return f"no price for {name} is published"
+    if not totals:
+        return f"the published prices of {name} give no total here; see the end of the page"
+    return (f"{(totals[0].nanojoules or 0) / 1000:.3g} µJ a recording {mean} by the published prices of {name} "
+            f"({table.name}: {totals[0].evidence}, dynamic energy of its cores and mesh alone)")
 
 
 def _breaks(found: Finding) -> Iterator[str]:
@@ -134,7 +143,7 @@ def _breaks(found: Finding) -> Iterator[str]:
     chip = on_chip(found)
     row = chip or trained(found)
     if guesses(row, found):
-        yield f"nothing can break of what guesses: {words(row.mode)} is {no_better(row, found)}"
+        yield f"nothing can break of what guesses ({words(row.mode)}: {no_better(row, found)})"
         return
     if chip:
         yield from _widths(found, chip)

@@ -179,7 +179,8 @@ def _energy(subjects: list[Subject], chip: Target | None, missing: list[Missing]
             tables.append(own)
             part = energy([subject], [own], [])
             found.rows += part.rows
-            missing += [Missing(f"Energy by the table {own.name}", reason) for reason in part.refused]
+            missing += [Missing(f"Energy by the table {own.name}", reason.removeprefix(f"{subject.model.path} "))
+                        for reason in part.refused]
         found.tables += [table for table in tables if table not in found.tables]
     return found
 

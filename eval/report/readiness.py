@@ -149,7 +149,7 @@ def _weak(found: Finding, chip: Accuracy) -> Iterator[str]:
     if guesses(chip, found):
         yield no_better(chip, found)
     elif guesses(before, found):
-        yield f"{words(before.mode)}, which was trained, is {no_better(before, found)}"
+        yield f"{words(before.mode)}, which was trained: {no_better(before, found)}"
     lost = points_lost(found, before, chip)
     if lost > LOSS:
         test = change(found, before, chip)

@@ -166,7 +166,7 @@ def membranes(layer, neurons, silent):
 
 
 @pytest.mark.parametrize(("given", "says"), [
-    ({"smooth": 11.0, "hard": 33.0, "chip": 32.5}, "surrogate, which was trained, is not clearly better than guessing"),
+    ({"smooth": 11.0, "hard": 33.0, "chip": 32.5}, "surrogate, which was trained: not clearly better than guessing"),
     ({"smooth": 11.0, "hard": 33.0, "chip": 32.5}, "21.5 points better than surrogate: it does something else than"),
     ({"smooth": 80.0, "hard": 95.0, "chip": 95.0}, "15.0 points better than surrogate: it does something else than"),
     ({"smooth": 80.0, "hard": 95.0, "chip": 60.0}, "20.0 points are lost between training and chip, more than 1: it "
@@ -270,8 +270,8 @@ def test_cores_that_only_neurons_fill_are_called_that():
 def test_nothing_breaks_of_what_guesses():
     curves = Robustness([RobustnessRow("event_drop", Path(), CHIP, [10.0, 10.0], 10.0, 0.1)], [], {}, [0.0, 0.1], 100)
     found = finding(smooth=10.0, hard=10.0, chip=10.0, corruptions=curves)
-    assert answer(found, BREAKS) == ("Nothing can break of what guesses: loihi2, 8 bits is not clearly better than "
-                                     "guessing among 10 classes.")
+    assert answer(found, BREAKS) == ("Nothing can break of what guesses (loihi2, 8 bits: not clearly better than "
+                                     "guessing among 10 classes).")
 
 
 def test_a_width_that_was_asked_for_and_loses_breaks_first():
@@ -302,7 +302,8 @@ def test_the_largest_part_of_a_gap_is_a_share_and_no_cause():
 
 
 @pytest.mark.parametrize(("table", "chip", "says"), [
-    ("loihi1", "loihi1", "0.5 µJ a recording (mean of 64) by the prices published of Loihi 1 (loihi1: simulated, "),
+    ("loihi1", "loihi1", "0.5 µJ a recording (mean of 64) by the published prices of Loihi 1 (loihi1: simulated, "),
+    (None, "loihi1", "the published prices of Loihi 1 give no total here; see the end of the page"),
     (None, "loihi2", "no price for Loihi 2 is published; with the prices of a general 45 nm process, 0.04 to 3.48 µJ a "
                      "recording (mean of 64), without and with data movement")])
 def test_energy_is_that_of_the_chips_own_prices_where_there_are_any(table, chip, says):
