@@ -139,7 +139,8 @@ def _odd(layout: Plan, name: str, node: nir.Conv1d | nir.Conv2d) -> tuple[str, s
     after = [edge.target for edge in layout.targets(name)]
     if one and len(taps) == 1 and taps[0] == 1 and len(after) == 1 and isinstance(layout.nodes[after[0]],
                                                                                 nir.Threshold):
-        return f"how the max pooling '{after[0]}' is written (node '{name}')", "train with nn.AvgPool2d"
+        return (f"how the max pooling '{after[0]}' is written (node '{name}')",
+                "train with average pooling (nn.AvgPool2d, ap2 in `hardspike fit`)")
     if one and len(taps) == 1 and not array(node.bias).any() and weight[0].size > 1:
         return f"how the average pooling '{name}' is written", ""
     if one and weight[0].size == 1:

@@ -22,8 +22,8 @@ SAY_STEPS = "steps='{0}' (on the command line FILE.py:NAME:{0})"
 _OURS = [str(Path(__file__).resolve().parents[2] / name) for name in ("export", "trainer", "targets", "hardspike")]
 _LIBRARIES = [str(Path(found).parent) for found in (torch.__file__, snn.__file__)] + [
     sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")]
-_OWN_FAULT = (NameError, AttributeError, ImportError, SyntaxError, NotImplementedError, ArithmeticError, OSError)
-"""What no other shape of the input mends."""
+_OWN_FAULT = (NameError, AttributeError, ImportError, SyntaxError, NotImplementedError, OSError)
+"""What no other shape of the input mends; but an attribute of None, which may be a state that was not given."""
 
 
 class ForwardFails(HardspikeError):
@@ -47,7 +47,7 @@ class ForwardFails(HardspikeError):
     def __init__(self, usage: "Usage", given: tuple[tuple, dict], error: Exception):
         self.name, self.outside = usage.name(), usage.outside
         self.shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in tensors(given))
-        self.said, self.own = _said(error), isinstance(error, _OWN_FAULT)
+        self.said, self.own = _said(error), isinstance(error, _OWN_FAULT) and "'NoneType'" not in str(error)
         self.what = ", ".join(part for part in (self.said, _layer(usage.network, error), user_line(error)) if part)
         self.reached, self.batched, self.taken = 0, False, _binds(usage.network, given)
         self.instead = _instead(usage, given[0], str(error))

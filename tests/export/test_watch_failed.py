@@ -90,6 +90,20 @@ def test_the_same_error_of_both_calls_is_said_once(tmp_path):
     assert found.count("TypeError: unsupported operand") == 1 and "was tried" not in found
 
 
+class NeedsState(Once):
+    """Called once with all of it, it fails at a state that was not given, and not at its mistake."""
+
+    def forward(self, x, mem1=None, mem2=None):
+        if x.dim() == 5:
+            mem1.detach()
+        return super().forward(x, mem1, mem2)
+
+
+def test_a_state_that_the_other_call_lacks_is_not_the_fault(tmp_path):
+    found = refused(NeedsState(), tmp_path)
+    assert "on a step of shape (6, 1, 8, 8) (mat1 and mat2 shapes" in found and "one step" not in found
+
+
 def test_the_spelling_that_is_proposed_works_on_the_command_line(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "from tests.export.test_watch_failed import Loops, Once\n"
