@@ -1,1 +1,1 @@
-"""`python -m eval report`: all that is measured about a model, on one page."""
+"""`hardspike eval report`: all that is measured about a model, on one page."""

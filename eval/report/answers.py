@@ -10,6 +10,7 @@ from eval.report.finding import Finding
 from eval.report.layers import Layers
 from eval.report.readiness import (
     CLEAR,
+    basis,
     change,
     chip_name,
     faults,
@@ -20,7 +21,6 @@ from eval.report.readiness import (
     on_chip,
     points_lost,
     remedy,
-    tested,
     too_much,
     trained,
 )
@@ -81,7 +81,7 @@ def _numbers(found: Finding, before: Accuracy, chip: Accuracy) -> str:
     change_words = "the same" if abs(lost) < SHOWN else f"{abs(lost):.1f} points {'less' if lost > 0 else 'more'}"
     origin = "as it was trained" if before.mode.target is None else "in floats"
     return (f"{words(before.mode)}, {origin}, gives {100 * before.accuracy:.1f} %, {words(chip.mode)} "
-            f"{100 * chip.accuracy:.1f} %: {change_words} ({tested(change(found, before, chip), found.samples)}; "
+            f"{100 * chip.accuracy:.1f} %: {change_words} ({basis(change(found, before, chip), found.samples)}; "
             f"{between})")
 
 
@@ -159,7 +159,7 @@ def _widths(found: Finding, chip: Accuracy) -> Iterator[str]:
     for row in found.accuracy:
         if base and row.mode.on_chip and row is not chip and (points := points_lost(found, base, row)) > FRAGILE:
             yield (f"weights of {row.mode.bits} bits on {row.mode.target} cost {points:.1f} points against floats "
-                   f"({tested(change(found, base, row), found.samples)})")
+                   f"({basis(change(found, base, row), found.samples)})")
 
 
 def _corruptions(found: Finding, curves: Robustness) -> Iterator[str]:

@@ -54,7 +54,7 @@ def measure(subjects: list[Subject], labels: list[str], effort: Effort) -> list[
         HardspikeError: a model runs nowhere.
     """
     if not 1 <= len(subjects) <= 2:
-        raise UsageError(f"{len(subjects)} models; a report is about one, or two side by side (`python -m eval "
+        raise UsageError(f"{len(subjects)} models; a report is about one, or two side by side (`hardspike eval "
                          "accuracy` takes any number)")
     check(effort)
     return [_finding(subject, label, effort)
@@ -137,7 +137,7 @@ def _absent(subject: Subject, targets: list[Target], chip: Target | None) -> Ite
         if target.setup and target not in targets:
             names = ",".join(one.name for one in (*targets, target))
             yield Missing(f"{target.name.capitalize()}, the chip's own simulator",
-                          f"set up apart (`python -m targets setup {target.name}`) and run with --targets {names}"
+                          f"set up apart (`hardspike targets setup {target.name}`) and run with --targets {names}"
                           + (f"; the target {chip.name} computes the same integers" if chip and chip.like_lava else ""))
 
 

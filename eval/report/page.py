@@ -26,7 +26,7 @@ MOST_CLASSES = 25
 
 
 def render(content: dict, found: list[Finding]) -> str:
-    """The page of what `python -m eval report` found: HTML that refers to nothing outside.
+    """The page of what `hardspike eval report` found: HTML that refers to nothing outside.
 
     Args:
         content: what its .json file holds, with pictures.
@@ -108,7 +108,7 @@ def _sections(content: dict, found: list[Finding]) -> Iterator[dict]:
                    "has one, the network's and its ANN's alike, so energies compare within a table only.")
     yield _section("cores", "Cores and memory", split(models, "cores", cores))
     yield _section("timing", "Latency and throughput", timings(models),
-                   "The deployed graph on this machine, as `python -m targets bench` measures: simulators, not the "
+                   "The deployed graph on this machine, as `hardspike targets bench` measures: simulators, not the "
                    "chip, whose steps no public number gives in seconds. Latency of one recording alone; recordings a "
                    "second when all run at once.")
     yield _section("parity", "Parity of targets", _parities(models),
@@ -310,7 +310,7 @@ def _reproduce(content: dict) -> list[dict]:
         parts: list[dict] = [{"points": lines}]
         if "config" in model:
             lines.append(f"epoch {model['epoch']}" + _theory(model["theory"]))
-            parts.append({"summary": "Configuration (python -m trainer fit --config FILE)",
+            parts.append({"summary": "Configuration (hardspike fit --config FILE)",
                           "code": yaml.safe_dump(model["config"], sort_keys=False)})
         columns.append({"label": model["label"], "parts": parts})
     program = [f"made {content['made']}", f"commit {content['commit'] or 'not known: installed, not checked out'}",

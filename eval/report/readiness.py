@@ -89,12 +89,12 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
-def tested(test: McNemar, count: int) -> str:
+def basis(test: McNemar, count: int) -> str:
     """What a difference rests on, and whether chance gives it, too."""
     if not test.lost + test.won:
         return f"none of {count} recordings lost or won"
     return (f"{test.lost} of {count} recordings lost, {test.won} won, p = {test.p:.2g}"
-            + ("" if test.p < CLEAR else ", which chance can give too"))
+            + ("" if test.p < CLEAR or test.lost == test.won else ", which chance can give too"))
 
 
 def no_better(row: Accuracy, found: Finding) -> str:
@@ -176,6 +176,6 @@ def remedy(found: Finding) -> str | None:
     test = change(found, base, best)
     if test.change <= LOSS or test.p >= CLEAR:
         return None
-    return (f"calibrate it (`python -m eval calibrate --kind {best.mode.calibration}`): in floats that gives "
+    return (f"calibrate it (`hardspike eval calibrate --kind {best.mode.calibration}`): in floats that gives "
             f"{100 * best.accuracy:.1f} instead of {100 * base.accuracy:.1f} % ({test.won} recordings won, {test.lost} "
             f"lost, p = {test.p:.2g})")

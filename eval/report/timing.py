@@ -1,4 +1,4 @@
-"""How fast the deployed graph runs on this machine, as `python -m targets bench` measures it.
+"""How fast the deployed graph runs on this machine, as `hardspike targets bench` measures it.
 
 That is a chip's simulator, not the chip, whose steps no public number gives in seconds.
 """

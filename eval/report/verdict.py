@@ -13,6 +13,7 @@ from eval.report.readiness import (
     CLEAR,
     LOSS,
     OTHERWISE,
+    basis,
     calibrated,
     change,
     chip_name,
@@ -22,7 +23,6 @@ from eval.report.readiness import (
     on_chip,
     points_lost,
     silent_layers,
-    tested,
     unequal,
 )
 from eval.report.runs import Accuracy, Run, compared
@@ -79,7 +79,7 @@ def _gap(found: Finding) -> Points:
     row = hard(found)
     if row is None or row.change is None:
         return
-    gap, test = -row.change.change, tested(row.change, found.samples)
+    gap, test = -row.change.change, basis(row.change, found.samples)
     if found.training and found.training.hard:
         better = "as good" if abs(gap) < SHOWN else f"{abs(gap):.1f} points {'better' if gap > 0 else 'worse'}"
         yield "note", f"It was trained with hard spikes; the smooth network, which nobody trained, is {better}."
@@ -107,7 +107,7 @@ def _calibrated(found: Finding) -> Points:
     """What each calibration that the report tried wins or loses."""
     base = hard(found)
     said = [f"{row.mode.calibration} {_change(-points_lost(found, base, row))} ({100 * row.accuracy:.1f} %; "
-            f"{tested(change(found, base, row), found.samples)})" for row in calibrated(found) if base]
+            f"{basis(change(found, base, row), found.samples)})" for row in calibrated(found) if base]
     if said:
         yield "note", (f"Calibration after training, chosen on validation recordings, against the hard network: "
                        f"{'; '.join(said)}.")
@@ -123,7 +123,7 @@ def _bits(found: Finding) -> Points:
         gained = -points_lost(found, base, row)
         kind = "good" if -gained <= LOSS else "bad" if row is chips[0] else "note"
         yield kind, (f"Weights of {row.mode.bits} bits on {row.mode.target}: {_change(gained)} against floats "
-                     f"({tested(change(found, base, row), found.samples)}).")
+                     f"({basis(change(found, base, row), found.samples)}).")
 
 
 def _change(points: float) -> str:

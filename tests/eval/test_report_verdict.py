@@ -12,10 +12,11 @@ from eval.mode import HARD, SURROGATE, Mode
 from eval.report.answers import BREAKS, COST, PROMISE, answers
 from eval.report.finding import UNCHECKED, Cores, Excess, Finding, LayerCores, Training
 from eval.report.membranes import LayerMembranes
+from eval.report.readiness import basis
 from eval.report.runs import Accuracy, Missing, Run
 from eval.report.verdict import judge
 from eval.robustness.measure import Robustness, RobustnessRow
-from eval.statistics import interval, mcnemar
+from eval.statistics import McNemar, interval, mcnemar
 
 REFERENCE, ONNX, CHIP = Mode("reference"), Mode("onnxruntime"), Mode("loihi2", chip="loihi2", bits=8)
 INTEGER_ONNX = Mode("onnxruntime", chip="loihi2", bits=8)
@@ -230,6 +231,7 @@ def test_the_promise_has_the_test_that_it_rests_on():
     many = finding(smooth=99.0, hard=95.0, chip=95.0)
     assert answer(many, PROMISE).startswith("No. ") and "40 of 1000 recordings lost, 0 won, p = 1.8e-12;" in answer(
         many, PROMISE)
+    assert basis(McNemar(0.0, 3, 3, 1.0), 9) == "3 of 9 recordings lost, 3 won, p = 1"
     chance = finding(smooth=99.0, hard=97.0, chip=97.0, count=100)
     assert headline(chance).endswith("2.0 points are lost between training and chip, more than 1, though chance can "
                                      "give that too")
@@ -239,7 +241,7 @@ def test_a_calibration_that_is_clearly_better_is_the_thing_to_do():
     best, worse = Mode(calibration="global"), Mode(calibration="bias")
     found = finding(smooth=90.0, hard=60.0, chip=60.0, others=[(best, 89.0), (worse, 50.0)])
     assert answer(found, PROMISE).endswith(
-        "To do: calibrate it (`python -m eval calibrate --kind global`): in floats that gives 89.0 instead of 60.0 % "
+        "To do: calibrate it (`hardspike eval calibrate --kind global`): in floats that gives 89.0 instead of 60.0 % "
         "(290 recordings won, 0 lost, p = 1e-87).")
     note, = (text for _, text in judge(found).points if text.startswith("Calibration"))
     assert "global 29.0 points won (89.0 %" in note and "bias 10.0 points lost (50.0 %" in note
