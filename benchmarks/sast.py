@@ -5,7 +5,7 @@
 The default run on the digits, all of its step: the minibatches made (augmented), the gradients, AdamW, the averaged
 weights. All variants run in turn in every round; what is printed are medians of each round's ratio to that round's
 plain step. Where only every k-th step has a second gradient, a step of each kind is timed and weighed as in an epoch.
-Accuracies of the same variants: `python -m eval study trainer/studies/digits_sast_steps.yaml`.
+Accuracies of the same variants: `hardspike eval study trainer/studies/digits_sast_steps.yaml`.
 """
 
 import statistics

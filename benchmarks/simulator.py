@@ -4,7 +4,7 @@
     python -m benchmarks.simulator scaling     # over samples, steps, activity, layer size and threads, beside the bound
     python -m benchmarks.simulator memory      # the most that a run takes, compiled and in torch
     python -m benchmarks.simulator nmnist      # 10,000 recordings; --path FOLDER, else random events
-    python -m benchmarks.simulator lava        # needs `python -m targets setup lava`
+    python -m benchmarks.simulator lava        # needs `hardspike targets setup lava`
 
 The network is 2x34x34 -> 16 5x5/2 -> 32 3x3/2 -> 10 with T = 32, random integer weights, input at N-MNIST's density.
 Sides run in turn, several times; what is printed are medians, and of ratios the median of those of one round: once of

@@ -3,7 +3,6 @@
 import importlib
 
 from hardspike.arguments import arguments
-from hardspike.called import called_as
 from hardspike.console import OWN
 
 MARK = "<!-- commands -->"
@@ -18,15 +17,11 @@ def on_page_markdown(markdown: str, **_) -> str:
 
 def commands() -> str:
     """A section a command, with its help."""
-    called_as(console=True)
-    try:
-        tables = {program: importlib.import_module(f"{package}.__main__").COMMANDS
-                  for package, program in PROGRAMS.items()}
-        tables["hardspike"] = tables["hardspike"] | OWN
-        return "\n\n".join(_section(program, name, what) for program, table in tables.items()
-                           for name, what in table.items())
-    finally:
-        called_as(console=False)
+    tables = {program: importlib.import_module(f"{package}.__main__").COMMANDS
+              for package, program in PROGRAMS.items()}
+    tables["hardspike"] = tables["hardspike"] | OWN
+    return "\n\n".join(_section(program, name, what) for program, table in tables.items()
+                       for name, what in table.items())
 
 
 def _section(program: str, name: str, what: tuple[str, str]) -> str:

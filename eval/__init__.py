@@ -1,1 +1,1 @@
-"""Hard-spike accuracy, transfer gap and what follows from them: `python -m eval`."""
+"""Hard-spike accuracy, transfer gap and what follows from them: `hardspike eval`."""

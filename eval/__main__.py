@@ -13,7 +13,7 @@ COMMANDS = {
     "conformance": ("eval.commands.conformance:conformance",
                     "Say which other readers of NIR load a graph, and which of them keep its spikes."),
     "energy": ("eval.commands.energy:energy",
-               "Energy a sample: counts of `python -m eval operations` times a price table."),
+               "Energy a sample: counts of `hardspike eval operations` times a price table."),
     "explain": ("eval.commands.explain:explain",
                 "Say where two runs part first, spike for spike, and why: one model on two targets, or two models."),
     "features": ("eval.commands.features:features",

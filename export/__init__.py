@@ -1,1 +1,1 @@
-"""Freeze a trained network and write it for other tools: `python -m export nir`."""
+"""Freeze a trained network and write it for other tools: `hardspike export nir`."""

@@ -1,4 +1,4 @@
-"""What `python -m export` does, as functions. What they need is imported when they run: `--help` needs no torch."""
+"""What `hardspike export` does, as functions. What they need is imported when they run: `--help` needs no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
     what was compared.
 
     Args:
-        model: a run's folder or a checkpoint (.pt) of `python -m trainer fit`; or FILE.py:NAME, a network of your own
+        model: a run's folder or a checkpoint (.pt) of `hardspike fit`; or FILE.py:NAME, a network of your own
             or a function that makes it: your file is run, and --input is what the network is called with
         output: what is written
         samples: recordings to check on, spread over the test part; 0 for all
@@ -77,8 +77,8 @@ def lava(model: Path, output: Output = Output(), chosen: Quantisation = Quantisa
          samples: int = 8, recordings: Recordings = Recordings()) -> Parity | None:  # noqa: B008
     """Write a checkpoint or NIR graph as a netx `.net` file for Lava, quantised, checked in Lava's simulator.
 
-    A float graph is quantised first (`python -m export quantise` says more); the integer graph is kept beside the
-    file (MODEL.net.nir). The check runs the file in Intel's simulator, which `python -m targets setup lava` installs,
+    A float graph is quantised first (`hardspike export quantise` says more); the integer graph is kept beside the
+    file (MODEL.net.nir). The check runs the file in Intel's simulator, which `hardspike targets setup lava` installs,
     and the integer graph in `target`'s arithmetic; a single spike that differs is an error and leaves no file.
 
     Args:
@@ -126,7 +126,7 @@ def c(model: Path, output: Output = Output(), chosen: Quantisation = Quantisatio
       samples: int = 32, recordings: Recordings = Recordings()) -> Parity | None:  # noqa: B008
     """Write a checkpoint or NIR graph as C for any machine, compiled and checked against the chip's integers.
 
-    A float graph is quantised first (`python -m export quantise` says more). The file is C99 with integers alone, no
+    A float graph is quantised first (`hardspike export quantise` says more). The file is C99 with integers alone, no
     heap and no library but <stdint.h>; beside it come NAME.h and NAME_test.c, a self-test with one recorded sample.
     The check compiles it with every warning an error, runs it on real samples, compares every layer's spikes with
     `target`, and runs it again under the compiler's sanitizers; a single difference is an error and leaves no file.

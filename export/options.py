@@ -10,7 +10,7 @@ class Quantisation:
     """How a float graph becomes one of integers.
 
     Args:
-        target: a chip that takes integers; `python -m targets list` names them
+        target: a chip that takes integers; `hardspike targets list` names them
         bits: of a weight, 2 to 8; without it 8, or those that the network was trained in
         scale: searched (on training recordings, by the spikes that differ) or max_abs (the largest weight fills the
             range)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hardspike.called import as_called
 from hardspike.errors import HardspikeError, UsageError, nearest, one_line
 from hardspike.files import STDOUT
 from hardspike.outputs import Destination, check_outputs, destination_in
@@ -121,7 +120,7 @@ def parser(function: Callable, prog: str) -> tuple[argparse.ArgumentParser, set[
 def docstring(thing: Any) -> tuple[str, str, dict[str, str]]:
     """First line, text before the first section, and what `Args:` says of each argument."""
     text, helps, name, section = [], {}, None, None
-    for line in as_called(inspect.getdoc(thing) or "").splitlines():
+    for line in (inspect.getdoc(thing) or "").splitlines():
         if found := _SECTION.match(line):
             section = found[1]
         elif section is None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from hardspike import log
 from hardspike.arguments import arguments, docstring
-from hardspike.called import as_called
 from hardspike.errors import HardspikeError, UsageError, nearest, one_line
 from hardspike.streams import Interrupts, answer_alone, say, standard_streams, stdout_trouble
 
@@ -117,7 +116,7 @@ def _without_command(name: str, about: str, commands: Mapping[str, Command], wor
     if not words:
         return _refused(name, f"a command is missing; known: {', '.join(commands)}; --help tells more")
     if words[0] in ("-h", "--help"):
-        print(_help(name, as_called(about), commands), end="")
+        print(_help(name, about, commands), end="")
     elif words[0] == "--version":
         from hardspike import __version__
 
@@ -145,7 +144,7 @@ def _help(name: str, about: str, commands: Mapping[str, Command]) -> str:
     longest = max(map(len, commands))
     lines = [f"usage: {name} COMMAND [options]", "", about.strip(), "", "commands:"]
     for command, what in commands.items():
-        summary = docstring(what)[0] if callable(what) else as_called(what[1])
+        summary = docstring(what)[0] if callable(what) else what[1]
         first, *others = textwrap.wrap(summary, width - longest - 4) or [""]
         lines += [f"  {command:{longest}}  {first}".rstrip(), *(f"{'':{longest + 4}}{line}" for line in others)]
     lines += ["", f"{name} COMMAND --help tells a command's options; {name} --version, the version.",

@@ -11,7 +11,6 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
 
-from hardspike.called import called_as
 from hardspike.command_line import run
 
 __all__ = ["main"]
@@ -36,16 +35,12 @@ def main(argv: list[str] | None = None) -> int:
     own = argv is None
     for package in ("trainer", *PACKAGES):
         _take_ours(package)
-    called_as(console=True)
-    try:
-        if words and words[0] in PACKAGES:
-            main_module = importlib.import_module(f"{words[0]}.__main__")
-            return run(words[0], main_module.COMMANDS, words[1:], f"hardspike {words[0]}", main_module.__doc__, own)
-        commands = importlib.import_module("trainer.__main__").COMMANDS
-        packages = {name: ("", what) for name, what in PACKAGES.items()}  # for help and hints: they were taken above
-        return run("hardspike", commands | packages | OWN, words, "hardspike", __doc__, own)
-    finally:
-        called_as(console=False)
+    if words and words[0] in PACKAGES:
+        main_module = importlib.import_module(f"{words[0]}.__main__")
+        return run(words[0], main_module.COMMANDS, words[1:], f"hardspike {words[0]}", main_module.__doc__, own)
+    commands = importlib.import_module("trainer.__main__").COMMANDS
+    packages = {name: ("", what) for name, what in PACKAGES.items()}  # for help and hints: they were taken above
+    return run("hardspike", commands | packages | OWN, words, "hardspike", __doc__, own)
 
 
 def _take_ours(package: str) -> None:

@@ -4,7 +4,6 @@ until they ask."""
 import logging
 import sys
 
-from hardspike.called import as_called
 from hardspike.errors import UsageError, choice, printable
 
 __all__ = ["logger", "quiet", "show"]
@@ -27,7 +26,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
         if stream is not None:
-            lines = as_called(record.getMessage()).split("\n")
+            lines = record.getMessage().split("\n")
             stream.write("".join(f"{printable(line)}\n" for line in lines))
             stream.flush()
 

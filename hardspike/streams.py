@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO
 
-from hardspike.called import as_called
 from hardspike.errors import printable, shortened
 
 __all__ = ["Interrupts", "answer", "answer_alone", "say", "standard_streams", "stdout_trouble"]
@@ -92,7 +91,7 @@ def standard_streams() -> Iterator[None]:
 
 def say(line: str) -> None:
     """One printable line on standard error, which may be closed or full."""
-    line = shortened(printable(as_called(line)))
+    line = shortened(printable(line))
     with suppress(OSError, ValueError, AttributeError):  # closed is None
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What runs a NIR graph, and what it can hold: `python -m targets`."""
+"""What runs a NIR graph, and what it can hold: `hardspike targets`."""
 
 from importlib.util import find_spec
 

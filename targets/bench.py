@@ -1,4 +1,4 @@
-"""How fast a target runs a graph to its output, no layer recorded: `python -m targets bench`."""
+"""How fast a target runs a graph to its output, no layer recorded: `hardspike targets bench`."""
 
 import math
 import resource

@@ -1,4 +1,4 @@
-"""What `python -m targets` does, as functions. What they need is imported when they run: `--help` needs no torch."""
+"""What `hardspike targets` does, as functions. What they need is imported when they run: `--help` needs no torch."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
 
     Args:
         graph: the .nir file, or a file of the target's own: .onnx for onnxruntime, .net for lava
-        target: where it runs; `python -m targets list` names them
+        target: where it runs; `hardspike targets list` names them
         input: .npz file with `spikes` (T, B, ...) and, for the accuracy, `labels` (B,)
         out: .npz file for the spikes of every layer and the output
         dt: seconds a step, where the graph does not say (default: 1e-4)
@@ -217,7 +217,7 @@ def bench(graph: Path, target: str = "loihi2", input: Path | None = None,
 
     Args:
         graph: the .nir file
-        target: where it runs; `python -m targets list` names them
+        target: where it runs; `hardspike targets list` names them
         input: .npz file with `spikes` (T, B, ...); default: random events
         events: how many, and what is drawn without --input
         runs: of one sample, for the latency

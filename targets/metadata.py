@@ -71,7 +71,7 @@ def quantised(graph: nir.NIRGraph) -> Quantised | None:
     """What `quantised` says; None for a float graph.
 
     Raises:
-        HardspikeError: it is not what `python -m export quantise` writes.
+        HardspikeError: it is not what `hardspike export quantise` writes.
     """
     if "quantised" not in graph.metadata:
         return None

@@ -1,4 +1,4 @@
-"""Frames of events as they come, and what every layer spikes at once: `python -m targets run --stream`."""
+"""Frames of events as they come, and what every layer spikes at once: `hardspike targets run --stream`."""
 
 import ctypes
 import itertools

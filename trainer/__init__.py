@@ -1,1 +1,1 @@
-"""Train spiking networks on event data: `python -m trainer fit`."""
+"""Train spiking networks on event data: `hardspike fit`."""

@@ -7,7 +7,7 @@ COMMANDS = {
     "fit": ("trainer.commands:fit",
             "Train a network and keep the weights of its best epoch."),
     "data": ("trainer.commands:data",
-             "Write the frames of one split to a `.npz` file, from which `python -m targets run` takes its input."),
+             "Write the frames of one split to a `.npz` file, from which `hardspike targets run` takes its input."),
 }
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class Checkpoint:
         history: one dict an epoch (losses, accuracies).
         diagnostics: `trainer.analysis.theory.report` and what else the run measured.
         training: optimizer, method and schedule state, in `last.pt` only.
-        calibration: what `python -m eval calibrate` changed after training (its `kind` and the values), None for a
+        calibration: what `hardspike eval calibrate` changed after training (its `kind` and the values), None for a
             network as it was trained.
     """
 
@@ -106,7 +106,7 @@ def load(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.exists():
-        raise HardspikeError(f"{path}: no such checkpoint; `python -m trainer fit` writes best.pt and last.pt")
+        raise HardspikeError(f"{path}: no such checkpoint; `hardspike fit` writes best.pt and last.pt")
     require_memory(2 * file_size(path, LARGEST, "checkpoint"), f"{path}: reading it", "free some")
     content = _content(path)
     try:
@@ -130,7 +130,7 @@ def _content(path: Path) -> dict:
         raise HardspikeError(f"{path}: refused: it names {foreign}, and would execute code when loaded; only "
                              "checkpoints of plain tensors and values are read")
     if not isinstance(content, dict) or "config" not in content or "network" not in content:
-        raise HardspikeError(f"{path}: a PyTorch file, but not a checkpoint of `python -m trainer fit`")
+        raise HardspikeError(f"{path}: a PyTorch file, but not a checkpoint of `hardspike fit`")
     if type(content.get("format")) is not int or content["format"] != FORMAT:
         raise HardspikeError(f"{path}: checkpoint format {shown(content.get('format'))}; this version reads {FORMAT}")
     _check_plain(content, str(path), [0])

@@ -1,4 +1,4 @@
-"""The commands of `python -m trainer`. What they need of torch is imported when one is called."""
+"""The commands of `hardspike`. What they need of torch is imported when one is called."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -44,7 +44,7 @@ def fit(config: FitConfig, resume: bool = False, track: str | None = None,
 
 def data(source: str, config: DataConfig, split: str = "test", out: OutFile = Path("spikes.npz"),
          samples: int = 0) -> None:
-    """Write the frames of one split to a `.npz` file, from which `python -m targets run` takes its input.
+    """Write the frames of one split to a `.npz` file, from which `hardspike targets run` takes its input.
 
     It holds `spikes` (T, N, C, H, W), uint8 {0,1} for encoding binary and float32 in [0,1] for count; `labels` (N,)
     int64; `ids` (N,), the samples' names.

@@ -1,4 +1,4 @@
-"""`python -m trainer fit`: a run from its configuration to its folder."""
+"""`hardspike fit`: a run from its configuration to its folder."""
 
 from collections.abc import Collection
 from contextlib import nullcontext

@@ -76,7 +76,7 @@ def check(config: "FitConfig") -> None:
         return
     if heard:
         raise UsageError(f"quantise.bits {chosen.bits}: {heard} hears itself, which is not trained in integers; train "
-                         "it in floats and quantise the graph (`python -m export quantise`)")
+                         "it in floats and quantise the graph (`hardspike export quantise`)")
     if network.pyramid:
         raise UsageError(f"quantise.bits {chosen.bits}: a pyramid is not trained in integers; train it in floats and "
                          "quantise its backbone (export nir --conv_stages, export quantise)")

@@ -159,7 +159,7 @@ def refuse_integers(model: Model) -> None:
     """
     if model.integers:
         raise UsageError(f"{model.path}: was trained in integers, hard spikes and all; calibrate the graph that "
-                         "`python -m export nir` makes of it, or the network in floats")
+                         "`hardspike export nir` makes of it, or the network in floats")
 
 
 def choose(subject: Subject, kind: str, samples: int = 512) -> Calibration:

@@ -1,4 +1,4 @@
-"""`python -m eval accuracy`."""
+"""`hardspike eval accuracy`."""
 
 from __future__ import annotations
 

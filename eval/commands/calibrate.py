@@ -1,4 +1,4 @@
-"""`python -m eval calibrate`."""
+"""`hardspike eval calibrate`."""
 
 from __future__ import annotations
 
@@ -73,4 +73,4 @@ def _write(out: Path, found: list[CalibrationRow], subject: Subject) -> None:
         parity, report = checked
         announce(out, report, parity, None)
     else:
-        say(f"{out}: kind {kept.kind}; `python -m export nir {out}` writes and checks its graph")
+        say(f"{out}: kind {kept.kind}; `hardspike export nir {out}` writes and checks its graph")

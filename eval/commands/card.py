@@ -1,4 +1,4 @@
-"""`python -m eval card`."""
+"""`hardspike eval card`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def card(model: Path, out: OutFile | None = None, hub: OutFolder | None = None, 
         require_writable(out or file.with_suffix(".card.md"))
     subject, = open_subjects((model,), recordings, sample)
     found = measure(subject)
-    text = render(found, licence, f"python -m eval card {file.name}")
+    text = render(found, licence, f"hardspike eval card {file.name}")
     if hub:
         _fill(hub, file)
         out = hub / "README.md"

@@ -1,4 +1,4 @@
-"""`python -m eval conformance` and `python -m eval golden`."""
+"""`hardspike eval conformance` and `hardspike eval golden`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def conformance(*graphs: Path, readers: str = "all", input: Path | None = None, 
                 events: RandomEvents = RandomEvents(), json: OutText | None = None) -> list[Reading]:  # noqa: B008
     """Say which other readers of NIR load a graph, and which of them keep its spikes.
 
-    Each reader runs in an environment of its own (`python -m targets setup reader NAME`), as its documentation has it;
+    Each reader runs in an environment of its own (`hardspike targets setup reader NAME`), as its documentation has it;
     what it gives at the Output is compared with `reference`, value for value and step for step.
 
     Args:

@@ -1,4 +1,4 @@
-"""`python -m eval energy`."""
+"""`hardspike eval energy`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def energy(*models: Path, prices: str = "horowitz45nm", ann: str = "horowitz45nm,horowitz45nm_sram",
            sample: Sample = Sample(samples=64), recordings: Recordings = Recordings(),  # noqa: B008
            sanafe: int = 0, tables: Tables = Tables()) -> Energies:  # noqa: B008
-    """Energy a sample: counts of `python -m eval operations` times a price table, every price with its evidence.
+    """Energy a sample: counts of `hardspike eval operations` times a price table, every price with its evidence.
 
     A table prices a counted term or says why it leaves it out; while a term has neither, there is no total. Tables:
     papers_45nm (the papers' convention: the layer that reads a picture in MACs, the rest in additions), synops_45nm

@@ -1,4 +1,4 @@
-"""`python -m eval explain`."""
+"""`hardspike eval explain`."""
 
 from __future__ import annotations
 

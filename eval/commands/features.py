@@ -1,4 +1,4 @@
-"""`python -m eval features`."""
+"""`hardspike eval features`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m eval gradients`."""
+"""`hardspike eval gradients`."""
 
 from __future__ import annotations
 
@@ -62,4 +62,4 @@ def _left_out(found: Gradients, head: str) -> None:
     elif found.steps == 1:
         say(f"{head}TGC and the width at T-1 left out: a single step has no neighbour in time")
     if not found.logged:
-        say(f"{head}membranes over epochs left out: the run logged none; `python -m trainer fit --diagnose 1` does")
+        say(f"{head}membranes over epochs left out: the run logged none; `hardspike fit --diagnose 1` does")

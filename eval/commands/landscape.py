@@ -1,4 +1,4 @@
-"""`python -m eval landscape`."""
+"""`hardspike eval landscape`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m eval operations`."""
+"""`hardspike eval operations`."""
 
 from __future__ import annotations
 

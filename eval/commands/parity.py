@@ -1,4 +1,4 @@
-"""`python -m eval parity`."""
+"""`hardspike eval parity`."""
 
 from __future__ import annotations
 

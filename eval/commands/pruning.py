@@ -1,4 +1,4 @@
-"""`python -m eval pruning`."""
+"""`hardspike eval pruning`."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def pruning(model: Path, shares: str = "0,0.5,0.8,0.9", out: OutFolder = Path("r
 
     Each share is one run in `out`, with the options of the model's own run; those that are there are not repeated. Of
     every layer on the chip that share of the weights is zero from the first step on; more of them may round to zero.
-    SynOps are events times synapses whose weight is not zero (`python -m eval operations`: MACs and ACs); synapses,
-    their bits and cores are those of `python -m targets map`, which stores no weight of zero where it stores indices.
+    SynOps are events times synapses whose weight is not zero (`hardspike eval operations`: MACs and ACs); synapses,
+    their bits and cores are those of `hardspike targets map`, which stores no weight of zero where it stores indices.
 
     Args:
         model: a run's folder or a checkpoint (.pt), in floats

@@ -1,4 +1,4 @@
-"""`python -m eval quantisation`."""
+"""`hardspike eval quantisation`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Further:
     """What is shown beside accuracies.
 
     Args:
-        prices: a price table of `python -m eval energy`, for the energy a sample
+        prices: a price table of `hardspike eval energy`, for the energy a sample
         plot: .svg file: accuracy over bits
     """
 
@@ -37,7 +37,7 @@ def quantisation(*models: Path, bits: str = "8,4", target: str = "loihi2", train
     Scales are chosen on training recordings; `--split` is only evaluated on. `loss` is points of accuracy against the
     float graph on `reference`, negative where the quantised graph is better; a trained network's is against the float
     model that its training began from, where that is given too. Synapse memory and cores are the estimate of
-    `python -m targets map`.
+    `hardspike targets map`.
 
     Args:
         models: runs' folders, checkpoints (.pt) or float graphs (.nir)

@@ -1,4 +1,4 @@
-"""`python -m eval report`."""
+"""`hardspike eval report`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def report(*models: Path, out: OutFile | None = None, compare: Path | None = Non
     from eval.subject import open_subjects
     models = (compare, *models) if compare else models
     if len(models) > 2:
-        raise UsageError(f"{len(models)} models; a report is about one, or two side by side (`python -m eval accuracy` "
+        raise UsageError(f"{len(models)} models; a report is about one, or two side by side (`hardspike eval accuracy` "
                          "takes any number)")
     check(effort)
     out = out or _default(models[0], len(models) > 1)
@@ -53,7 +53,7 @@ def report(*models: Path, out: OutFile | None = None, compare: Path | None = Non
         require_writable(file)
     subjects = open_subjects(models, recordings, Sample(samples=effort.samples), strict=True)
     found = measure(subjects, labels(models), effort)
-    words = " ".join(["python -m eval report", *map(str, models), *_options(effort), *_options(recordings)])
+    words = " ".join(["hardspike eval report", *map(str, models), *_options(effort), *_options(recordings)])
     pages = list(map(plain, found))
     content = {"data": subjects[0].source, "made": datetime.date.today().isoformat(), "command": words,
                "json": out.with_suffix(".json").name, "versions": versions(*LIBRARIES),

@@ -1,4 +1,4 @@
-"""`python -m eval robustness`."""
+"""`hardspike eval robustness`."""
 
 from __future__ import annotations
 

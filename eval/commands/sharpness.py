@@ -1,4 +1,4 @@
-"""`python -m eval sharpness`."""
+"""`hardspike eval sharpness`."""
 
 from __future__ import annotations
 

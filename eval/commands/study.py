@@ -1,4 +1,4 @@
-"""`python -m eval study`."""
+"""`hardspike eval study`."""
 
 from __future__ import annotations
 

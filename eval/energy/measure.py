@@ -124,7 +124,7 @@ def _price(subject: Subject, table: PriceTable, found: Energies) -> None:
     """The rows of one model by one table."""
     if table.chip and subject.model.checkpoint:
         raise UsageError(f"{subject.model.path}: prices of {table.name} need a graph mapped to its cores; give the "
-                         f".nir file of `python -m export quantise --target {table.chip}`")
+                         f".nir file of `hardspike export quantise --target {table.chip}`")
     run = count([subject], chip=CHIPS[table.chip] if table.chip else None)[0]
     counted = _counted(run, table)
     found.rows += _priced(Energy(subject.model.path, run.mode, None, table.name, ""),

@@ -1,1 +1,1 @@
-"""The file formats that `python -m export` writes."""
+"""The file formats that `hardspike export` writes."""

@@ -1,4 +1,4 @@
-"""A model as C for any machine, compiled and compared layer by layer: `python -m export c`."""
+"""A model as C for any machine, compiled and compared layer by layer: `hardspike export c`."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor

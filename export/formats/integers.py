@@ -1,4 +1,4 @@
-"""A model as an integer NIR graph for a chip: `python -m export quantise`."""
+"""A model as an integer NIR graph for a chip: `hardspike export quantise`."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A model as a `.net` file that was run in Lava's own simulator: `python -m export lava`."""
+"""A model as a `.net` file that was run in Lava's own simulator: `hardspike export lava`."""
 
 from export.check import parity as parities
 from export.check.parity import Parity

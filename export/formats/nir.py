@@ -1,4 +1,4 @@
-"""`python -m export nir`: a checkpoint, or from Python any snnTorch network, as a NIR file checked spike for spike."""
+"""`hardspike export nir`: a checkpoint, or from Python any snnTorch network, as a NIR file checked spike for spike."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""`python -m export onnx`: a checkpoint or a NIR graph as an ONNX model, checked in onnxruntime.
+"""`hardspike export onnx`: a checkpoint or a NIR graph as an ONNX model, checked in onnxruntime.
 
 The model is `targets.onnx.model.to_onnx`, whose docstring says what it takes and gives and how to run it.
 """

@@ -1,1 +1,1 @@
-"""`python -m export zoo`: small networks by name, trained from recordings that ship, checked."""
+"""`hardspike export zoo`: small networks by name, trained from recordings that ship, checked."""

@@ -1,4 +1,4 @@
-"""`python -m export zoo list` and `python -m export zoo get NAME`."""
+"""`hardspike export zoo list` and `hardspike export zoo get NAME`."""
 
 from __future__ import annotations
 

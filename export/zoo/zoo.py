@@ -62,7 +62,7 @@ class Entry:
     Args:
         name: by which it is had.
         about: what it is.
-        fit: its configuration, as a file of `python -m trainer fit --config` has it.
+        fit: its configuration, as a file of `hardspike fit --config` has it.
         noted: what was measured of it; None before it was.
     """
 

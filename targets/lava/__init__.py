@@ -1,1 +1,1 @@
-"""Intel's Lava simulator as a target, in an interpreter of its own: `python -m targets setup lava`."""
+"""Intel's Lava simulator as a target, in an interpreter of its own: `hardspike targets setup lava`."""

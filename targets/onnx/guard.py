@@ -26,7 +26,7 @@ _PLAIN = {onnx.AttributeProto.INT, onnx.AttributeProto.INTS, onnx.AttributeProto
 
 
 def read_model(path: str | Path) -> bytes:
-    """The content of a file that `python -m export onnx` wrote, which names nothing outside itself.
+    """The content of a file that `hardspike export onnx` wrote, which names nothing outside itself.
 
     Raises:
         HardspikeError: it is missing, too large, no such model, or holds what such a model does not have; names it.

@@ -35,7 +35,7 @@ def run(graph: nir.NIRGraph, spikes: Tensor, dt: float | None = None, membrane: 
 
 
 def run_file(path: str | Path, spikes: Tensor) -> Recording:
-    """Run a file that `python -m export onnx` wrote, one step or a sequence, on `spikes` (T, B, *Input).
+    """Run a file that `hardspike export onnx` wrote, one step or a sequence, on `spikes` (T, B, *Input).
 
     Raises:
         HardspikeError: the file is missing, no such model, or does not take these spikes.

@@ -33,7 +33,7 @@ def python_of(reader: Reader) -> Path:
         made = None
     if made != _stamp(reader):
         raise HardspikeError(f"no environment of reader '{reader.name}' in {folder}; make it with "
-                             f"`python -m targets setup reader {reader.name}`")
+                             f"`hardspike targets setup reader {reader.name}`")
     return folder / "bin" / "python"
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from scipy.stats import binomtest
@@ -41,7 +42,8 @@ def test_exported_graph_has_the_hard_networks_accuracy_and_spikes(trained, tmp_p
     assert sum(exported.spikes.values()) == pytest.approx(sum(hard.spikes.values()), rel=1e-4)
     rows = json.loads(files[0].read_text())["rows"]
     assert [row["mode"] for row in rows] == ["surrogate", "hard", "exported"]
-    assert [row["accuracy %"] for row in rows] == [100 * row.accuracy for row in (smooth, hard, exported)]
+    wanted = [100 * row.accuracy for row in (smooth, hard, exported)]
+    assert [row["accuracy %"] for row in rows] == pytest.approx(wanted)
     assert len(files[1].read_text().splitlines()) == 4
     low = binomtest(hard.right, 359).proportion_ci(0.95).low
     assert (hard.low, rows[1]["low %"]) == (low, 100 * low)
@@ -63,7 +65,8 @@ def test_a_graph_alone_knows_its_data_and_samples_are_spread(trained):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["nothing.pt"], "no such checkpoint"), (["nothing.nir"], "no such file"), (["a.txt"], "is no model"),
+    (["nothing.pt"], "no such file or folder"), (["nothing.nir"], "no such file"), (["a.txt"], "no such file"),
+    ([str(Path(__file__).parents[2] / "LICENSE")], "is no model"),
     (["--split", "tset", "x.pt"], "known: train, validation, test"), (["x.pt", "--samples", "-1"], "must be 0 (all)")])
 def test_errors_are_one_line(words, message, capfd):
     assert run("eval", COMMANDS, ["accuracy", *words]) in (1, 2)

@@ -125,7 +125,7 @@ def test_graphs_float_and_quantised(trained, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("words", "message"), [
     (["{pt}", "--kind", "layer"], "did you mean 'layers'?"), (["{nir}", "--kind", "bias"], "no smooth spikes"),
     (["{pt}", "--train-samples", "-1"], "must be 0 (all) or more"), (["{pt}", "--out", "x.nir"], "is written as .pt"),
-    (["{c}"], "is calibrated"), (["nothing.pt"], "no such checkpoint")])
+    (["{c}"], "is calibrated"), (["nothing.pt"], "no such file or folder")])
 def test_wrong_calls_end_in_one_line(trained, table, tmp_path, words, message, capfd):
     nir(trained, Output(tmp_path / "f.nir"), samples=8)
     capfd.readouterr()

@@ -164,7 +164,7 @@ def test_an_environment_is_made_once_and_anew_for_other_versions(tmp_path, monke
 
     monkeypatch.setattr(setup, "_call", call)
     one = Reader("trial", ("trial==1.0",), "trial", "")
-    with pytest.raises(HardspikeError, match="make it with `python -m targets setup reader trial`"):
+    with pytest.raises(HardspikeError, match="make it with `hardspike targets setup reader trial`"):
         setup.python_of(one)
     assert setup.setup(one) == setup.setup(one) == setup.python_of(one)
     assert called == ["python -m venv", "pip install trial==1.0"]

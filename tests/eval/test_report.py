@@ -133,6 +133,16 @@ def test_a_run_gives_a_page_of_its_own_and_its_numbers(trained, tmp_path):
     assert "horowitz45nm_int8:" in page.sections["energy"]
 
 
+def test_a_chip_with_published_prices_has_its_energy_by_them(trained, tmp_path):
+    model, = report(trained, out=tmp_path / "one.html", **{**QUICK, "targets": "reference,loihi1"})["models"]
+    page = check((tmp_path / "one.html").read_text())
+    own, = (row for row in model["energy"]["rows"] if row["prices"] == "loihi1" and row["term"] == "total")
+    assert own["run"] == "SNN, loihi1, 8 bits" and own["evidence"] == "simulated" and own["energy nJ"] > 0
+    said = dict(model["verdict"]["answers"])["At what cost?"]
+    assert f"{own['energy nJ'] / 1000:.3g} µJ a recording (mean of 64) by the published prices of Loihi 1" in said
+    assert "the target loihi1 computes the same integers" in page.sections["missing"]
+
+
 def test_a_damaged_graph_in_the_cache_is_made_anew(trained, tmp_path, capsys):
     found = report(trained, out=tmp_path / "a.html", **QUICK)
     graph, = (cache_folder() / "eval").glob("*.nir")

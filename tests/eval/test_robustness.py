@@ -231,7 +231,7 @@ def test_what_cannot_have_a_fault_is_named(trained, capsys):
     (["--corruptions", "evnt_drop"], "did you mean 'event_drop'"), (["--corruptions", ","], "corruptions are missing"),
     (["--targets", "referense"], "did you mean 'reference'"), (["--targets", ","], "name at least one"),
     (["--split", "tset"], "did you mean 'test'"), (["--samples", "-1"], "must be 0 (all) or more"),
-    (["--plot", "a.png"], "name it a.svg"), ([], "no such checkpoint")])
+    (["--plot", "a.png"], "name it a.svg"), ([], "no such file or folder")])
 def test_errors_are_one_line(words, message, capfd):
     assert run("eval", COMMANDS, ["robustness", "missing.pt", *words]) in (1, 2)
     error = capfd.readouterr().err

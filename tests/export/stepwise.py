@@ -64,7 +64,7 @@ def run_stepwise(network: nn.Module | Mapping[str, nn.Module], samples: Tensor,
     for name, module in network.named_modules():
         if isinstance(module, Leaky):
             raise HardspikeError(f"layer '{name}' (trainer.neurons.leaky.Leaky): runs all steps at once; export its "
-                                 "checkpoint with python -m export nir, or build the network of snnTorch's own neurons")
+                                 "checkpoint with hardspike export nir, or build the network of snnTorch's own neurons")
         neuron = isinstance(module, snn.SpikingNeuron)
         if neuron or not list(module.children()):
             module.register_forward_pre_hook(partial(_cast, dtype))  # snnTorch's spikes are float32 whatever goes in

@@ -1,7 +1,5 @@
 """What is given in place of a model: weights, code, nothing; what is said leads on."""
 
-import ast
-import re
 from pathlib import Path
 
 import pytest
@@ -97,16 +95,3 @@ def test_a_path_that_is_not_there_is_said_so_by_all(name, tmp_path, capsys):
     for command in ("check", "map", "bench"):
         status, error = said(capsys, command, tmp_path / name, package="targets", commands=TARGETS)
         assert status == 1 and f"{name}: no such file or folder" in error
-
-
-def test_commands_are_proposed_as_the_program_has_them():
-    """Of all text that is no docstring: what is printed goes through nothing that would spell it anew."""
-    found = []
-    for file in (*(ROOT / "export").rglob("*.py"), *(ROOT / "targets").rglob("*.py")):
-        tree = ast.parse(file.read_text())
-        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        found += [f"{file}: {node.value}" for node in ast.walk(tree) if isinstance(node, ast.Constant)
-                  and isinstance(node.value, str) and id(node) not in docstrings
-                  and re.search(r"python -m (trainer|export|eval|targets)", node.value)
-                  and file != ROOT / "targets" / "readers" / "setup.py"]  # its words are in a test of eval's
-    assert found == []

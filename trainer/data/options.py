@@ -40,4 +40,4 @@ def proposal(config: DataConfig, **values: object) -> str:
     own = {key: getattr(config, key) for key in ("steps", "encoding", "count_max", "size")
            if getattr(config, key) != getattr(DataConfig, key)}
     words = " ".join(f"--{key} {value}" for key, value in (values | own).items())
-    return f"`python -m trainer data {config.name} --path {config.path} {words}`, whose file --input takes"
+    return f"`hardspike data {config.name} --path {config.path} {words}`, whose file --input takes"

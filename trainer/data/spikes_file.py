@@ -14,7 +14,7 @@ _log = logger(__name__)
 
 
 def write_spikes(config: DataConfig, split: str = "test", out: Path = Path("spikes.npz"), samples: int = 0) -> Path:
-    """Write the frames of one split to a `.npz` file, from which `python -m targets run` takes its input.
+    """Write the frames of one split to a `.npz` file, from which `hardspike targets run` takes its input.
 
     It holds `spikes` (T, N, C, H, W), uint8 {0,1} for encoding binary and float32 in [0,1] for count; `labels` (N,)
     int64, or `masks` (N, H, W) uint8 where every pixel has a class; `ids` (N,), the samples' names.

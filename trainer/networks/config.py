@@ -131,11 +131,12 @@ class NetworkConfig:
 
     Args:
         layers: conv, conv_pool, mlp, resnet18, resnet19, vgg, vgg16, vggsnn, or layers joined by '-': 12c5s2 is a
-            convolution (12 channels, kernel 5, stride 2, padding kernel//2 unless p0 is added), 64rs2 a residual block
-            (64 channels, stride 2), ap2 average pooling, ap the average of the whole picture, mp2 max pooling (in a
-            graph a grouped convolution and a neuron, of spikes only; not on Loihi 1), 128 a dense layer, 128rec one whose neurons hear all of its spikes one step
-            later. Or a whole E-SpikeFormer of I-LIF neurons: espikeformer_5m, espikeformer_10m, espikeformer_19m (as
-            published), espikeformer_tiny (34 pixels), espikeformer_small (8 pixels); see `levels`
+            convolution (12 channels, kernel 5, stride 2, padding kernel//2 unless p0 is added), 64rs2 a residual
+            block (64 channels, stride 2), ap2 average pooling, ap the average of the whole picture, mp2 max pooling
+            (in a graph a grouped convolution and a neuron, of spikes only; not on Loihi 1), 128 a dense layer, 128rec
+            one whose neurons hear all of its spikes one step later. Or a whole E-SpikeFormer of I-LIF neurons:
+            espikeformer_5m, espikeformer_10m, espikeformer_19m (as published), espikeformer_tiny (34 pixels),
+            espikeformer_small (8 pixels); see `levels`
         beta: leak per time step; the first one where it is learned
         learn_beta: one learned leak a layer, clamped to [0, 1] as in snnTorch; beyond either end it gets no gradient.
         plif: the learned leak of Fang et al. 2021 instead: 1 - sigmoid(a), which reaches neither end, with an input

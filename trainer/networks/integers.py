@@ -144,7 +144,7 @@ def wiring(network: Network) -> Wiring:
         before = name
         if isinstance(layer, Recurrent):
             raise HardspikeError(f"layer '{name}' hears itself, which is not trained in integers: train it in floats "
-                                 "and quantise the graph (`python -m export quantise`)")
+                                 "and quantise the graph (`hardspike export quantise`)")
         if isinstance(layer, Leaky):
             inputs[name], given[name] = sources, 1
             neurons.update({source: name for source in sources if source in neurons})

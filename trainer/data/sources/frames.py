@@ -1,4 +1,4 @@
-"""Frames that somebody else has binned: `train.npz` and `test.npz`, each as `python -m trainer data` writes them, or
+"""Frames that somebody else has binned: `train.npz` and `test.npz`, each as `hardspike data` writes them, or
 `train.h5` and `test.h5` with datasets of the same names.
 
 `spikes` (T, N, ...), {0,1} or counts up to 255, and `labels` (N,) from 0; of cameras, cochleas, accelerometers;
