@@ -69,6 +69,12 @@ def test_a_table_lies_whole_beside_its_picture(page, tmp_path):
     assert found["parts"] == 2 and found["cut"] <= 0 and found["apart"] > 0
 
 
+def test_a_table_too_wide_for_its_place_lies_below(page, tmp_path):
+    wide = page.replace("synapses (bytes)", "synapses (bytes)" + ", in all cores" * 4)
+    found = measured(wide, 1280, tmp_path)
+    assert wide != page and found["cut"] <= 0 and found["apart"] < 0
+
+
 @pytest.mark.parametrize("where", ['<p class="headline">', '<h1>', '<ul class="plain"><li>', '<p class="comparison">'])
 def test_a_long_name_does_not_stick_out_on_a_telephone(page, where, tmp_path):
     given = page.replace(where, where + LONG, 1) if where in page else page.replace(
