@@ -182,8 +182,8 @@ def test_what_runs_models_proposes_the_command_that_has_the_options(tmp_path):
         load(DataConfig("events", path, steps=7))
     command = str(said.value).split("`")[1]
     assert str(said.value).endswith("whose file --input takes")
-    assert shlex.split(command)[:4] == ["python", "-m", "trainer", "data"]
-    assert status([*shlex.split(command)[3:], "--out", str(tmp_path / "spikes.npz")]) == 0
+    assert shlex.split(command)[:2] == ["hardspike", "data"]
+    assert status([*shlex.split(command)[1:], "--out", str(tmp_path / "spikes.npz")]) == 0
     assert len(np.load(tmp_path / "spikes.npz")["spikes"]) == 7
 
 
