@@ -143,7 +143,8 @@ def test_a_chip_with_published_prices_has_its_energy_by_them(trained, tmp_path):
     assert "the target loihi1 computes the same integers" in page.sections["missing"]
 
 
-def test_a_damaged_graph_in_the_cache_is_made_anew(trained, tmp_path, capsys):
+def test_a_damaged_graph_in_the_cache_is_made_anew(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HARDSPIKE_CACHE", str(tmp_path / "cache"))
     found = report(trained, out=tmp_path / "a.html", **QUICK)
     graph, = (cache_folder() / "eval").glob("*.nir")
     graph.write_bytes(graph.read_bytes()[:-100])
