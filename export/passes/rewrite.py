@@ -44,6 +44,17 @@ class Edit:
         sources = self.sources(name)
         return sources[0] if len(sources) == 1 and self.targets(sources[0]) == [name] else None
 
+    def reached(self, without: str) -> set[str]:
+        """Names of the nodes to which a way leads from an Input that does not pass `without`."""
+        found: set[str] = set()
+        waiting = [name for name, node in self.nodes.items() if isinstance(node, nir.Input)]
+        while waiting:
+            name = waiting.pop()
+            if name != without and name not in found:
+                found.add(name)
+                waiting += self.targets(name)
+        return found
+
     def fresh(self, name: str) -> str:
         """`name` for a node that is about to be added, or something near it that no node is called yet."""
         name = name[:100]

@@ -60,11 +60,12 @@ def _in_full(name: str, node: nir.NIRNode, shape: tuple[int, ...]) -> nir.NIRNod
 
 
 def _drop_zeros(edit: Edit) -> None:
-    """Connections whose weights and biases are all zero, where their layer has others."""
+    """Connections whose weights and biases are all zero, where their layer has others from the input."""
     for name, node in list(edit.nodes.items()):
         if not isinstance(node, LINEAR) or np.any(array(node.weight)) or np.any(array(getattr(node, "bias", 0.0))):
             continue
-        if all(len(edit.sources(target)) > 1 for target in edit.targets(name)) and edit.targets(name):
+        targets = edit.targets(name)
+        if targets and set(targets) <= edit.reached(name):  # a loop of its own leads nowhere
             drop(edit, name)
 
 
