@@ -20,9 +20,9 @@ def refuse_loops(edit: Edit) -> None:
     Raises:
         HardspikeError: there is one.
     """
-    plain = [name for name, node in edit.nodes.items() if not isinstance(node, NEURONS)]
-    for loop in nx.strongly_connected_components(nx.DiGraph(edit.edges).subgraph(plain)):
-        if len(loop) > 1:
+    plain = nx.DiGraph(edit.edges).subgraph([n for n, node in edit.nodes.items() if not isinstance(node, NEURONS)])
+    for loop in nx.strongly_connected_components(plain):
+        if len(loop) > 1 or any(plain.has_edge(name, name) for name in loop):
             raise HardspikeError(f"nodes {', '.join(repr(name) for name in edit.nodes if name in loop)}: a loop "
                                  "without a neuron keeps a sum of its own (a trace, an adaptation); a chip keeps sums "
                                  "in neurons alone: use neurons and their spikes (snn.Synaptic has a second decay), "

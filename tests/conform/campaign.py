@@ -1,5 +1,6 @@
 """Graph after graph through the relations, and what is found made small."""
 
+import signal
 import time
 import traceback
 from collections import Counter
@@ -20,6 +21,8 @@ from tests.conform.rewritten import ElsewhereError
 
 SHRINKING = 120
 """Seconds for one find."""
+LIMIT = 300
+"""Seconds of one relation on one graph: what goes on for ever is a find as well."""
 PROGRESS = 1000
 """Graphs between two lines that say how far it is."""
 
@@ -60,7 +63,7 @@ def differs(name: str, case: Case) -> str:
         HardspikeError: a program refuses the graph.
     """
     try:
-        return RELATIONS[name].differs(Bench(case))
+        return _within(name, Bench(case))
     except HardspikeError:
         raise
     except Exception as error:
@@ -95,11 +98,26 @@ def look(total: Total, seed: int, number: int, names: list[str] | None = None,
 
 def _said(name: str, bench: Bench) -> str:
     try:
-        return RELATIONS[name].differs(bench)
+        return _within(name, bench)
     except HardspikeError:
         raise
     except Exception:
         return differs(name, bench.case)
+
+
+def _within(name: str, bench: Bench) -> str:
+    """What the relation says, within `LIMIT`; a TimeoutError after it."""
+    before = signal.signal(signal.SIGALRM, _over)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    try:
+        return RELATIONS[name].differs(bench)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _over(*_) -> None:
+    raise TimeoutError(f"no end after {LIMIT} s")
 
 
 def campaign(seed: int, numbers: Iterable[int], seconds: float, names: list[str] | None = None,

@@ -182,3 +182,14 @@ def test_the_command(tmp_path):
                           capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "seed 2, from 0: 5 graphs" in done.stdout and "naive 5, batch 5; 0 finds" in done.stdout
+
+
+def test_what_does_not_end_is_a_find(monkeypatch):
+    def forever(bench):
+        while True:
+            pass
+
+    monkeypatch.setattr(campaign_module, "LIMIT", 0.2)
+    monkeypatch.setitem(RELATIONS, "naive", replace(RELATIONS["naive"], differs=forever))
+    find, = campaign(3, range(1), 0, ["naive"])
+    assert find.said.startswith("TimeoutError at")

@@ -9,6 +9,7 @@ import torch
 
 from export.freeze.freeze import freeze
 from export.passes.fold_pooling import fold_pooling
+from export.passes.lower import fold
 from export.passes.merge_linear import merge_linear
 from export.passes.rewrite import flatten
 from export.passes.weigh import weigh
@@ -107,3 +108,14 @@ def test_one_bias_for_all_channels_is_merged_as_one_for_each(biases):
     assert sum(isinstance(node, nir.Conv2d) for node in made.nodes.values()) == 1
     assert torch.equal(reference.run(made, spikes).spikes["fire"], exact.spikes["fire"])
     assert 0 < exact.spikes["fire"].float().mean() < 1
+
+
+@pytest.mark.parametrize("loop", [nir.Scale(np.array([-0.5])), nir.Linear(np.array([[0.5]])),
+                                  nir.Delay(np.array([1e-3]))])
+def test_a_sum_that_hears_itself_is_refused_by_name(loop):
+    nodes = {"input": nir.Input(np.array([1])), "fc": nir.Linear(np.ones((1, 1))), "trace": loop,
+             "fires": nir.Threshold(np.ones(1)), "output": nir.Output(None)}
+    graph = nir.NIRGraph(nodes, [*itertools.pairwise(nodes), ("trace", "trace")], metadata={"dt": 1e-3},
+                         type_check=False)
+    with pytest.raises(HardspikeError, match="'trace': a loop without a neuron"):
+        fold(graph)
