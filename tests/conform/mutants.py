@@ -20,7 +20,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ("hardspike", "trainer", "targets", "export", "eval", "tests")
-GRAPHS = 240
+GRAPHS = 360
 """Tried before the tests are."""
 TIMEOUT = 900
 """Seconds of one mutant; whatever hangs is noticed as well."""

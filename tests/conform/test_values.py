@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from export.passes.bias_cells import bias_cells
 from export.passes.fold_gain import fold_gain
+from export.passes.fold_pooling import fold_pooling
 from export.passes.merge_linear import merge_linear
 from targets import reference
 from targets.graph import plan
@@ -91,3 +93,52 @@ def test_a_delay_of_what_lies_channels_last():
     values = {name: x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) for name in ("input",)}
     reference.run_node(plan(graph), "n0", values)
     assert torch.equal(values["n0"][2:], x[:-2]) and not values["n0"][:2].any()
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_a_resting_potential_and_a_gain_go_into_weights_and_bias(conv):
+    """gain*(W x + b) + rest."""
+    shape, size = ((2, 3, 3), (4, 3, 3)) if conv else ((3,), (4,))
+    weight = np.arange(8.0).reshape(4, 2, 1, 1) - 3 if conv else np.arange(12.0).reshape(4, 3) - 5
+    bias = np.arange(4.0) - 2
+    linear = nir.Conv2d(None, weight, 1, 0, 1, 1, bias) if conv else nir.Affine(weight, bias)
+    tau = np.full(size, 4e-4)
+    graph = chain(shape, linear, nir.LIF(tau, tau / 1e-4 * 2, np.full(size, 8.0), np.full(size, 7.0), np.zeros(size)))
+    assert_same(graph, fold_gain(graph), frames(*shape), "n1")
+
+
+def test_an_average_over_a_kernel_that_is_no_square():
+    weight = np.arange(1.0, 13).reshape(3, 2, 2, 1) * 6 - 30
+    pool = nir.AvgPool2d(np.array([3, 2]), np.array([3, 2]), np.array([0, 0]))
+    graph = chain((2, 9, 6), pool, nir.Conv2d(None, weight, 1, 0, 1, 1, np.zeros(3)),
+                  nir.Threshold(np.zeros((3, 2, 3))))
+    folded = fold_pooling(graph)
+    assert "n0" not in folded.nodes
+    assert_same(graph, folded, frames(2, 9, 6), "n2", 1e-12)
+
+
+def test_a_convolution_that_pads_behind_one_of_single_pixels():
+    """What it pads is what the first one, without a bias, gives there."""
+    first = nir.Conv2d(None, np.arange(6.0).reshape(3, 2, 1, 1) - 2, 1, 0, 1, 1, np.zeros(3))
+    second = nir.Conv2d(None, np.arange(54.0).reshape(2, 3, 3, 3) - 20, 1, (1, 1), 1, 1, np.array([1.0, -2]))
+    graph = chain((2, 5, 4), first, second, nir.Threshold(np.zeros((2, 5, 4))))
+    assert_merged(graph, frames(2, 5, 4))
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_a_bias_before_a_synaptic_current_comes_of_a_cell_that_always_fires(conv):
+    shape, size = ((2, 3, 3), (2, 3, 3)) if conv else ((3,), (2,))
+    weight = np.ones((2, 2, 1, 1)) if conv else np.ones((2, 3))
+    bias, tau, zero = np.array([3.0, -4]), np.full(size, 2e-4), np.zeros(size)
+    linear = nir.Conv2d(None, weight, 1, 0, 1, 1, bias) if conv else nir.Affine(weight, bias)
+    graph = chain(shape, linear, nir.CubaLIF(tau, tau, zero + 2, zero, zero + 4, zero, zero + 2))
+    made = bias_cells(graph)
+    assert len(made.nodes) > len(graph.nodes)
+    assert_same(graph, made, frames(*shape), "n1")
+
+
+def assert_same(one: nir.NIRGraph, other: nir.NIRGraph, x: np.ndarray, name: str, tolerance: float = 0.0) -> None:
+    """Membranes of a layer that fires, and not always."""
+    first, second = (reference.run(graph, torch.from_numpy(x), membrane=True) for graph in (one, other))
+    assert 0 < first.spikes[name].double().mean() < 1
+    torch.testing.assert_close(second.membrane[name], first.membrane[name], rtol=0, atol=tolerance)
