@@ -15,7 +15,7 @@ WEIGHTS = (".ckpt", ".pth", ".bin", ".safetensors", ".pkl", ".h5")
 """Suffixes under which other programs keep weights."""
 _KEYS = (b"config", b"network", b"slope", b"diagnostics")
 """Keys of a checkpoint of `hardspike fit`."""
-LARGEST_SOURCE = 1 << 24
+LARGEST_SOURCE = 1 << 20
 """Bytes of a Python file that is parsed."""
 _READ = 1 << 22
 
@@ -61,7 +61,10 @@ def of_fit(path: Path) -> bool:
 
 def code(path: Path) -> str:
     """What is missing of a Python file: the name of the network in it, with those that could be meant."""
-    names = _makers(path)
+    try:
+        names = _makers(path)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no Python, or nested beyond what Python takes
+        names = []
     if not names:
         return (f"{path}: is code, and defines neither a torch module nor a function without arguments; write one that "
                 f"makes the network: `{OWN.format(file=path, name='NAME')}`")
@@ -71,10 +74,7 @@ def code(path: Path) -> str:
 
 def _makers(path: Path) -> list[str]:
     """Names at the top of a file that make or are a network: modules, then values, then functions without arguments."""
-    try:
-        tree = ast.parse(read_bytes(path, LARGEST_SOURCE, "Python file"))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
+    tree = ast.parse(read_bytes(path, LARGEST_SOURCE, "Python file"))
     classes, without, values, functions = set(), [], [], []
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and any(_is_module(ast.unparse(base), classes) for base in node.bases):

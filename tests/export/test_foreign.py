@@ -95,3 +95,10 @@ def test_a_path_that_is_not_there_is_said_so_by_all(name, tmp_path, capsys):
     for command in ("check", "map", "bench"):
         status, error = said(capsys, command, tmp_path / name, package="targets", commands=TARGETS)
         assert status == 1 and f"{name}: no such file or folder" in error
+
+
+@pytest.mark.parametrize("base", ["a" + ".a" * 700, "f(" * 150 + ")" * 150, "-" * 900 + "1", "a" + "+a" * 5000])
+def test_code_that_is_nested_deep_is_one_line(base, tmp_path, capsys):
+    (tmp_path / "deep.py").write_text(f"class A({base}):\n    pass\n")
+    status, error = said(capsys, "nir", tmp_path / "deep.py")
+    assert status == 2 and "deep.py: is code" in error
