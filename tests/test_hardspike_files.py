@@ -124,7 +124,7 @@ def test_names_as_long_as_a_file_system_takes_them(name, tmp_path):
     assert names(tmp_path) == [name]
 
 
-@pytest.mark.parametrize(("name", "reason"), [("x" * 300 + ".nir", "File name too long"), ("a\0b", "null byte"),
+@pytest.mark.parametrize(("name", "reason"), [("x" * 300 + ".nir", "File name too long"), ("a\0b", "null (byte|char)"),
                                               ("file/below", "exists|Not a directory")])
 def test_impossible_names_are_one_line(name, reason, tmp_path):
     (tmp_path / "file").write_text("x")
@@ -263,7 +263,8 @@ def test_a_lock_is_no_link_to_somewhere_else(tmp_path):
     ("/dev/full", False, "is a device"), ("/proc/x", False, "cannot be written"),
     ("file/below", False, "Not a directory|File exists"), ("x" * 300, False, "File name too long"),
     ("new/" + "x" * 300 + "/y", False, "File name too long"), ("a/" * 3000 + "b", False, "File name too long"),
-    ("a\0b", False, "null byte"), ("loop", False, "symbolic links"), ("nowhere", False, "there is no .*missing; make"),
+    ("a\0b", False, "null (byte|char)"), ("loop", False, "symbolic links"),
+    ("nowhere", False, "there is no .*missing; make"),
     ("file", True, "is a file; give the name of a folder"), ("pipe", True, "is a pipe"),
     ("file/below", True, "Not a directory"), ("x" * 300, True, "File name too long"),
     ("nowhere", True, "there is no .*missing/a; make"), ("loop", True, "symbolic links"),
