@@ -193,3 +193,13 @@ def test_what_does_not_end_is_a_find(monkeypatch):
     monkeypatch.setitem(RELATIONS, "naive", replace(RELATIONS["naive"], differs=forever))
     find, = campaign(3, range(1), 0, ["naive"])
     assert find.said.startswith("TimeoutError at")
+
+
+def test_a_refusal_of_what_runs_is_a_find(monkeypatch):
+    """A fault that turns valid graphs away leaves nothing to compare."""
+    def refuses(*_, **__):
+        raise HardspikeError("a shape that is none")
+
+    monkeypatch.setattr(reference, "run", refuses)
+    find, = campaign(3, range(1), 0, ["naive"], kind="floats")
+    assert find.said.startswith("RefusedError at") and "a shape that is none" in find.said
