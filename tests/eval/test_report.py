@@ -303,7 +303,7 @@ def test_one_float_spike_off_is_explained_by_a_run(trained, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["nothing"], "nothing: "), (["a.pt", "b.pt", "c.pt"], "a report is about one, or two"),
+    (["nothing"], "nothing: no such file or folder"), (["a.pt", "b.pt", "c.pt"], "a report is about one, or two"),
     (["x.pt", "--targets", "loihi3"], "did you mean 'loihi"), (["x.pt", "--bits", "9"], "from 2 to 8"),
     (["x.pt", "--samples", "-1"], "must be 0")])
 def test_errors_are_one_line(words, message, capfd):
