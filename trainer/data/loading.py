@@ -55,7 +55,7 @@ def load(config: DataConfig) -> Data:
     for name, part in parts.items():
         labels = truth[begin : begin + len(part)]
         packed = Packed(content[begin : begin + len(part)], bits, (config.steps, *shape))
-        missing = source.missing.get("train" if name == "validation" else name)
+        missing = None if config.folds else source.missing.get("train" if name == "validation" else name)
         splits[name] = MissingSplit(missing) if missing else Split(packed, labels, [sample.id for sample in part])
         begin += len(part)
     scale = 1.0 if config.encoding == "binary" else float(config.count_max)
