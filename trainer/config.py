@@ -122,7 +122,7 @@ class FitConfig:
             raise UsageError(f"threads {self.threads}: must be 1 or more")
         if self.diagnose < 0:
             raise UsageError(f"diagnose {self.diagnose}: must be 0 (none) or more")
-        check_augment(self.augment, self.data.steps)
+        check_augment(self.augment, self.data.steps * self.data.bins)
         if self.augment.randaugment.operations and (
                 self.data.name, self.data.encoding, self.data.count_max) != ("images", "count", 255):
             raise UsageError(f"augment.randaugment.operations {self.augment.randaugment.operations}: takes pictures as "

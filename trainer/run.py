@@ -19,7 +19,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.config import FitConfig
 from trainer.data.augment import augment, augment_masks
 from trainer.data.mix import mix
-from trainer.data.samples import Data
+from trainer.data.samples import Data, in_bins, in_steps
 from trainer.evaluate import evaluate, one_standard_error_below
 from trainer.layers.norm import frozen_statistics, warm_statistics
 from trainer.methods import METHODS, Measured
@@ -191,7 +191,8 @@ class Run:
                 if data.masked:
                     labels = augment_masks(labels, noise, how, part, len(index))
                 labels = labels.to(self.device)
-                frames = augment(frames.to(self.device).float(), noise, how, part, len(index))
+                frames = in_steps(augment(in_bins(frames, data.bins).to(self.device).float(), noise, how, part,
+                                          len(index)), data.bins)
                 if mixes:
                     frames, labels = (each[shard] for each in mix(frames, labels, data.classes, noise, how))
                 x = data.to_input(frames)

@@ -7,6 +7,7 @@ import torch
 from eval.cache import cached
 from eval.mode import Mode
 from eval.subject import Subject, modes, runs
+from trainer.data.samples import in_bins
 
 ROWS = 240
 """Neurons of a layer that the raster shows at most."""
@@ -61,8 +62,8 @@ def _look(subject: Subject, index: int) -> Example:
     frames = subject.frames[:, index:index + 1]
     logits, spikes = runs(subject.model, mode)(frames)
     counts = (frames[:, 0] * subject.data.scale).round().long()
-    picture = counts.ndim == 4 and counts.shape[1] == 2
-    off, on = counts.sum(0).tolist() if picture else (None, None)
+    parts = in_bins(counts[None], subject.data.bins)[0]
+    off, on = parts.sum(0).tolist() if parts.ndim == 4 and parts.shape[1] == 2 else (None, None)
     layers = [_raster("events", counts), *(_raster(layer, values[:, 0]) for layer, values in spikes.items())]
     return Example(subject.part.ids[index], int(subject.labels[index]), int(logits[0].argmax()), mode, off, on,
                    logits[0].tolist(), len(frames), layers)

@@ -12,6 +12,7 @@ from eval.robustness.corruptions import CORRUPTIONS, check_frames, corrupt
 from eval.robustness.faults import FAULTS, Spikes, inject
 from eval.subject import Subject, answers, batch
 from hardspike import HardspikeError, progress
+from trainer.data.samples import in_bins, in_steps
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def possible(names: list[str], curves: list[tuple[Subject, Mode]]) -> tuple[list
                 if name in FAULTS:
                     inject(subject.model, mode, name, 0.0)
                 else:
-                    check_frames(subject.part.frames, name)
+                    check_frames(in_bins(subject.part.frames, subject.data.bins), name)
                 found.append(curve)
             except HardspikeError as error:
                 left_out.append(LeftOut(curve, str(error)))
@@ -65,7 +66,7 @@ class Inputs:
     def __init__(self, subject: Subject, seed: int):
         self.part, self.data, self.seed = subject.part, subject.data, seed
         self.clean = fingerprint(self.part.frames)
-        self.recordings = fingerprint(self.part.ids, self.part.labels, self.data.scale)
+        self.recordings = fingerprint(self.part.ids, self.part.labels, self.data.scale, self.data.bins)
         self.frames = functools.lru_cache(maxsize=1)(self._frames)  # a split may be large
 
     def _frames(self, name: str, severity: float) -> Tensor:
@@ -74,7 +75,8 @@ class Inputs:
             return self.part.frames
         # what a file of spikes holds may exceed what its encoding would
         largest = max(int(self.data.scale), int(self.part.frames.max()))
-        return corrupt(self.part.frames, self.part.ids, name, severity, largest, self.seed)
+        frames = in_bins(self.part.frames, self.data.bins)
+        return in_steps(corrupt(frames, self.part.ids, name, severity, largest, self.seed), self.data.bins)
 
     def hash(self, name: str, severity: float) -> str:
         """SHA-256 of `frames(name, severity)`."""

@@ -27,6 +27,8 @@ class DataConfig:
             tonic:NAME (a data set of tonic's)
         path: folder of recordings that you already have, in their original layout; without it tonic downloads them
         steps: time steps T: equal time bins of one sample
+        bins: parts of each step whose events have channels of their own, the first part's first: frames have C * bins
+            channels, so that a network of one step tells when events came, too
         encoding: binary: {0,1}, whether a pixel spiked in a bin, as a chip receives it; count: events of a pixel in a
             bin, clipped at count_max and divided by it, in [0,1] as SAST wants it
         count_max: most events of a pixel in a bin that encoding count tells apart (1 to 255)
@@ -51,6 +53,7 @@ class DataConfig:
     name: str = "digits"
     path: Path | None = None
     steps: int = 10
+    bins: int = 1
     encoding: str = "binary"
     count_max: int = 8
     size: int | None = None
@@ -66,6 +69,9 @@ class DataConfig:
         if not 1 <= self.steps <= MOST_STEPS:
             raise UsageError(f"steps {self.steps}: must be from 1 to {MOST_STEPS}; recordings count time in "
                              "microseconds")
+        if not 1 <= self.bins <= MOST_STEPS // self.steps:
+            raise UsageError(f"bins {self.bins}: must be from 1 to {MOST_STEPS // self.steps}; with steps {self.steps} "
+                             f"they cut a recording into {MOST_STEPS} parts at most")
         if not 1 <= self.count_max <= 255:
             raise UsageError(f"count_max {self.count_max}: must be from 1 to 255, one byte a pixel")
         if not (math.isfinite(self.validation) and 0 < self.validation < 1):

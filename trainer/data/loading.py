@@ -40,13 +40,14 @@ def load(config: DataConfig) -> Data:
         raise HardspikeError(f"{config.path}: no such folder of recordings; say with {option('path')} where they "
                              "are now")
     source = SOURCES[config.name.partition(":")[0]](config)
-    shape = _sensor(source).frame(config.size)
+    channels, *size = _sensor(source).frame(config.size)
+    shape = (channels * config.bins, *size)
     parts = _parts(config, source)
     samples = [sample for part in parts.values() for sample in part]
     bits = bits_for(1 if config.encoding == "binary" else config.count_max)
     name = f"{config.name.replace(':', '-')}-{_fingerprint(config, source, samples)}-{bits}bit"
-    size = packed_size((config.steps, *shape), bits)
-    content = cached(name, (len(samples), size), (pack(frames, bits) for frames in _frames(config, source, samples)))
+    content = cached(name, (len(samples), packed_size((config.steps, *shape), bits)), (
+        pack(frames, bits) for frames in _frames(config, source, samples)))
     truth = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
     if source.mask:
         masks = (source.mask(sample) for sample in progress(samples, f"{config.name}: masks"))
@@ -60,7 +61,12 @@ def load(config: DataConfig) -> Data:
         begin += len(part)
     scale = 1.0 if config.encoding == "binary" else float(config.count_max)
     return Data(**splits, classes=source.classes, shape=shape, steps=config.steps, scale=scale,
-                still=source.still, masked=source.mask is not None)
+                still=source.still, masked=source.mask is not None, bins=config.bins)
+
+
+def _parts_of_time(config: DataConfig) -> int:
+    """Into how many parts a sample is cut; one after the other they lie as (T, C * bins, H, W)."""
+    return config.steps * config.bins
 
 
 def _sensor(source: Source) -> Sensor:
@@ -105,7 +111,7 @@ def _frames(config: DataConfig, source: Source, samples: list[Sample]) -> Iterat
         latest = max(latest, _latest(source, sample, events))
         windows[sample.recording] = windows.get(sample.recording, 0) + 1
         empty[sample.recording] = empty.get(sample.recording, 0) + (len(events) == 0)
-        counts = to_counts(events, config.steps, _sensor(source), sample.start, source.duration, config.size)
+        counts = to_counts(events, _parts_of_time(config), _sensor(source), sample.start, source.duration, config.size)
         yield encode(counts, config.encoding, config.count_max)
     for sample in samples:
         if 2 * (none := empty[sample.recording]) > (count := windows[sample.recording]):
@@ -146,15 +152,16 @@ def _check_steps(config: DataConfig, source: Source, count: int, latest: int) ->
 
     One short recording in a long window is as it should be; where all are short, the window is of another unit.
     """
-    used = latest * config.steps // source.duration + 1
+    parts = _parts_of_time(config)
+    used = latest * parts // source.duration + 1
     fitting = 1 + latest // 1000
     said = f"{config.path or config.name}: the last event of {count} recordings comes at {latest / 1000:g} ms of a " \
            f"window of {source.duration / 1000:g} ms"
-    if used == 1 < config.steps:
+    if used == 1 < parts:
         wrong = "long" if latest < 1000 else f"long: {fitting} uses all steps"
-        raise HardspikeError(f"{said}, all in the first of {config.steps} steps; {_asked(config, source, wrong)}")
+        raise HardspikeError(f"{said}, all in the first of {parts} steps; {_asked(config, source, wrong)}")
     if 2 * latest < source.duration and config.window_ms > fitting:
-        _log.warning(f"{said}: steps from {used + 1} to {config.steps} are empty in all of them; "
+        _log.warning(f"{said}: steps from {used + 1} to {parts} are empty in all of them; "
                      f"{option('window_ms')} {fitting} uses all steps")
 
 
@@ -162,7 +169,8 @@ def _fingerprint(config: DataConfig, source: Source, samples: list[Sample]) -> s
     """Hash of all that decides about the frames and their order; recordings by name, size and time of change."""
     digest = hashlib.sha256()
     limit = 1 if config.encoding == "binary" else config.count_max
-    digest.update(repr((source.version, source.sensor, source.duration, config.steps, limit, config.size)).encode())
+    decisive = source.version, source.sensor, source.duration, _parts_of_time(config), limit, config.size
+    digest.update(repr(decisive).encode())
     for sample in samples:
         try:
             stat = sample.file.stat() if sample.file else None

@@ -37,7 +37,7 @@ def proposal(config: DataConfig, **values: object) -> str:
     """
     if _state["prefix"] is not None:
         return " ".join(f"{option(key)} {value}" for key, value in values.items())
-    own = {key: getattr(config, key) for key in ("steps", "encoding", "count_max", "size")
+    own = {key: getattr(config, key) for key in ("steps", "bins", "encoding", "count_max", "size")
            if getattr(config, key) != getattr(DataConfig, key)}
     words = " ".join(f"--{key} {value}" for key, value in (values | own).items())
     return f"`hardspike data {config.name} --path {config.path} {words}`, whose file --input takes"

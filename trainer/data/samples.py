@@ -12,7 +12,8 @@ from hardspike import HardspikeError
 from trainer.data.events import Sensor
 from trainer.data.packing import Packed, unpack
 
-__all__ = ["IGNORED", "UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "fold_split", "stratified_split"]
+__all__ = ["IGNORED", "UNKNOWN", "Data", "MissingSplit", "Sample", "Source", "Split", "fold_split", "in_bins",
+           "in_steps", "stratified_split"]
 
 UNKNOWN = -1
 """Label of a recording whose class nobody gave."""
@@ -138,7 +139,8 @@ class MissingSplit(Split):
 @dataclass
 class Data:
     """Three disjoint splits. `shape` is (C, H, W), cameras have C = 2, OFF, ON; `scale`: what 1.0 stands for; `still`:
-    frames are alike at all time steps; `masked`: labels are those of pixels."""
+    frames are alike at all time steps; `masked`: labels are those of pixels; `bins`: parts of a step in channels of
+    their own, as in `DataConfig`."""
 
     train: Split
     validation: Split
@@ -149,6 +151,7 @@ class Data:
     scale: float
     still: bool = False
     masked: bool = False
+    bins: int = 1
 
     def repeated(self, frame: Tensor) -> Tensor:
         """A network's input (1, B, C, H, W) at every time step, without a copy, by which `Network` knows that its first
@@ -158,6 +161,16 @@ class Data:
     def to_input(self, frames: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) uint8 -> a network's input (T, B, C, H, W) float32, {0,1} or counts / scale."""
         return frames.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format) / self.scale
+
+
+def in_bins(frames: Tensor, bins: int) -> Tensor:
+    """Frames (N, T, C * bins, ...) as (N, T * bins, C, ...), every part of a step a step of its own."""
+    return frames if bins == 1 else frames.unflatten(2, (bins, -1)).flatten(1, 2)
+
+
+def in_steps(frames: Tensor, bins: int) -> Tensor:
+    """`in_bins` undone."""
+    return frames if bins == 1 else frames.unflatten(1, (-1, bins)).flatten(2, 3)
 
 
 def stratified_split(samples: list[Sample], part: float, seed: int) -> tuple[list[Sample], list[Sample]]:
