@@ -16,7 +16,7 @@ from export.options import Output
 from export.passes.fold_batchnorm import fold_batchnorm
 from hardspike import HardspikeError, UsageError, about, check_suffix, logger, require_writable, versions
 from targets import metadata
-from targets.chips import chip_of
+from targets.chips import chip, chip_of
 from targets.graph import assumed_step, ends, plan, read
 from targets.target import Target
 from trainer.checkpoint import Checkpoint, load
@@ -96,7 +96,9 @@ class Model:
     def chip(self) -> Target | None:
         """The chip that a quantised graph is for, or a network was trained for; None for floats."""
         with about(self.path):
-            return chip_of(self.graph) if self.given is not None or self.integers else None
+            if self.integers:
+                return chip(self.integers.target)
+            return chip_of(self.given) if self.given is not None else None
 
     @property
     def integers(self) -> Integers | None:
@@ -105,8 +107,8 @@ class Model:
         return network.integers if isinstance(network, IntegerNetwork) and network.exact else None
 
     def deployed(self) -> "Model":
-        """A network that was trained in integers as its graph, which is all of it; any other model as it is."""
-        if not self.integers:
+        """A network that was trained in integers as its graph, where that is all of it; any other model as it is."""
+        if not self.integers or self.trained.network.host:
             return self
         return replace(self, checkpoint=None, given=self.graph, begun=self.trained.config.from_)
 

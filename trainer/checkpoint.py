@@ -22,7 +22,8 @@ from hardspike import (
 )
 from trainer.config import FitConfig, from_dict, to_dict
 from trainer.networks import Network, build
-from trainer.networks.integers import IntegerNetwork, Integers, folded, wiring
+from trainer.networks.integers import READOUT, IntegerNetwork, Integers, folded, wiring
+from trainer.neurons.levels import LevelLeaky
 from trainer.quantise import TARGETS, THRESHOLD
 
 FORMAT = 1
@@ -236,14 +237,18 @@ def _integers(content: dict, network: Network, where: str) -> Integers:
     if found.target not in TARGETS or not 2 <= found.bits <= 8:
         raise _damaged(where, f"integers of {found.bits} bits for {shown(found.target)}; 2 to 8 and "
                               f"{', '.join(TARGETS)} are known")
-    neurons, shortcuts = network.neurons(), wiring(network)
+    wires = wiring(network)
+    neurons = {name: network.layers[name] for name in wires.inputs}
     step, levels = found.grid
     for name, units in found.layers.items():
-        weights = range(step, step * levels + 1, step) if name in neurons and shortcuts.shortcuts(name) else (0,)
-        if not (units.scale > 0 and 1 <= units.threshold <= THRESHOLD and units.shortcut in weights):
+        weights = range(step, step * levels + 1, step) if name in neurons and wires.shortcuts(name) else (0,)
+        counted = name in neurons and isinstance(neurons[name], LevelLeaky)
+        highest = units.threshold * (2 * neurons[name].levels - 1) / 2 if counted else units.threshold
+        if not (units.scale > 0 and units.threshold >= 1 and highest <= THRESHOLD and units.shortcut in weights) \
+                or (counted and units.threshold % 2):
             raise _damaged(where, f"layer {shown(name)} has scale {units.scale}, threshold {units.threshold}, shortcut "
                                   f"{units.shortcut}, which no chip holds")
-    if list(found.layers) != list(neurons) or (found.readout > 0) != (network.readout == "linear"):
+    if list(found.layers) != list(neurons) or (found.readout > 0) != (READOUT in wires.neurons):
         raise _damaged(where, f"integers of layers {shown(list(found.layers))}, where the network has "
                               f"{', '.join(neurons)} and readout {network.readout}")
     return found

@@ -102,6 +102,9 @@ def check(config: "FitConfig") -> None:
     if config.data.encoding != "binary":
         raise UsageError(f"data.encoding {config.data.encoding}: gives fractions, and {chosen.target} takes whole "
                          "spikes; take binary, or --quantise.target none")
+    if network.counts and chosen.target == "loihi1":
+        raise UsageError("quantise.target loihi1: keeps at least 1/4096 of a membrane, and neurons of "
+                         f"{network.layers} keep nothing; take loihi2")
     if chosen.target == "loihi1" and network.reset != "zero":
         raise UsageError(f"network.reset {network.reset}: loihi1 resets to zero only; train with zero, or take "
                          "--quantise.target loihi2")
@@ -113,13 +116,13 @@ def check(config: "FitConfig") -> None:
 
 def _check_counting(config: "FitConfig") -> None:
     """Refuse what is of zeros and ones alone, for neurons that count."""
-    layers, bits = config.network.layers, config.quantise.bits
+    layers, beta = config.network.layers, config.network.beta
     for key in ("rmp", "diagnose"):
         if value := getattr(config, key):
             raise UsageError(f"{key} {value:g}: is of neurons with one threshold; leave it out with {layers}")
     if config.method == "a2sg" and config.a2sg.metric != "local":
         raise UsageError(f"a2sg.metric {config.a2sg.metric}: is of what flows from step to step, and {layers} chooses "
                          "windows by thresholds; take local")
-    if bits is not None:
-        raise UsageError(f"quantise.bits {bits}: {layers} is not trained in a chip's integers; train it in floats and "
-                         "quantise its convolutional stages (export nir --conv_stages, export quantise)")
+    if config.quantise.bits is not None and beta:
+        raise UsageError(f"network.beta {beta:g}: neurons of several thresholds share one membrane, which no chip has; "
+                         f"in integers {layers} takes 0, and no --quantise.bits otherwise")

@@ -30,6 +30,7 @@ from trainer.networks.network import Network
 from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.fixed import Fixed
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.levels import LevelLeaky
 from trainer.neurons.scan import scan
 from trainer.quantise import BIAS, THRESHOLD, WEIGHT
 
@@ -45,16 +46,17 @@ def to_integers(network: Network, frames: Tensor, target: str, bits: int) -> Int
         HardspikeError: a layer that no scale fits into the chip's ranges, or that has no form in integers.
     """
     plain, wanted = folded(network).eval(), _hard_spikes(network, frames)
-    search = _Search(plain, wiring(plain), frames, target, bits)
+    wires = wiring(plain)
+    search = _Search(plain, wires, frames, target, bits)
     with exact_float32():
-        layers = {name: search.layer(name, neuron, wanted[name])
-                  for name, neuron in progress(plain.neurons().items(), f"{bits} bits")}
-    readout = search.readout() if network.readout == "linear" else 0.0
+        layers = {name: search.layer(name, plain.layers[name], wanted[name])
+                  for name in progress(wires.inputs, f"{bits} bits")}
+    readout = search.readout() if READOUT in wires.neurons else 0.0
     return IntegerNetwork(plain, Integers(target, bits, layers, readout)).train(network.training)
 
 
 def _hard_spikes(network: Network, frames: Tensor) -> dict[str, Tensor]:
-    """Spikes (T, B, ...) of every layer in float64, as bool; a few recordings at a time."""
+    """Spikes (T, B, ...) of every layer in float64, as bytes; a few recordings at a time."""
     exact = copy.deepcopy(network).double().eval()
     parts: dict[str, list[Tensor]] = {}
     with exact.mode(hard=True):
@@ -62,7 +64,7 @@ def _hard_spikes(network: Network, frames: Tensor) -> dict[str, Tensor]:
             record: dict[str, Tensor] = {}
             exact(part.double(), record)
             for name, spikes in record.items():
-                parts.setdefault(name, []).append(spikes.bool())
+                parts.setdefault(name, []).append(spikes.to(torch.uint8))
     return {name: torch.cat(found, 1) for name, found in parts.items()}
 
 
@@ -82,7 +84,7 @@ class _Search:
         self.values: dict[str, Tensor] = {}
         before = None
         for name, layer in network.layers.items():  # pooling of the frames themselves
-            if not isinstance(layer, nn.AvgPool2d | nn.Flatten):
+            if not isinstance(layer, nn.AvgPool2d | nn.Flatten | nn.Identity):
                 break
             x = frames if before is None else self.values[before]
             self.values[name], before = self._passed(layer, x), name
@@ -115,7 +117,7 @@ class _Search:
             units = self._units(name, neuron, scale, trim)
             if units:
                 spikes = self._run(neuron, units, *(arriving or self._arriving(name, units)))
-                mismatches = int((spikes.bool() != wanted).sum())
+                mismatches = int((spikes - wanted).abs().sum(dtype=torch.float64))
                 if best is None or mismatches < best[0]:
                     best = mismatches, units, spikes
 
@@ -152,10 +154,12 @@ class _Search:
 
     def _units(self, name: str, neuron: Leaky, scale: float, trim: float) -> Units | None:
         """The layer at this scale; None where something leaves the chip's range, or a shortcut vanishes."""
-        threshold = int(np.round(neuron.threshold.item() * scale * trim))
+        part = 2 if isinstance(neuron, LevelLeaky) else 1  # the lowest of its thresholds is half of it
+        threshold = part * int(np.round(neuron.threshold.item() * scale * trim / part))
         bias = sum((self.network.layers[linear].bias.detach().double() for linear in self.wiring.linear(name)
                     if self.network.layers[linear].bias is not None), torch.zeros(1, dtype=torch.float64))
-        if not 1 <= threshold <= THRESHOLD or bias.abs().max().item() * scale + 1 > BIAS:
+        highest = threshold // 2 * (2 * neuron.levels - 1) if isinstance(neuron, LevelLeaky) else threshold
+        if threshold < 1 or highest > THRESHOLD or bias.abs().max().item() * scale + 1 > BIAS:
             return None
         shortcut = 0
         for source in self.wiring.shortcuts(name):
@@ -190,6 +194,8 @@ class _Search:
         return self.frames if before is None else self.values[before]
 
     def _run(self, neuron: Leaky, units: Units, current: Tensor, bias: Tensor) -> Tensor:
+        if isinstance(neuron, LevelLeaky):
+            return neuron.in_integers(current, Fixed(units.scale, units.threshold, bias))[0]
         beta = leak_on_grid(neuron.beta, self.target)
         dynamics = Dynamics(neuron.surrogate, True, neuron.reset,
                             fixed=Fixed(units.scale, units.threshold, bias))

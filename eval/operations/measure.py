@@ -29,6 +29,7 @@ from eval.operations.levels import attention_tallies, graph_unit, network_units
 from eval.operations.traffic import Traffic, count_traffic
 from eval.subject import Subject
 from export.freeze.freeze import convert
+from export.freeze.integers import as_floats
 from export.freeze.layers import Layer
 from hardspike import about, progress
 from targets.chips import limits_of
@@ -39,6 +40,7 @@ from targets.reference import REFERENCE
 from targets.table import TARGETS
 from targets.target import CHUNK, Target
 from trainer.networks import Network
+from trainer.networks.integers import IntegerNetwork
 from trainer.neurons.levels import LevelLeaky
 from trainer.neurons.recurrent import Recurrent
 
@@ -123,7 +125,8 @@ def count_network(network: Network, frames: Tensor) -> Counts:
     A linear readout is given averages over time, which decide its MACs and passes; its events and SynOps are those of
     the values that were averaged, as in every other representation.
     """
-    network, tally, shapes, outputs = copy.deepcopy(network).double().eval(), Tally(), {}, {}
+    plain = as_floats(network) if isinstance(network, IntegerNetwork) else copy.deepcopy(network)
+    network, tally, shapes, outputs = plain.double().eval(), Tally(), {}, {}
     *_, last, readout = network.layers
     units = network_units(network)
     attentions = attention_tallies(network)

@@ -19,6 +19,7 @@ from export.check import parity as parities
 from export.check.attention import network_differences
 from export.check.parity import Parity
 from export.freeze.convert import convert
+from export.freeze.integers import as_floats
 from export.freeze.layers import Layer
 from hardspike import HardspikeError, versions
 from targets.graph.shapes import Shape, output_shape
@@ -30,6 +31,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.config import to_dict
 from trainer.layers.attention import Attention
 from trainer.networks import Network
+from trainer.networks.integers import IntegerNetwork
 from trainer.neurons.leaky import LEAKY_RESET, Leaky
 from trainer.neurons.levels import LevelLeaky
 
@@ -59,6 +61,8 @@ class Parts:
 def network_parts(checkpoint: Checkpoint, unroll: int | None) -> Parts:
     """Those of a checkpoint's network; its description stands in the file's metadata."""
     network, shape = checkpoint.network, tuple(checkpoint.shape)
+    if isinstance(network, IntegerNetwork):
+        network = as_floats(network)
     said = {"hardspike": versions("hardspike")["hardspike"], "readout": network.readout,
             "data": json.dumps(to_dict(checkpoint.config)["data"]), "arithmetic": "float32"}
     return Parts(lambda: network_to_onnx(network, shape, said, unroll),

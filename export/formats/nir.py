@@ -54,7 +54,10 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
     recordings.announce(model)
     with about(model.path):
         graph = frozen(checkpoint, lossy_reset)
-    out = output_path(model, output, ".nir", ".conv.nir" if convolutions else "")
+    part = ".conv" if convolutions else ""
+    if convolutions and model.integers:
+        part += f".{model.integers.target}-int{model.integers.bits}"
+    out = output_path(model, output, ".nir", f"{part}.nir")
 
     def check(written: nir.NIRGraph) -> Parity:
         frames, _ = recordings.part("test", samples, model)

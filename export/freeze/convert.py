@@ -25,8 +25,10 @@ _ADVICE = {
                     "its gates multiply signals: use snn.RLeaky or RSynaptic and train again"),
     torch.jit.ScriptModule: "it is compiled (torch.jit): put in the module that it was made from",
     Attention: "it multiplies spike trains with one another, which no synapse does: write the stages before it "
-               "(--conv_stages), or the whole network as ONNX",
-    nn.Upsample: "no node enlarges a picture: write the layers under it (--conv_stages), or the whole network as ONNX",
+               "(`hardspike export nir RUN --conv_stages`, which quantise, lava and c then take), or the whole network as "
+               "ONNX (`hardspike export onnx RUN`)",
+    nn.Upsample: "no node enlarges a picture: write the layers under it (`hardspike export nir RUN --conv_stages`), or "
+                 "the whole network as ONNX (`hardspike export onnx RUN`)",
     nn.Bilinear: "it multiplies signals: use nn.Linear on both, side by side, and train again",
     nn.MultiheadAttention: "attention multiplies signals: use linear layers and neurons",
     snn.LeakyParallel: "it runs all steps at once with a rectified membrane and no reset: use nn.Linear and snn.Leaky "

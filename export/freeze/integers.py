@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from export.freeze.freeze import freeze
+from export.freeze.levels import level_names
 from export.passes.lower import fold
 from export.passes.rewrite import Edit
 from hardspike import HardspikeError
@@ -20,6 +21,7 @@ from targets.metadata import Quantised
 from trainer.networks import Network
 from trainer.networks.integers import IntegerNetwork, leak_on_grid
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.levels import LevelLeaky
 
 TRAINED = "trained"
 """How scales were chosen, where a network learned under them."""
@@ -38,7 +40,7 @@ def integer_graph(network: IntegerNetwork, shape: tuple[int, ...], said: dict) -
         HardspikeError: a layer that NIR cannot hold, or whose form here is not of integers.
     """
     integers = network.integers
-    graph = freeze(_plain(network), shape, said)
+    graph = freeze(as_floats(network), shape, said)
     if not network.exact:
         return graph
     edit = Edit(graph)
@@ -50,21 +52,32 @@ def integer_graph(network: IntegerNetwork, shape: tuple[int, ...], said: dict) -
     for name, layer in split(plan(graph)).layers.items():
         for connection in layer.connections:
             node = edit.nodes[connection.linear]
-            if connection.linear not in network.layers:  # spikes as they are: a weight of one
-                edit.nodes[connection.linear] = node = _times(node, integers.layers[name].shortcut)
+            units = integers.layers.get(name)  # none for a level, to which no spikes come as they are
+            if units and connection.linear not in network.layers:  # spikes as they are: a weight of one
+                edit.nodes[connection.linear] = node = _times(node, units.shortcut)
             if not np.array_equal(array(node.weight), np.round(array(node.weight))):
                 raise HardspikeError(f"layer '{connection.linear}': its weights are no integers in the graph; please "
                                      "report this network")
-    mark = Quantised(limits_of(chip(integers.target)).chip, integers.bits, TRAINED,
-                     {name: units.scale for name, units in integers.layers.items()})
+    scales = {node: units.scale for name, units in integers.layers.items()
+              for node in _nodes(name, network.layers[name])}
+    mark = Quantised(limits_of(chip(integers.target)).chip, integers.bits, TRAINED, scales)
     return metadata.mark_quantised(edit.graph(), mark)
 
 
+def _nodes(name: str, neuron: Leaky) -> list[str]:
+    """What a layer of neurons is called in the graph."""
+    return level_names(name, neuron) if isinstance(neuron, LevelLeaky) else [name]
+
+
 @torch.no_grad()
-def _plain(network: IntegerNetwork) -> Network:
-    """The network with its integers (for no chip: over their scale) as weights, biases and thresholds, in float64."""
+def as_floats(network: IntegerNetwork) -> Network:
+    """The network with its integers (for no chip: over their scale) as weights, biases and thresholds, in float64.
+
+    It spikes hard as the one in integers does where no sum wraps. What is the host's is as it was.
+    """
     layers = copy.deepcopy(network.layers).double()
-    for name, layer in layers.items():
+    for name in network.chip:
+        layer = layers[name]
         if isinstance(layer, nn.Conv2d | nn.Linear):
             weight, bias = (None if value is None else value.double() for value in network.weights(name))
             if not network.exact:
@@ -74,6 +87,8 @@ def _plain(network: IntegerNetwork) -> Network:
         elif isinstance(layer, Leaky) and network.exact:
             layer.threshold.fill_(network.integers.layers[name].threshold)
             layer.beta.copy_(leak_on_grid(layer.beta, network.integers.target))
+        if isinstance(layer, LevelLeaky) and network.exact and not (network.host and name == network.chip[-1]):
+            layer.norm = 1  # it is in the integers, but not in the host's weights
     return Network(dict(layers), network.readout, network.sums)
 
 

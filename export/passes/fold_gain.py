@@ -46,8 +46,10 @@ def _fold_scale(edit: Edit, layout: Plan, name: str) -> None:
     before, targets = edit.only_source(name), edit.targets(name)
     if before and isinstance(edit.nodes[before], LINEAR):
         edit.nodes[before] = scaled(name, edit.nodes[before], factor)
-    elif len(targets) == 1 and edit.only_source(targets[0]) == name and isinstance(edit.nodes[targets[0]], LINEAR):
-        edit.nodes[targets[0]] = _scaled_inputs(name, edit.nodes[targets[0]], factor)
+    elif targets and all(edit.sources(target) == [name] and isinstance(edit.nodes[target], LINEAR)
+                         for target in targets):
+        for target in targets:
+            edit.nodes[target] = _scaled_inputs(name, edit.nodes[target], factor)
     else:
         raise HardspikeError(f"layer '{name}' (Scale): no linear layer next to it takes its factor; put it beside one")
     edit.bypass(name)

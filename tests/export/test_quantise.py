@@ -166,6 +166,23 @@ def test_a_linear_node_of_two_layers_is_scaled_for_each():
         assert row.mismatches == (wanted[row.layer] != got[row.layer]).sum() < 0.2 * row.spikes
 
 
+def test_a_factor_before_two_linear_layers_goes_into_each():
+    one = np.ones(6)
+    lif = nir.LIF(tau=5e-3 * one, r=5 * one, v_leak=0 * one, v_threshold=one, v_reset=0 * one)
+    nodes = {"input": nir.Input({"input": np.array([9])}), "factor": nir.Scale(np.linspace(0.25, 4, 9)),
+             "one": nir.Linear(random(6, 9)), "other": nir.Affine(random(6, 9)[::-1].copy(), random(6)), "a": lif,
+             "b": lif, "output": nir.Output({"output": np.array([6])})}
+    edges = [("input", "factor"), ("factor", "one"), ("factor", "other"), ("one", "a"), ("other", "b"), ("a", "output"),
+             ("b", "output")]
+    graph = nir.NIRGraph(nodes, edges, metadata={"dt": 1e-3}, type_check=False)
+    x = (torch.rand(30, 8, 9) < 0.3).float()
+    folded = fold(graph)
+    assert not any(isinstance(node, nir.Scale) for node in folded.nodes.values())
+    wanted, got = reference.run(graph, x).spikes, reference.run(folded, x).spikes
+    assert all(torch.equal(wanted[name], got[name]) and wanted[name].any() for name in ("a", "b"))
+    lower(graph, x, chips.LOIHI2)
+
+
 def test_summed_readouts_keep_one_unit():
     nodes = {"input": nir.Input({"input": np.array([9])}), "fc": nir.Linear(2 * random(8, 9)),
              "a": nir.Threshold(np.ones(8)), "big": nir.Linear(20 * random(3, 8)), "small": nir.Linear(random(3, 9)),

@@ -176,8 +176,7 @@ def test_what_the_layouts_do_not_have_is_refused(options, message):
 @pytest.mark.parametrize(("options", "message"), [
     ({"rmp": 0.1}, "rmp 0.1: is of neurons with one threshold"),
     ({"diagnose": 1}, "diagnose 1: is of neurons with one threshold"),
-    ({"method": "a2sg", "a2sg": {"metric": "membrane"}}, "windows by thresholds; take local"),
-    ({"quantise": {"bits": 8}}, "not trained in a chip's integers")])
+    ({"method": "a2sg", "a2sg": {"metric": "membrane"}}, "windows by thresholds; take local")])
 def test_what_trains_neurons_of_one_threshold_only_is_refused(options, message):
     from trainer.config import from_dict
 

@@ -72,17 +72,19 @@ def conv_stages(network: Network) -> Network:
     Raises:
         UsageError: the network has neither attention nor a pyramid, so there is nothing to cut off.
     """
+    names = before_attention(network)
+    if len(names) == len(network.layers):
+        if not network.labels_pixels:
+            raise UsageError("conv_stages: the network has neither attention nor a pyramid; leave it out")
+        names = names[:names.index(f"conv{LATERAL}")]
+    return network.first(names)
+
+
+def before_attention(network: Network) -> list[str]:
+    """The layers before the first stage that attends, up to the neurons in front of it; all where none attends."""
     names = list(network.layers)
     first = next((name for name, layer in network.layers.items() if isinstance(layer, Attention)), None)
-    if first is not None:
-        stage = first.removeprefix("attention").split("_")[0]
-        kept = names[:names.index(f"lif{stage}") + 1]
-    elif network.labels_pixels:
-        kept = names[:names.index(f"conv{LATERAL}")]
-    else:
-        raise UsageError("conv_stages: the network has neither attention nor a pyramid; leave it out")
-    return Network({name: network.layers[name] for name in kept}, "spikes",
-                   {name: sources for name, sources in network.sums.items() if name in kept})
+    return names if first is None else names[:names.index(f"lif{first.removeprefix('attention').split('_')[0]}") + 1]
 
 
 class _Layers:

@@ -7,13 +7,16 @@ is straight through every rounding. With smooth spikes, or for no chip, the same
 floats.
 
 What was folded is trained as it is: batch statistics in the forward would be another network than the deployed one.
+
+Of an E-SpikeFormer the convolutional stages are in integers, each convolution once for all neurons that hear it
+(`trainer.networks.connections`). What attends is the host's, in floats, with its BatchNorm.
 """
 
 import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +26,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hardspike import HardspikeError, UsageError
 from hardspike.grid import grid
 from trainer.layers.sparse import weighted
+from trainer.networks.connections import counts, own_connections
+from trainer.networks.espikeformer import before_attention
 from trainer.networks.network import Network
 from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.fixed import DECAY_UNIT, Fixed
 from trainer.neurons.leaky import Leaky
+from trainer.neurons.levels import LevelLeaky
 from trainer.neurons.recurrent import Recurrent
 from trainer.neurons.scan import scan
 from trainer.quantise import BIAS, WEIGHT
@@ -40,7 +46,7 @@ class Units:
 
     Args:
         scale: integer units for 1.
-        threshold: integer.
+        threshold: integer; even for neurons that count, whose thresholds are its odd halves.
         shortcut: weight of spikes that come in as they are, integer; 0 where none do.
     """
 
@@ -57,7 +63,7 @@ class Integers:
         target: the chip, loihi1 or loihi2; none: neurons in floats.
         bits: of a weight.
         layers: of each layer of neurons.
-        readout: scale of the host's readout; 0 where the last layer spikes.
+        readout: scale of the host's readout; 0 where the last layer spikes, or the host has more than a readout.
     """
 
     target: str
@@ -78,7 +84,7 @@ class Wiring:
     Args:
         neurons: linear layer -> the neurons that it feeds; "" for the host's readout.
         inputs: neurons -> what their input is the sum of, linear layers and shortcuts.
-        areas: layer -> places of its input that one window of pooling covers.
+        areas: layer -> places of its input that one window of pooling covers; D behind neurons that count to D.
     """
 
     neurons: dict[str, str]
@@ -98,18 +104,21 @@ def folded(network: Network) -> Network:
     """A copy of `network` whose BatchNorm is in the weights and biases of the layer before it, as it is at inference.
 
     It computes what `network` does in evaluation mode, to rounding; what it holds is in the network's own precision.
+    Currents that several layers of neurons hear, in a network that counts, have connections of their own, and BatchNorm
+    stays in what attends.
     """
     layers: dict[str, nn.Module] = {}
     renamed: dict[str, str] = {}
+    folding = before_attention(network)
     for name, layer in network.layers.items():
-        if isinstance(layer, _BatchNorm):
+        if isinstance(layer, _BatchNorm) and name in folding:
             before = next(reversed(layers))
             layers[before], renamed[name] = _with_norm(layers[before], layer), before
         else:
             layers[name] = copy.deepcopy(layer)
     sums = {name: tuple(renamed.get(source, source) for source in sources) for name, sources in network.sums.items()}
     made = Network(layers, network.readout, sums)
-    return made.train(network.training)
+    return (own_connections(made) if counts(made) else made).train(network.training)
 
 
 @torch.no_grad()
@@ -138,19 +147,19 @@ def wiring(network: Network) -> Wiring:
     inputs: dict[str, tuple[str, ...]] = {}
     areas: dict[str, int] = {}
     given, before = {}, None  # layer -> places that one of its values is a sum of
-    for name, layer in network.layers.items():
-        sources = network.sums.get(name, (before,) if before else ())
+    for name in before_attention(network):
+        layer, sources = network.layers[name], network.sums.get(name, (before,) if before else ())
         area = given[sources[0]] if sources else 1
         before = name
         if isinstance(layer, Recurrent):
             raise HardspikeError(f"layer '{name}' hears itself, which is not trained in integers: train it in floats "
                                  "and quantise the graph (`hardspike export quantise`)")
         if isinstance(layer, Leaky):
-            inputs[name], given[name] = sources, 1
+            inputs[name], given[name] = sources, layer.norm if isinstance(layer, LevelLeaky) else 1
             neurons.update({source: name for source in sources if source in neurons})
         elif isinstance(layer, nn.AvgPool2d):
             areas[name], given[name] = area, area * math.prod(_pair(layer.kernel_size))
-        elif isinstance(layer, nn.Flatten):
+        elif isinstance(layer, nn.Flatten | nn.Identity):
             areas[name], given[name] = area, area
         elif isinstance(layer, nn.Conv2d | nn.Linear):
             neurons[name], areas[name], given[name] = "", area, 1
@@ -248,9 +257,11 @@ class IntegerNetwork(Network):
     def __init__(self, network: Network, integers: Integers):
         super().__init__(dict(network.layers), network.readout, network.sums)
         self.integers, self.wiring = integers, wiring(self)
+        self.chip = before_attention(self)
+        self.host = list(self.layers)[len(self.chip):]
         self.train(network.training)
-        for name, neuron in self.neurons().items():
-            units = integers.layers[name]
+        for name, units in integers.layers.items():
+            neuron = self.layers[name]
             if self.exact:
                 with torch.no_grad():
                     neuron.threshold.fill_(units.threshold / units.scale)
@@ -261,6 +272,10 @@ class IntegerNetwork(Network):
     def exact(self) -> bool:
         """Whether neurons are a chip's."""
         return self.integers.target != "none"
+
+    def first(self, names: list[str]) -> "IntegerNetwork":
+        """As `Network.first`."""
+        return IntegerNetwork(super().first(names), replace(self.integers, readout=0.0))
 
     def forward(self, frames: Tensor, record: dict[str, Tensor] | None = None,
                 membranes: dict[str, Tensor] | None = None) -> Tensor:
@@ -273,7 +288,8 @@ class IntegerNetwork(Network):
         x, offset, steps = frames, None, len(frames)
         kept = {source for sources in self.sums.values() for source in sources}
         values: dict[str, tuple[Tensor, Tensor | None]] = {}
-        for name, layer in self.layers.items():
+        for name in self.chip:
+            layer = self.layers[name]
             if isinstance(layer, Leaky):
                 arriving = [values[source] for source in self.wiring.inputs[name]] if name in self.sums else [
                     (x, offset)]
@@ -299,6 +315,8 @@ class IntegerNetwork(Network):
                     x = layer(x.flatten(0, 1)).unflatten(0, (steps, -1))
             if name in kept:
                 values[name] = x, offset
+        if self.host:
+            return self._through(self.host, x / self.layers[self.chip[-1]].norm, record, membranes)
         return x.sum(0)
 
     def weights(self, name: str) -> tuple[Tensor, Tensor | None]:
@@ -325,6 +343,8 @@ class IntegerNetwork(Network):
             offset = bias if offset is None else offset if bias is None else offset + bias
         if not (self.exact and neuron.hard):
             return neuron(current / units.scale)
+        if isinstance(neuron, LevelLeaky):
+            return neuron.in_integers(current, Fixed(units.scale, units.threshold, offset))
         beta = neuron.beta
         if beta.requires_grad:
             beta = beta + (leak_on_grid(beta, self.integers.target) - beta).detach()

@@ -46,11 +46,16 @@ class Network(nn.Module):
         Spikes (T, B, ...) of each Leaky layer go into `record`, whole numbers of one with several thresholds; its
         membrane before the reset into `membranes`.
         """
-        x = frames
-        steps = len(frames)
+        return self._through(list(self.layers), frames, record, membranes)
+
+    def _through(self, names: list[str], x: Tensor, record: dict[str, Tensor] | None,
+                 membranes: dict[str, Tensor] | None) -> Tensor:
+        """`forward` of `x` (T, B, ...) through these layers, the last ones."""
+        steps = len(x)
         summands = {source for sources in self.sums.values() for source in sources}
         outputs: dict[str, Tensor] = {}
-        for name, layer in self.layers.items():
+        for name in names:
+            layer = self.layers[name]
             given = [outputs[source] for source in self.sums.get(name, ())]
             if given and not isinstance(layer, Attention):
                 x = reduce(torch.add, given)
@@ -85,6 +90,13 @@ class Network(nn.Module):
         layer = self.layers[name]
         return (type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1) and not hooked(layer)
                 and name in self.after and type(self.layers[self.after[name]]) is nn.Linear)
+
+    def first(self, names: list[str]) -> "Network":
+        """The layers `names` alone, which are the first ones and end with neurons; the same modules."""
+        return Network({name: self.layers[name] for name in names}, "spikes", self._sums_of(names))
+
+    def _sums_of(self, names: list[str]) -> dict[str, tuple[str, ...]]:
+        return {name: sources for name, sources in self.sums.items() if name in names}
 
     @property
     def labels_pixels(self) -> bool:

@@ -51,6 +51,14 @@ class Fixed:
         return torch.tensor(SHIFT * self.threshold, dtype=like.dtype) * torch.tensor(self.unit, dtype=like.dtype)
 
 
+def arriving(current: Tensor, fixed: Fixed) -> Tensor:
+    """What integer current, biases included, adds to v: 64 times it, wrapped but for the bias."""
+    u = current if fixed.bias is None else current - fixed.bias
+    u = u * SHIFT
+    u = u - 2 * STATE * (u > STATE).to(u) + 2 * STATE * (u <= -STATE).to(u)
+    return u if fixed.bias is None else u + SHIFT * fixed.bias
+
+
 def fixed_forward(current: Tensor, beta: Tensor, reset: str, fixed: Fixed) -> tuple[Tensor, Tensor]:
     """Spikes and float membrane (T, B, ...) of integer current (T, B, ...), biases included.
 
@@ -63,11 +71,7 @@ def fixed_forward(current: Tensor, beta: Tensor, reset: str, fixed: Fixed) -> tu
     keep, threshold = beta.to(v) * DECAY_UNIT, SHIFT * fixed.threshold
     unit = torch.tensor(fixed.unit, dtype=v.dtype)
     for t in range(len(current)):
-        u = current[t] if fixed.bias is None else current[t] - fixed.bias
-        u = u * SHIFT
-        u = u - 2 * STATE * (u > STATE).to(u) + 2 * STATE * (u <= -STATE).to(u)
-        if fixed.bias is not None:
-            u = u + SHIFT * fixed.bias
+        u = arriving(current[t], fixed)
         if t and reset == "subtract":
             u = u - threshold * spikes[t - 1]
         high = (v / DECAY_UNIT).trunc()

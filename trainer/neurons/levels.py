@@ -13,6 +13,9 @@ Backward, with g = dL/ds and a = dL/du:
 where f_i is phi' of the surrogate or a window with a width of its own for each threshold; BOX of width theta/2 all
 over is the published straight-through gradient, 1/theta within the range. A2SG's search goes over thresholds as it
 goes over steps elsewhere: the highest first (least SGV), then each one below (greatest TGC with the one above).
+
+In a chip's integers (`in_integers`; no memory, which chips do not share among neurons) the D thresholds are h, 3h, 5h
+and so on of one whole number h, what comes in wraps as `trainer.neurons.fixed` says, and the backward is the one above.
 """
 
 from collections.abc import Mapping
@@ -22,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hardspike import HardspikeError
+from trainer.neurons.fixed import SHIFT, Fixed, arriving
 from trainer.neurons.leaky import Leaky
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import Windows
@@ -54,7 +58,15 @@ class LevelLeaky(Leaky):
     def forward(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """s and membrane before the reset, (T, B, ...) each, of input current (T, B, ...)."""
         current = current.to(torch.promote_types(current.dtype, self.threshold.dtype))
-        return _Levels.apply(current, self, self.windows if self.hard else None)
+        return _Levels.apply(current, self, self.windows if self.hard else None, None)
+
+    def in_integers(self, current: Tensor, fixed: Fixed) -> tuple[Tensor, Tensor]:
+        """`forward` of integer current without memory, hard, as D neurons of a chip; the membrane is in floats.
+
+        Args:
+            fixed: its threshold is even: the D thresholds are its odd halves.
+        """
+        return _Levels.apply(current, self, self.windows, fixed)
 
 
 def count(u: Tensor, neuron: LevelLeaky) -> Tensor:
@@ -81,15 +93,21 @@ def require_one_threshold(neurons: Mapping[str, Leaky], what: str) -> None:
 
 class _Levels(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, current, neuron, windows):
+    def forward(ctx, current, neuron, windows, fixed):
         beta = neuron.beta.clamp(0, 1)
-        spikes, membrane = torch.empty_like(current), torch.empty_like(current)
-        for t in range(len(current)):
-            membrane[t] = current[t] if t == 0 else \
-                beta * (membrane[t - 1] - neuron.threshold * spikes[t - 1]) + current[t]
-            spikes[t] = count(membrane[t], neuron)
+        if fixed:
+            v = arriving(current, fixed)
+            spikes, membrane = torch.zeros_like(v), v * fixed.unit
+            for i in range(neuron.levels):
+                spikes += v > SHIFT * (2 * i + 1) * (fixed.threshold // 2)
+        else:
+            spikes, membrane = torch.empty_like(current), torch.empty_like(current)
+            for t in range(len(current)):
+                membrane[t] = current[t] if t == 0 else \
+                    beta * (membrane[t - 1] - neuron.threshold * spikes[t - 1]) + current[t]
+                spikes[t] = count(membrane[t], neuron)
         ctx.save_for_backward(membrane, beta, neuron.thresholds())
-        ctx.surrogate, ctx.windows = neuron.surrogate, windows
+        ctx.surrogate, ctx.windows, ctx.unit = neuron.surrogate, windows, fixed.scale if fixed else 1
         ctx.set_materialize_grads(False)
         return spikes, membrane
 
@@ -104,7 +122,7 @@ class _Levels(torch.autograd.Function):
             a = a + grad_membrane
         for t in range(len(a) - 2, -1, -1):
             a[t] += beta * a[t + 1]
-        return a, None, None
+        return a / ctx.unit, None, None, None
 
 
 def _slope(u: Tensor, grad: Tensor, thresholds: Tensor, surrogate: Surrogate, windows: Windows | None) -> Tensor:
