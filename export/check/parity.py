@@ -40,7 +40,8 @@ class HostPart:
         file: before.onnx or behind.onnx.
         values: compared.
         difference: the largest, of the largest value.
-        spikes: of the graph that differ where it gets the file's frames.
+        spikes: of the graph that differ where it gets the file's frames; of the file's own neurons, of which every
+            first difference lies within rounding.
     """
 
     file: str
@@ -103,7 +104,7 @@ class Parity:
             if f.outputs_beyond:
                 text += f"; {f.outputs_beyond} values of the output are off by more than rounding"
         parts = [f"the host's part {part.file} (float32) is off by {part.difference:.2g} of the largest value at most"
-                 + (f", which changes {part.spikes} spikes" if part.file.startswith("before") else "")
+                 + (f", which changes {part.spikes} spikes" if part.spikes or part.file.startswith("before") else "")
                  for part in self.host]
         return "; ".join([text, *self.notes, *parts])
 

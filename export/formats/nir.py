@@ -12,7 +12,8 @@ from export.check import parity as parities
 from export.check.own import check_own
 from export.check.parity import Parity
 from export.check.report import announce, withdraw, write_report
-from export.formats.host import Host, host, places
+from export.formats.behind import behind
+from export.formats.host import Host, host, place, places
 from export.formats.readers import readers
 from export.formats.source import Source
 from export.model import Model, frozen, output_path, report_path, require_places
@@ -31,6 +32,7 @@ from hardspike import HardspikeError, UsageError, about, atomic_path, check_suff
 from targets import metadata
 from targets.graph import read, write
 from targets.inputs import load_spikes, spread
+from targets.reference import REFERENCE
 from trainer.networks.espikeformer import conv_stages
 
 _log = logger(__name__)
@@ -58,14 +60,20 @@ def write_model(model: Model, output: Output, samples: int, recordings: Recordin
     if convolutions and model.integers:
         part += f".{model.integers.target}-int{model.integers.bits}"
     out = output_path(model, output, ".nir", f"{part}.nir")
+    rest = behind(model.trained) if convolutions else None
+    files = Host({"behind": rest.content} if rest else {})
+    require_places(output, out, *(place(out, kind) for kind in files.content))
 
     def check(written: nir.NIRGraph) -> Parity:
         frames, _ = recordings.part("test", samples, model)
-        if model.chip:
-            return parities.check_integers(checkpoint.network, written, model.chip, frames, out)
-        return parities.check_network(checkpoint.network, written, frozen(checkpoint, fold=False), frames, out)
+        seen = parities.check_integers(checkpoint.network, written, model.chip, frames, out) if model.chip else \
+            parities.check_network(checkpoint.network, written, frozen(checkpoint, fold=False), frames, out)
+        if rest:
+            seen.host.append(rest.check(written, model.chip or REFERENCE, frames))
+        return seen
 
-    checked, report = write_graph(out, graph, None if output.no_check else check, lossy_reset)
+    with files.beside(out):
+        checked, report = write_graph(out, graph, None if output.no_check else check, lossy_reset)
     announce(out, report, checked, output.json)
     if not model.integers:
         _log.info(readers(read(out)))

@@ -25,7 +25,7 @@ _ADVICE = {
                     "its gates multiply signals: use snn.RLeaky or RSynaptic and train again"),
     torch.jit.ScriptModule: "it is compiled (torch.jit): put in the module that it was made from",
     Attention: "it multiplies spike trains with one another, which no synapse does: write the stages before it "
-               "(`hardspike export nir RUN --conv_stages`, which quantise, lava and c then take), or the whole network as "
+               "(`hardspike export nir RUN --conv_stages`, a graph that quantise and c take), or the whole network as "
                "ONNX (`hardspike export onnx RUN`)",
     nn.Upsample: "no node enlarges a picture: write the layers under it (`hardspike export nir RUN --conv_stages`), or "
                  "the whole network as ONNX (`hardspike export onnx RUN`)",

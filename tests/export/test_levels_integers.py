@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,14 +12,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from eval.operations.measure import count_network, count_target
 from export.check.attention import network_differences
 from export.check.parity import check_integers, network_spikes
-from export.formats.network_onnx import network_parts
+from export.commands import nir as export_nir
+from export.formats.network_onnx import network_parts, network_to_onnx
 from export.freeze.integers import as_floats, integer_graph
 from export.model import Model
+from export.recordings import Recordings
 from hardspike import HardspikeError
-from targets.chips import CHIPS
+from targets.chips import CHIPS, chip_of
+from targets.graph import read
 from targets.graph.shapes import array
 from targets.loihi.layers import LINEAR
 from targets.onnx import runtime
+from targets.reference import REFERENCE
 from tests.networks import THEORY, settled
 from trainer.checkpoint import Checkpoint, save
 from trainer.config import FitConfig
@@ -134,8 +139,7 @@ def test_for_no_chip_the_stages_are_floats_of_the_same_weights():
     stages = conv_stages(trained(target="none"))
     graph = integer_graph(stages, SHAPE, {})
     spikes, _ = network_spikes(stages, x := frames(), torch.float64)
-    from targets import reference
-    found = reference.run(graph, x).spikes
+    found = REFERENCE.run(graph, x).spikes
     assert all(torch.equal(values, found[name]) for name, values in spikes.items())
 
 
@@ -158,6 +162,41 @@ def test_a_checkpoint_holds_it_and_its_whole_is_onnx(tmp_path, monkeypatch):
     for name in made.integers.layers:  # in the stages float32 rounds nothing
         assert torch.equal(found.spikes[name].float(), record[name])
     assert network_differences(as_floats(made), x, found.spikes, found.output)
+
+
+@pytest.mark.parametrize("make", [network, trained], ids=["floats", "integers"])
+def test_the_graph_and_the_file_behind_it_are_the_network(make, tmp_path):
+    made, x = make(), frames(2, 6)
+    save(Checkpoint(FitConfig(method="hard", network=config()), made, SHAPE, 10, 1, [], THEORY), tmp_path / "x.pt")
+    np.savez(tmp_path / "x.npz", spikes=x.numpy().astype(np.uint8))
+    parity = export_nir(tmp_path / "x.pt", recordings=Recordings(input=tmp_path / "x.npz"), conv_stages=True)
+    part, = parity.host
+    assert parity.mismatches == 0 and part.values == 60 and part.difference < 1e-5
+    graph = tmp_path / ("x.conv.loihi2-int8.nir" if make is trained else "x.conv.nir")
+    target = chip_of(read(graph)) or REFERENCE
+    output = target.run(read(graph), x).output
+    session = onnxruntime.InferenceSession(graph.with_suffix(".behind.onnx"))
+    logits = np.mean([session.run(["output"], {"input": step.float().numpy()})[0] for step in output], 0)
+    with made.mode(hard=True), torch.no_grad():
+        wanted = made.eval()(x)
+    assert wanted.std() > 0.1
+    np.testing.assert_allclose(logits, wanted.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_behind_the_stages_that_computes_otherwise_is_not_written(tmp_path, monkeypatch):
+    made = trained()
+    save(Checkpoint(FitConfig(method="hard", network=config()), made, SHAPE, 10, 1, [], THEORY), tmp_path / "x.pt")
+    np.savez(tmp_path / "x.npz", spikes=frames(2, 6).numpy().astype(np.uint8))
+
+    def other(network, *rest):
+        network = copy.deepcopy(network)
+        network.layers["readout"].weight.data[0, 0] += 1
+        return network_to_onnx(network, *rest)
+
+    monkeypatch.setattr("export.formats.behind.network_to_onnx", other)
+    with pytest.raises(HardspikeError, match=r"behind\.onnx, what the host computes behind the stages"):
+        export_nir(tmp_path / "x.pt", recordings=Recordings(input=tmp_path / "x.npz"), conv_stages=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.npz", "x.pt"]
 
 
 @pytest.mark.parametrize("change", [dict(threshold=3), dict(threshold=0), dict(threshold=2**16), dict(scale=-1.0)])

@@ -80,6 +80,16 @@ def conv_stages(network: Network) -> Network:
     return network.first(names)
 
 
+def behind_stages(network: Network) -> Network | None:
+    """What takes the output of `conv_stages` and gives the network's, the same layers; None under a pyramid, which
+    hears several stages."""
+    names = list(network.layers)[len(before_attention(network)):]
+    if network.labels_pixels:
+        return None
+    return Network({name: network.layers[name] for name in names}, network.readout,
+                   {name: sources for name, sources in network.sums.items() if name in names})
+
+
 def before_attention(network: Network) -> list[str]:
     """The layers before the first stage that attends, up to the neurons in front of it; all where none attends."""
     names = list(network.layers)

@@ -93,10 +93,8 @@ class Network(nn.Module):
 
     def first(self, names: list[str]) -> "Network":
         """The layers `names` alone, which are the first ones and end with neurons; the same modules."""
-        return Network({name: self.layers[name] for name in names}, "spikes", self._sums_of(names))
-
-    def _sums_of(self, names: list[str]) -> dict[str, tuple[str, ...]]:
-        return {name: sources for name, sources in self.sums.items() if name in names}
+        return Network({name: self.layers[name] for name in names}, "spikes",
+                       {name: sources for name, sources in self.sums.items() if name in names})
 
     @property
     def labels_pixels(self) -> bool:
