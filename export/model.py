@@ -132,16 +132,24 @@ class Model:
 
     @functools.cached_property
     def outputs(self) -> int:
-        """How many classes it tells apart."""
-        return self._ends[1]
+        """How many classes it tells apart.
+
+        Raises:
+            HardspikeError: it gives a picture, of which none is a class.
+        """
+        given = self._ends[1]
+        if sum(side > 1 for side in given) > 1:
+            raise HardspikeError(f"{self.path}: its Output is a picture {given}, no row of classes; of a run's "
+                                 "convolutional stages, give the run, and for their spikes `hardspike eval operations`")
+        return math.prod(given)
 
     @functools.cached_property
-    def _ends(self) -> tuple[tuple[int, ...], int]:
+    def _ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if self.checkpoint:
-            return tuple(self.checkpoint.shape), self.checkpoint.classes
+            return tuple(self.checkpoint.shape), (self.checkpoint.classes,)
         with about(self.path):
             taken, given = ends(self.graph)
-        return tuple(taken), math.prod(given)
+        return tuple(taken), tuple(given)
 
     @functools.cached_property
     def calibration(self) -> str | None:

@@ -16,6 +16,8 @@ __all__ = ["csv_cell", "print_table", "progress", "versions", "write_csv"]
 
 WIDTH_OF_A_PIPE = 200
 """Characters. A pipe has no width: rich would assume 80 and fold; wide is what grep and a log want."""
+NARROWEST = 6
+"""Characters of a column, three of them its border. Below, a table of few rows lies on its side."""
 
 
 def print_table(rows: list[dict], title: str = "", json_file: str | Path | None = None, extra: dict | None = None,
@@ -72,15 +74,18 @@ def _rendered(rows: list[dict], title: str) -> str:
     from rich.text import Text
 
     heading = Text(printable(title), style="table.title" if rows else "")
-    table = Table(title=heading if title else None, title_justify="left")
     columns = _columns(rows)
-    for key in columns:
-        number = any(isinstance(row.get(key), int | float) for row in rows)
-        table.add_column(Text(printable(str(key))), justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(key))) for key in columns))
     terminal = sys.stdout is not None and sys.stdout.isatty()
     console = Console() if terminal else Console(width=WIDTH_OF_A_PIPE)
+    aside = len(rows) < len(columns) and console.width < NARROWEST * len(columns)
+    table = Table(title=heading if title else None, title_justify="left", show_header=not aside)
+    for key in columns if not aside else ():
+        number = any(isinstance(row.get(key), int | float) for row in rows)
+        table.add_column(Text(printable(str(key))), justify="right" if number else "left", overflow="fold")
+    for row in rows if not aside else ():
+        table.add_row(*(Text(_cell(row.get(key))) for key in columns))
+    for key in columns if aside else ():
+        table.add_row(Text(printable(str(key))), *(Text(_cell(row.get(key)), justify="right") for row in rows))
     with console.capture() as captured:
         console.print(table if rows else heading)
     return captured.get()

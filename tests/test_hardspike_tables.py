@@ -21,6 +21,16 @@ def test_columns_come_from_all_rows(tmp_path, capsys):
                                                              ["", "", "True"]]
 
 
+def test_a_table_too_wide_to_be_read_lies_on_its_side(capsys):
+    rows = [{"model": name, **{f"lif{n} spikes": n * by for n in range(60)}} for name, by in (("a", 1), ("b", 10))]
+    print_table(rows, "title")
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert printed[0] == ["title"] and printed[2] == ["│", "model", "│", "a", "│", "b", "│"]
+    assert printed[3 + 59] == ["│", "lif59", "spikes", "│", "59", "│", "590", "│"]
+    print_table([{key: value for key, value in row.items() if key != "lif59 spikes"} for row in rows[:1]] * 99)
+    assert len(capsys.readouterr().out.splitlines()[0]) == 200  # as many rows as columns stay rows
+
+
 def test_names_are_no_markup_and_steer_no_terminal(capsys):
     print_table([{name: name for name in HOSTILE}], HOSTILE[0])
     said = capsys.readouterr().out
