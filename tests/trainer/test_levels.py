@@ -21,6 +21,7 @@ from trainer.networks.layouts import LAYOUTS
 from trainer.neurons.levels import LevelLeaky
 from trainer.neurons.spikes import Surrogate
 from trainer.neurons.windows import WINDOWS, Windows
+from trainer.quantise import QuantiseConfig
 
 
 def neuron(beta=0.25, threshold=1.0, levels=4, hard=True, **options):
@@ -191,8 +192,9 @@ def test_frames_that_are_too_small_or_few_parameters_are_refused(layout):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [1, 2])
-def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path, monkeypatch, steps):
+@pytest.mark.parametrize(("steps", "bits", "stops"), [(1, None, 1), (2, None, 1), (1, 8, 1), (2, 4, 2)])
+def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path, monkeypatch, steps, bits, stops):
+    """Also where it stops before or among its epochs in a chip's integers."""
     def load(config):
         data = trainer.data.load(config)
         few = [Split(part.frames[:n], part.labels[:n], part.ids[:n])
@@ -200,16 +202,18 @@ def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path, monkeypatch, steps):
         return replace(data, train=few[0], validation=few[1])
 
     monkeypatch.setattr(trainer.fit, "load", load)
-    config = FitConfig(out=tmp_path / "whole", method="a2sg", epochs=2, batch_size=32, threads=1, average=0.5,
+    config = FitConfig(out=tmp_path / "whole", method="a2sg", epochs=1 + stops, batch_size=32, threads=1, average=0.5,
                        data=DataConfig(name="images", steps=steps), a2sg=A2sgConfig(recordings=8),
-                       network=NetworkConfig(layers="espikeformer_small", beta=0.25, detach_reset=True, levels=3))
+                       network=NetworkConfig(layers="espikeformer_small", beta=0.0 if bits else 0.25, detach_reset=True,
+                                             levels=3), quantise=QuantiseConfig(bits=bits, epochs=stops))
     whole = fit(config)
     broken = replace(config, out=tmp_path / "broken")
     saved = trainer.run.Run.save
 
     def stop(run, row):
         saved(run, row)
-        raise KeyboardInterrupt
+        if row["epoch"] == stops:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(trainer.run.Run, "save", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -217,6 +221,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path, monkeypatch, steps):
     monkeypatch.setattr(trainer.run.Run, "save", saved)
     resumed = fit(broken, resume=True)
     one, two = (checkpoint.load(run.folder / "last.pt") for run in (whole, resumed))
+    assert hasattr(one.network, "integers") == bool(bits)
     for name, value in one.network.state_dict().items():
         assert torch.equal(value, two.network.state_dict()[name]), name
     widths = one.training["method"]["widths"]
