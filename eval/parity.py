@@ -12,6 +12,7 @@ from export.options import Quantisation
 from hardspike import UsageError, progress
 from targets import metadata
 from targets.chips import CHIPS
+from targets.graph import is_row
 from targets.recording import Recording
 from targets.target import Target
 
@@ -92,7 +93,8 @@ def _integers(subject: Subject, chosen: Quantisation) -> Model:
 
 
 def _row(subject: Subject, mode: Mode, recording: Recording, others: list[Recording]) -> ParityRun:
-    right = int((recording.predictions() == subject.labels).sum()) if subject.part.labelled else None
+    told = subject.part.labelled and is_row(tuple(recording.output.shape[2:]))
+    right = int((recording.predictions() == subject.labels).sum()) if told else None
     return ParityRun(mode, right, count(recording), [mismatches(recording, other) for other in others])
 
 

@@ -32,8 +32,9 @@ def nir(model: Path, output: Output = Output(), samples: int = 256,  # noqa: B00
         result: of a network of your own, which of what forward returns is the Output: 1, spikes, or several in a row,
             0,1; without it the first that the last layer of neurons gives
         conv_stages: of an E-SpikeFormer, the stages before the first attention alone, which NIR and the chips hold:
-            MODEL.conv.nir. Their Output is what the next stage's first neurons give; the rest is the host's, as
-            MODEL.conv.behind.onnx. Of convolutions under a pyramid, these; the Output is what the last ones give
+            MODEL.conv.nir (trained in integers, MODEL.conv.TARGET-intBITS.nir). Their Output is what the next stage's
+            first neurons give; the rest is the host's, a .behind.onnx of the same name. Of convolutions under a
+            pyramid, these; the Output is what the last ones give
 
     Returns:
         what the check saw; None without a check.

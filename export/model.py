@@ -17,7 +17,7 @@ from export.passes.fold_batchnorm import fold_batchnorm
 from hardspike import HardspikeError, UsageError, about, check_suffix, logger, require_writable, versions
 from targets import metadata
 from targets.chips import chip, chip_of
-from targets.graph import assumed_step, ends, plan, read
+from targets.graph import assumed_step, ends, is_row, plan, read
 from targets.target import Target
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import from_dict, to_dict
@@ -138,9 +138,9 @@ class Model:
             HardspikeError: it gives a picture, of which none is a class.
         """
         given = self._ends[1]
-        if sum(side > 1 for side in given) > 1:
-            raise HardspikeError(f"{self.path}: its Output is a picture {given}, no row of classes; of a run's "
-                                 "convolutional stages, give the run, and for their spikes `hardspike eval operations`")
+        if not is_row(given):
+            raise HardspikeError(f"{self.path}: its Output is a picture {given}, no row of classes: an accuracy is of "
+                                 "the whole network, so give the run; `hardspike eval operations` counts spikes")
         return math.prod(given)
 
     @functools.cached_property

@@ -101,7 +101,8 @@ class Recordings:
             if model.shape != tuple(data.shape):
                 source = str(self.input or self.config(*models).name)
                 raise HardspikeError(self._other_shape(model, data, source))
-        return data
+        known = next((model.data for model in models if model.data), None)
+        return replace(data, bins=known.bins) if self.input and known else data
 
     def _loaded(self, *models: Model) -> Data:
         from trainer.data import load

@@ -180,6 +180,7 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
     Raises:
         HardspikeError: a file is missing or unusable, or the target cannot run the graph.
     """
+    from targets.graph import is_row
     from targets.inputs import check_labels, load_spikes
     from targets.table import load_target
     runs_on = load_target(target)
@@ -202,7 +203,7 @@ def run(graph: Path, target: str = "reference", input: Path | None = None, out: 
              "spikes a neuron a step": fired.sum().item() / fired.numel()} for name, fired in recording.spikes.items()]
     extra = {"target": target, "graph": str(graph), "samples": samples, "steps": len(spikes)}
     title = f"{graph} on {target}: {samples} samples of {len(spikes)} steps"
-    if labels is not None:
+    if labels is not None and is_row(tuple(recording.output.shape[2:])):
         check_labels(labels, recording.output[0, 0].numel(), input)
         extra["accuracy"] = (recording.predictions() == labels).double().mean().item()
         title += f", accuracy {extra['accuracy']:.1%}"

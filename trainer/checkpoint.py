@@ -22,6 +22,7 @@ from hardspike import (
 )
 from trainer.config import FitConfig, from_dict, to_dict
 from trainer.networks import Network, build
+from trainer.networks.connections import counts
 from trainer.networks.integers import READOUT, IntegerNetwork, Integers, folded, wiring
 from trainer.neurons.levels import LevelLeaky
 from trainer.quantise import TARGETS, THRESHOLD
@@ -42,6 +43,8 @@ LISTS = ("widths", "tgc", "spikes", "weight_counts", "weight_range")
 TRAINING = ("network", "optimizer", "schedule", "method", "average")
 LARGEST = 1 << 34
 """Bytes of a file."""
+LARGEST_SCALE = 2.0**64
+"""Integer units for 1, and 1 for integer units."""
 LARGEST_PICKLE = 1 << 26
 """Bytes of all that is no tensor's content."""
 MOST_VALUES, DEEPEST = 1_000_000, 32
@@ -238,14 +241,17 @@ def _integers(content: dict, network: Network, where: str) -> Integers:
         raise _damaged(where, f"integers of {found.bits} bits for {shown(found.target)}; 2 to 8 and "
                               f"{', '.join(TARGETS)} are known")
     wires = wiring(network)
+    if counts(network) and (found.target == "loihi1" or any(neuron.beta for neuron in network.neurons().values())):
+        raise _damaged(where, f"integers for {found.target} of neurons with several thresholds, which no chip gives a "
+                              "membrane that is kept")
     neurons = {name: network.layers[name] for name in wires.inputs}
     step, levels = found.grid
     for name, units in found.layers.items():
         weights = range(step, step * levels + 1, step) if name in neurons and wires.shortcuts(name) else (0,)
         counted = name in neurons and isinstance(neurons[name], LevelLeaky)
         highest = units.threshold * (2 * neurons[name].levels - 1) / 2 if counted else units.threshold
-        if not (units.scale > 0 and units.threshold >= 1 and highest <= THRESHOLD and units.shortcut in weights) \
-                or (counted and units.threshold % 2):
+        held = units.threshold >= 1 and highest <= THRESHOLD and not (counted and units.threshold % 2)
+        if not (1 / LARGEST_SCALE < units.scale < LARGEST_SCALE and held and units.shortcut in weights):
             raise _damaged(where, f"layer {shown(name)} has scale {units.scale}, threshold {units.threshold}, shortcut "
                                   f"{units.shortcut}, which no chip holds")
     if list(found.layers) != list(neurons) or (found.readout > 0) != (READOUT in wires.neurons):

@@ -17,6 +17,7 @@ from trainer.data import Data, load
 from trainer.networks import build
 from trainer.networks.integers import IntegerNetwork, require_pooling
 from trainer.prune import prune
+from trainer.quantise import check_network
 from trainer.run import Run, scalars
 from trainer.track import Log, tracked
 
@@ -103,8 +104,10 @@ def begun_from(config: FitConfig, given: Collection[str] | None = None) -> FitCo
         found = "; ".join(f"{key}: {a} -> {b}" for key, (a, b) in other.items())
         raise UsageError(f"from {config.from_}: has another network or other recordings ({found}), which stay as they "
                          "are; leave these options out")
-    return replace(config, network=stored.config.network,
-                   data=replace(stored.config.data, path=config.data.path or stored.config.data.path))
+    found = replace(config, network=stored.config.network,
+                    data=replace(stored.config.data, path=config.data.path or stored.config.data.path))
+    check_network(found)
+    return found
 
 
 def _first(path: Path) -> checkpoints.Checkpoint:

@@ -55,14 +55,34 @@ def first_epoch(config: "FitConfig") -> int | None:
 
 
 def check(config: "FitConfig") -> None:
-    """Refuse what cannot be had together.
+    """Refuse what cannot be had together. Of a run that begins from another, `check_network` follows once its network
+    is known.
 
     Raises:
         UsageError: names the option, and what to use instead.
     """
-    chosen, network = config.quantise, config.network
+    chosen = config.quantise
     if config.prune and not config.from_:
         raise UsageError(f"prune {config.prune:g}: takes weights away from a trained network; give --from CHECKPOINT")
+    if chosen.bits is not None and chosen.epochs is not None and chosen.epochs > config.epochs:
+        raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
+    if chosen.bits is not None and config.precision != "float32":
+        raise UsageError(f"quantise.bits {chosen.bits}: {config.precision} rounds integers; take precision float32")
+    if chosen.bits is not None and config.device == "cuda":
+        raise UsageError(f"quantise.bits {chosen.bits}: integers are exact on the CPU alone; take --device cpu")
+    if chosen.bits is not None and config.diagnose:
+        raise UsageError(f"diagnose {config.diagnose}: looks at networks in floats; leave it out with quantise.bits")
+    if config.from_ is None:
+        check_network(config)
+
+
+def check_network(config: "FitConfig") -> None:
+    """Refuse what the run's network and recordings cannot have.
+
+    Raises:
+        UsageError: as `check`.
+    """
+    chosen, network = config.quantise, config.network
     if network.counts:
         _check_counting(config)
     heard = next((word for word in network.layers.split("-") if word.endswith("rec")), None)
@@ -80,17 +100,9 @@ def check(config: "FitConfig") -> None:
     if network.pyramid:
         raise UsageError(f"quantise.bits {chosen.bits}: a pyramid is not trained in integers; train it in floats and "
                          "quantise its backbone (export nir --conv_stages, export quantise)")
-    if chosen.epochs is not None and chosen.epochs > config.epochs:
-        raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
     if network.plif:
         raise UsageError("network.plif: scales a neuron's input by a learned factor, which integers do not; train with "
                          "learn_beta, or without bits and quantise the export")
-    if config.precision != "float32":
-        raise UsageError(f"quantise.bits {chosen.bits}: {config.precision} rounds integers; take precision float32")
-    if config.device == "cuda":
-        raise UsageError(f"quantise.bits {chosen.bits}: integers are exact on the CPU alone; take --device cpu")
-    if config.diagnose:
-        raise UsageError(f"diagnose {config.diagnose}: looks at networks in floats; leave it out with quantise.bits")
     if any(word[:2] == "mp" for word in network.layers.split("-")):
         raise UsageError(f"network.layers {network.layers}: max pooling is not trained in integers; take average "
                          "pooling (ap2) or a strided convolution")

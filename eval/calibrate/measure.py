@@ -158,8 +158,9 @@ def refuse_integers(model: Model) -> None:
         UsageError: it is one.
     """
     if model.integers:
-        raise UsageError(f"{model.path}: was trained in integers, hard spikes and all; calibrate the graph that "
-                         "`hardspike export nir` makes of it, or the network in floats")
+        graph = "" if model.refused else "the graph that `hardspike export nir` makes of it, or "
+        raise UsageError(f"{model.path}: was trained in integers, hard spikes and all; calibrate {graph}the network in "
+                         "floats")
 
 
 def choose(subject: Subject, kind: str, samples: int = 512) -> Calibration:

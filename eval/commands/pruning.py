@@ -62,6 +62,8 @@ def pruning(model: Path, shares: str = "0,0.5,0.8,0.9", out: OutFolder = Path("r
     subject = open_subject(model, recordings, Sample(split))
     if subject.model.checkpoint is None:
         raise UsageError(f"{model}: is no network in floats that can be trained further; give the run that it is of")
+    if subject.model.refused:
+        raise UsageError(f"{subject.model.refused}; what is pruned is measured on the chip, as a whole")
     chosen = QuantiseConfig(bits=tuning.bits, target=tuning.target, lr=tuning.lr)
     runs = configs(model_file(model), subject.model.trained, _shares(shares), chosen, tuning.epochs, out)
     train(runs.values())

@@ -141,6 +141,8 @@ def check_frames(frames: Tensor, name: str) -> None:
     if CORRUPTIONS[name].pixels and (frames.ndim != 5 or frames.shape[2] != 2):
         raise HardspikeError(f"recordings of shape {tuple(frames.shape[2:])} are no pictures (2, H, W) of OFF and ON "
                              "events, whose pixels could fail")
+    if name == "time_jitter" and frames.shape[1] == 1:
+        raise HardspikeError("the recordings have one time step, in which no event moves")
     if frames.is_floating_point() and (frames != frames.round()).any():
         raise HardspikeError("the recordings hold no whole numbers of events, which could be lost or moved")
 

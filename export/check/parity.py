@@ -39,9 +39,9 @@ class HostPart:
     Args:
         file: before.onnx or behind.onnx.
         values: compared.
-        difference: the largest, of the largest value.
-        spikes: of the graph that differ where it gets the file's frames; of the file's own neurons, of which every
-            first difference lies within rounding.
+        difference: the largest, of the largest value; of samples in which no spike of the file's own neurons differs.
+        spikes: of the graph that differ where it gets the file's frames; of the file's own neurons, where every first
+            difference lies within rounding.
     """
 
     file: str
@@ -104,7 +104,9 @@ class Parity:
             if f.outputs_beyond:
                 text += f"; {f.outputs_beyond} values of the output are off by more than rounding"
         parts = [f"the host's part {part.file} (float32) is off by {part.difference:.2g} of the largest value at most"
-                 + (f", which changes {part.spikes} spikes" if part.spikes or part.file.startswith("before") else "")
+                 + (f", which changes {part.spikes} spikes" if part.file.startswith("before") else
+                    f"; {part.spikes} of its spikes differ from float64's, every first one within rounding of the "
+                    "threshold" if part.spikes else "")
                  for part in self.host]
         return "; ".join([text, *self.notes, *parts])
 

@@ -1,10 +1,11 @@
 """What the host computes behind the convolutional stages of a network: NAME.behind.onnx beside their graph.
 
-It takes a step of the graph's Output as `input`, states as `targets.onnx.model` has them, and gives the spikes of its
-layers and `output`, the logits of the step; a run's are their mean.
+It takes a step of the graph's Output, counts s, as `input`, states as `targets.onnx.model` has them, and gives the
+spikes of its layers and `output`, the logits of the step; a run's are their mean. A graph quantised later has the same
+Output.
 
-    session = onnxruntime.InferenceSession("best.conv.behind.onnx")
-    logits = np.mean([session.run(["output"], {"input": step})[0] for step in output], 0)   # without memory
+    session = onnxruntime.InferenceSession("best.conv.behind.onnx")             # output: (T, B, C, H, W) of the graph
+    logits = np.mean([session.run(["output"], {"input": step.astype("float32")})[0] for step in output], 0)
 """
 
 import copy
@@ -17,8 +18,9 @@ import nir
 import torch
 from torch import Tensor, nn
 
+from export.check.attention import network_differences
 from export.check.parity import HostPart
-from export.formats.network_onnx import check_network_file, layer_shapes, network_to_onnx
+from export.formats.network_onnx import layer_shapes, network_to_onnx
 from hardspike import HardspikeError, versions
 from targets.onnx import runtime
 from targets.target import CHUNK, Target
@@ -26,7 +28,6 @@ from trainer.checkpoint import Checkpoint
 from trainer.config import to_dict
 from trainer.networks import Network
 from trainer.networks.espikeformer import behind_stages
-from trainer.networks.integers import IntegerNetwork
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,20 @@ class Behind:
             file.write_bytes(self.content)
             for some in frames.split(CHUNK, 1):
                 given = target.run(graph, some).output.float()
-                seen = check_network_file(file, self.network, given)
-                if seen.float32.beyond or seen.float32.outputs_beyond:
-                    raise HardspikeError(f"{part.file}, what the host computes behind the stages: {seen.verdict()}; "
-                                         "please report this network")
-                mine, wanted = runtime.run_file(file, given).output.mean(0), self._logits(given)
+                found = runtime.run_file(file, given)
+                exact, seen = network_differences(self.network, given, found.spikes, found.output)
+                if seen.beyond or seen.outputs_beyond:
+                    raise HardspikeError(f"{part.file}, what the host computes behind the stages: {seen.beyond} first "
+                                         f"differences from its layers in float64 and {seen.outputs_beyond} logits are "
+                                         "beyond rounding; please report this network")
+                differs = [(spikes != found.spikes[name].reshape(spikes.shape)).transpose(0, 1).flatten(1).any(1)
+                           for name, spikes in exact.items()]
+                same = ~torch.stack(differs).any(0)
+                wanted, mine = self._logits(given), found.output.mean(0)
                 part.values += wanted.numel()
-                part.spikes += seen.mismatches
-                off = (mine - wanted).abs().max() / wanted.abs().max().clamp(1)
-                part.difference = max(part.difference, float(off))
+                part.spikes += seen.spikes
+                off = (mine - wanted)[same].abs() / wanted.abs().max().clamp(1)
+                part.difference = max([part.difference, *off.flatten().tolist()])
         return part
 
     @torch.no_grad()
@@ -73,15 +79,14 @@ class Behind:
 
 def behind(checkpoint: Checkpoint) -> Behind | None:
     """The file of a checkpoint's network; None where it has no one that takes the stages' output alone."""
-    whole = checkpoint.network
-    network = behind_stages(whole)
+    network = behind_stages(checkpoint.network)
     if network is None:
         return None
-    shape = layer_shapes(whole, tuple(checkpoint.shape))[next(iter(network.layers))]
-    if isinstance(whole, IntegerNetwork) and whole.exact:  # the graph gives whole numbers s, the network passes s/D on
-        grade = nn.Conv2d(shape[0], shape[0], 1, groups=shape[0], bias=False)
-        nn.init.constant_(grade.weight, 1 / whole.layers[whole.chip[-1]].norm)
-        network = Network({"grade": grade, **network.layers}, network.readout, network.sums)
+    shape = layer_shapes(checkpoint.network, tuple(checkpoint.shape))[next(iter(network.layers))]
+    # the graph gives s, the network passes s/D on
+    grade = nn.Conv2d(shape[0], shape[0], 1, groups=shape[0], bias=False)
+    nn.init.constant_(grade.weight, 1 / checkpoint.config.network.levels)
+    network = Network({"grade": grade, **network.layers}, network.readout, network.sums)
     said = {"hardspike": versions("hardspike")["hardspike"], "readout": network.readout, "arithmetic": "float32",
             "data": json.dumps(to_dict(checkpoint.config)["data"])}
     return Behind(network, network_to_onnx(network, shape, said).SerializeToString())

@@ -21,7 +21,7 @@ from export.recordings import Recordings, check_samples
 from hardspike import HardspikeError, UsageError, about, atomic_path, logger, print_table
 from targets import metadata, reference
 from targets.chips import chip, limits_of
-from targets.graph import plan, read, write
+from targets.graph import ends, is_row, plan, read, write
 from targets.graph.shapes import array
 from targets.limits import Limits
 from targets.loihi import rules
@@ -109,9 +109,10 @@ def write_integers(model: Model, output: Output, chosen: Quantisation, samples: 
                 json.loads(report.read_text()))
     if checked:
         share = checked.mismatches / max(1, sum(layer.spikes for layer in checked.layers))
+        cost = "`hardspike eval accuracy` says what it costs" if is_row(ends(written)[1]) else \
+            "its Output counts as the float graph's does"
         _log.info(f"{out} spikes as the quantised graph does; against the float graph {checked.mismatches} spikes "
-                  f"differ ({100 * share:.1f} % of its spikes, {checked.samples} samples): `hardspike eval accuracy` "
-                  "says what it costs")
+                  f"differ ({100 * share:.1f} % of its spikes, {checked.samples} samples): {cost}")
     else:
         _log.warning(f"{out}: written, NOT checked ({report} says so)")
     return checked

@@ -87,8 +87,8 @@ def as_floats(network: IntegerNetwork) -> Network:
         elif isinstance(layer, Leaky) and network.exact:
             layer.threshold.fill_(network.integers.layers[name].threshold)
             layer.beta.copy_(leak_on_grid(layer.beta, network.integers.target))
-        if isinstance(layer, LevelLeaky) and network.exact and not (network.host and name == network.chip[-1]):
-            layer.norm = 1  # it is in the integers, but not in the host's weights
+        if isinstance(layer, LevelLeaky) and network.exact and name != network.chip[-1]:
+            layer.norm = 1  # it is in the integers, but for the host, which hears the last ones
     return Network(dict(layers), network.readout, network.sums)
 
 

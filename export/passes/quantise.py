@@ -29,7 +29,7 @@ from hardspike import HardspikeError, UsageError, nearest, progress
 from hardspike.grid import TRIMS, clips, grid, least_error, rounded
 from targets import metadata, reference
 from targets.chips import limits_of
-from targets.graph import LINEAR, plan
+from targets.graph import LINEAR, ends, is_row, plan
 from targets.graph.shapes import array
 from targets.limits import Limits
 from targets.loihi.layers import DECAY_UNIT, Layer, Network, split, taken_off
@@ -367,12 +367,13 @@ def _ancestors(graph: nir.NIRGraph, names: list[str]) -> nir.NIRGraph:
 def _quantise_readout(graph: nir.NIRGraph, network: Network, bits: int, limits: Limits) -> nir.NIRGraph:
     """The host's linear readout in integers; the class is an argmax, so the unit of a single one does not matter.
 
-    Several readout layers would need one unit; the host computes those in floats, as they are.
+    Several readout layers would need one unit, and of a picture, which is no row of classes, the unit matters to who
+    takes it on: the host computes those in floats, as they are.
     """
     edit = Edit(graph)
     step, levels = _grid(bits, limits)
     linear = [name for name in network.readout if isinstance(edit.nodes[name], LINEAR)]
-    for name in linear if len(linear) == 1 else ():
+    for name in linear if len(linear) == 1 and is_row(ends(graph)[1]) else ():
         node = edit.nodes[name]
         weight = array(node.weight).astype(np.float64)
         scale = least_error(weight, step, levels)

@@ -3,7 +3,7 @@
 from nir import NIRGraph as Graph
 
 from targets.graph.files import read, write
-from targets.graph.plan import LINEAR, NEURONS, SPIKING, STATELESS, Plan, assumed_step, ends, parameters, plan
+from targets.graph.plan import LINEAR, NEURONS, SPIKING, STATELESS, Plan, assumed_step, ends, is_row, parameters, plan
 
-__all__ = ["LINEAR", "NEURONS", "SPIKING", "STATELESS", "Graph", "Plan", "assumed_step", "ends", "parameters", "plan",
-           "read", "write"]
+__all__ = ["LINEAR", "NEURONS", "SPIKING", "STATELESS", "Graph", "Plan", "assumed_step", "ends", "is_row",
+           "parameters", "plan", "read", "write"]

@@ -102,6 +102,11 @@ def ends(graph: nir.NIRGraph) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return shapes[structure["input"]], shapes[structure["output"]]
 
 
+def is_row(shape: tuple[int, ...]) -> bool:
+    """Whether an Output of this shape can be one value a class; a picture cannot."""
+    return sum(side > 1 for side in shape) <= 1
+
+
 def _structure(graph: nir.NIRGraph) -> dict:
     """All of `plan` that does not depend on dt."""
     nodes, pairs = _flatten(graph, "")

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnxruntime
@@ -9,16 +10,22 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from eval.commands.accuracy import accuracy
+from eval.commands.parity import parity as parity_of
+from eval.commands.pruning import pruning
 from eval.operations.measure import count_network, count_target
 from export.check.attention import network_differences
 from export.check.parity import check_integers, network_spikes
 from export.commands import nir as export_nir
+from export.commands import quantise
 from export.formats.network_onnx import network_parts, network_to_onnx
 from export.freeze.integers import as_floats, integer_graph
 from export.model import Model
 from export.recordings import Recordings
-from hardspike import HardspikeError
+from hardspike import HardspikeError, UsageError
+from targets import reference
 from targets.chips import CHIPS, chip_of
+from targets.commands import run as run_graph
 from targets.graph import read
 from targets.graph.shapes import array
 from targets.loihi.layers import LINEAR
@@ -164,8 +171,10 @@ def test_a_checkpoint_holds_it_and_its_whole_is_onnx(tmp_path, monkeypatch):
     assert network_differences(as_floats(made), x, found.spikes, found.output)
 
 
-@pytest.mark.parametrize("make", [network, trained], ids=["floats", "integers"])
-def test_the_graph_and_the_file_behind_it_are_the_network(make, tmp_path):
+@pytest.mark.parametrize(("make", "quantised"), [(network, False), (network, True), (trained, False),
+                                                 (partial(trained, target="none"), False)])
+def test_the_graph_and_the_file_behind_it_are_the_network(make, quantised, tmp_path):
+    """Also where the graph was quantised afterwards: its Output goes into the same file."""
     made, x = make(), frames(2, 6)
     save(Checkpoint(FitConfig(method="hard", network=config()), made, SHAPE, 10, 1, [], THEORY), tmp_path / "x.pt")
     np.savez(tmp_path / "x.npz", spikes=x.numpy().astype(np.uint8))
@@ -173,9 +182,16 @@ def test_the_graph_and_the_file_behind_it_are_the_network(make, tmp_path):
     part, = parity.host
     assert parity.mismatches == 0 and part.values == 60 and part.difference < 1e-5
     graph = tmp_path / ("x.conv.loihi2-int8.nir" if make is trained else "x.conv.nir")
-    target = chip_of(read(graph)) or REFERENCE
-    output = target.run(read(graph), x).output
     session = onnxruntime.InferenceSession(graph.with_suffix(".behind.onnx"))
+    if quantised:
+        exact = reference.run(read(graph), x).output
+        quantise(graph, recordings=Recordings(input=tmp_path / "x.npz"))
+        graph = graph.with_suffix(".loihi2-int8.nir")
+    output = (chip_of(read(graph)) or REFERENCE).run(read(graph), x).output
+    assert set(output.unique().tolist()) == {0, 1, 2, 3}
+    if quantised:
+        assert np.corrcoef(output.flatten(), exact.flatten())[0, 1] > 0.6
+        return
     logits = np.mean([session.run(["output"], {"input": step.float().numpy()})[0] for step in output], 0)
     with made.mode(hard=True), torch.no_grad():
         wanted = made.eval()(x)
@@ -199,7 +215,26 @@ def test_a_file_behind_the_stages_that_computes_otherwise_is_not_written(tmp_pat
     assert sorted(file.name for file in tmp_path.iterdir()) == ["x.npz", "x.pt"]
 
 
-@pytest.mark.parametrize("change", [dict(threshold=3), dict(threshold=0), dict(threshold=2**16), dict(scale=-1.0)])
+def test_a_picture_is_no_row_of_classes_and_spikes_are_compared_all_the_same(tmp_path, capsys):
+    made = trained()
+    save(Checkpoint(FitConfig(method="hard", network=config()), made, SHAPE, 10, 1, [], THEORY), tmp_path / "x.pt")
+    np.savez(tmp_path / "x.npz", spikes=frames(2, 6).numpy().astype(np.uint8), labels=np.arange(6))
+    given = Recordings(input=tmp_path / "x.npz")
+    export_nir(tmp_path / "x.pt", recordings=given, conv_stages=True)
+    graph = tmp_path / "x.conv.loihi2-int8.nir"
+    with pytest.raises(HardspikeError, match=r"its Output is a picture \(6, 3, 3\)"):
+        accuracy(graph, recordings=given)
+    assert run_graph(graph, "loihi2", input=tmp_path / "x.npz").output.any()
+    assert "accuracy" not in capsys.readouterr().out
+    found = parity_of(graph, targets="loihi2", recordings=given).runs[0]
+    assert found.right is None and sum(found.layers.values()) > 100
+    with pytest.raises(UsageError, match=r"attention3_1.*measured on the chip, as a whole"):
+        pruning(tmp_path / "x.pt", out=tmp_path / "pruned", recordings=given)
+    assert not (tmp_path / "pruned").exists()
+
+
+@pytest.mark.parametrize("change", [dict(threshold=3), dict(threshold=0), dict(threshold=2**16), dict(scale=-1.0),
+                                    dict(scale=1e300), dict(scale=1e-300)])
 def test_units_that_no_chip_holds_are_refused(change, tmp_path):
     made = trained(levels=4)
     layers = dict(made.integers.layers)

@@ -69,6 +69,10 @@ def _parts_of_time(config: DataConfig) -> int:
     return config.steps * config.bins
 
 
+def _parts_word(config: DataConfig) -> str:
+    return "steps" if config.bins == 1 else "bins"
+
+
 def _sensor(source: Source) -> Sensor:
     return square(source.sensor) if isinstance(source.sensor, int) else source.sensor
 
@@ -158,11 +162,12 @@ def _check_steps(config: DataConfig, source: Source, count: int, latest: int) ->
     said = f"{config.path or config.name}: the last event of {count} recordings comes at {latest / 1000:g} ms of a " \
            f"window of {source.duration / 1000:g} ms"
     if used == 1 < parts:
-        wrong = "long" if latest < 1000 else f"long: {fitting} uses all steps"
-        raise HardspikeError(f"{said}, all in the first of {parts} steps; {_asked(config, source, wrong)}")
+        wrong = "long" if latest < 1000 else f"long: {fitting} uses all {_parts_word(config)}"
+        raise HardspikeError(f"{said}, all in the first of {parts} {_parts_word(config)}; "
+                             f"{_asked(config, source, wrong)}")
     if 2 * latest < source.duration and config.window_ms > fitting:
-        _log.warning(f"{said}: steps from {used + 1} to {parts} are empty in all of them; "
-                     f"{option('window_ms')} {fitting} uses all steps")
+        _log.warning(f"{said}: {_parts_word(config)} from {used + 1} to {parts} are empty in all of them; "
+                     f"{option('window_ms')} {fitting} uses all {_parts_word(config)}")
 
 
 def _fingerprint(config: DataConfig, source: Source, samples: list[Sample]) -> str:

@@ -217,7 +217,8 @@ def fold_split(samples: list[Sample], folds: int, fold: int, seed: int) -> tuple
     dealt = 0  # one deal over all classes: the folds are equal as a whole too
     for label, names in sorted(recordings.items()):
         if len(names) < folds:
-            raise HardspikeError(f"class {label}: {len(names)} recordings for {folds} folds; take fewer folds")
+            way = "take fewer folds" if len(names) > 1 else "there is nothing to hold out of one; add recordings"
+            raise HardspikeError(f"class {label}: {len(names)} recordings for {folds} folds; {way}")
         ordered = sorted(names)
         for i in np.random.default_rng([seed, label, folds]).permutation(len(names)):
             if dealt % folds == fold - 1:

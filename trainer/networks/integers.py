@@ -315,9 +315,10 @@ class IntegerNetwork(Network):
                     x = layer(x.flatten(0, 1)).unflatten(0, (steps, -1))
             if name in kept:
                 values[name] = x, offset
-        if self.host:
-            return self._through(self.host, x / self.layers[self.chip[-1]].norm, record, membranes)
-        return x.sum(0)
+        last = self.layers[self.chip[-1]]
+        if isinstance(last, LevelLeaky):
+            x = x / last.norm
+        return self._through(self.host, x, record, membranes) if self.host else x.sum(0)
 
     def weights(self, name: str) -> tuple[Tensor, Tensor | None]:
         """Weights and biases of a linear layer in integers, differentiable in its own."""

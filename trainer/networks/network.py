@@ -1,5 +1,6 @@
 """A network of named layers, run layer-major: each linear layer sees all time steps at once."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
@@ -92,9 +93,13 @@ class Network(nn.Module):
                 and name in self.after and type(self.layers[self.after[name]]) is nn.Linear)
 
     def first(self, names: list[str]) -> "Network":
-        """The layers `names` alone, which are the first ones and end with neurons; the same modules."""
-        return Network({name: self.layers[name] for name in names}, "spikes",
-                       {name: sources for name, sources in self.sums.items() if name in names})
+        """The layers `names` alone, which are the first ones and end with neurons; the same parameters. Neurons that
+        count to D give whole numbers there."""
+        layers = {name: self.layers[name] for name in names}
+        if isinstance(layers[names[-1]], LevelLeaky):
+            layers[names[-1]] = copy.copy(layers[names[-1]])
+            layers[names[-1]].norm = 1
+        return Network(layers, "spikes", {name: sources for name, sources in self.sums.items() if name in names})
 
     @property
     def labels_pixels(self) -> bool:

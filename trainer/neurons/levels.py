@@ -87,8 +87,7 @@ def require_one_threshold(neurons: Mapping[str, Leaky], what: str) -> None:
     for name, neuron in neurons.items():
         if isinstance(neuron, LevelLeaky):
             raise HardspikeError(f"layer '{name}': its neurons have {neuron.levels} thresholds, and {what} is of "
-                                 "neurons with one; take the graph of its convolutional stages "
-                                 "(export nir --conv_stages)")
+                                 "neurons with one; leave it out")
 
 
 class _Levels(torch.autograd.Function):

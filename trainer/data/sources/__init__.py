@@ -67,7 +67,6 @@ def check_source(config: DataConfig) -> None:
     if config.sensor is not None and kind not in ("events", "hdf5"):
         raise UsageError(f"sensor {list(config.sensor)}: the one of {config.name} is known; leave it out")
     if config.bins > 1 and kind in ("frames", "images", "canvas", "ade20k"):
-        raise UsageError(f"bins {config.bins}: {config.name} has frames, not events with times; leave it out, and put "
-                         "what they lack into channels of your own (source frames)")
+        raise UsageError(f"bins {config.bins}: {config.name} has frames already, and no events to bin; leave it out")
     if config.path is not None and config.name in ("digits", "canvas"):
         raise UsageError(f"path {config.path}: digits are made here, not read; give a name, or no path")
