@@ -231,7 +231,12 @@ def _network(config: FitConfig, content: dict, shape: tuple[int, int, int], wher
             raise _damaged(where, f"{name} is {shown(weights[name].tolist())}, where reset '{config.network.reset}' "
                                   f"has {value.item()}")
     network.load_state_dict(weights)
-    return network if integers is None else IntegerNetwork(network, integers)
+    if integers is None:
+        return network
+    kept = integers.target == "loihi1" or any(neuron.beta for neuron in network.neurons().values())
+    if kept and counts(network):
+        raise _damaged(where, "integers of neurons with several thresholds, which no chip gives a lasting membrane")
+    return IntegerNetwork(network, integers)
 
 
 def _integers(content: dict, network: Network, where: str) -> Integers:
@@ -241,9 +246,6 @@ def _integers(content: dict, network: Network, where: str) -> Integers:
         raise _damaged(where, f"integers of {found.bits} bits for {shown(found.target)}; 2 to 8 and "
                               f"{', '.join(TARGETS)} are known")
     wires = wiring(network)
-    if counts(network) and (found.target == "loihi1" or any(neuron.beta for neuron in network.neurons().values())):
-        raise _damaged(where, f"integers for {found.target} of neurons with several thresholds, which no chip gives a "
-                              "membrane that is kept")
     neurons = {name: network.layers[name] for name in wires.inputs}
     step, levels = found.grid
     for name, units in found.layers.items():

@@ -245,6 +245,19 @@ def test_units_that_no_chip_holds_are_refused(change, tmp_path):
         Model.open(tmp_path / "x.pt")
 
 
+@pytest.mark.parametrize("change", [
+    lambda content: content["integers"].update(target="loihi1"),
+    lambda content: content["network"]["layers.lif2_1a.beta"].fill_(0.5)])
+def test_a_membrane_that_several_thresholds_keep_is_refused(change, tmp_path):
+    path = tmp_path / "x.pt"
+    save(Checkpoint(FitConfig(method="hard", network=config()), trained(), SHAPE, 10, 1, [], THEORY), path)
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(HardspikeError, match=r"neurons with several thresholds, which no chip gives a lasting"):
+        Model.open(path)
+
+
 def test_operations_are_those_of_the_graph():
     whole, x = trained(), frames(2)
     stages = conv_stages(whole)

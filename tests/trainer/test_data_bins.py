@@ -6,13 +6,18 @@ import pytest
 import torch
 
 from eval.mode import HARD
+from eval.options import Sample
+from eval.robustness.corruptions import check_frames
 from eval.robustness.curves import Inputs, possible
+from eval.subject import open_subjects
+from export.recordings import Recordings
 from hardspike import HardspikeError, UsageError
 from tests.eval.opened import subjects
 from tests.trainer.test_data_events import five_bytes
 from trainer.config import FitConfig
 from trainer.data import AugmentConfig, DataConfig, load
 from trainer.data.samples import in_bins, in_steps
+from trainer.data.spikes_file import write_spikes
 from trainer.fit import fit
 from trainer.networks import NetworkConfig, build
 from trainer.run import Run
@@ -54,8 +59,17 @@ def test_a_run_remembers_its_parts_and_meets_the_corruptions_of_as_many_steps(tm
         assert subject.model.data.bins == subject.data.bins == bins and subject.model.shape == (2 * bins, 34, 34)
         curves, left_out = possible([*names], [(subject, HARD)])
         assert [curve.corruption for curve in curves] == [*names] and not left_out
+        write_spikes(subject.model.data, out=tmp_path / "x.npz", samples=8)
+        same, = open_subjects([folder], Recordings(input=tmp_path / "x.npz"), Sample(samples=8))
+        assert same.data.bins == bins and torch.equal(same.part.frames, subject.part.frames)
         inputs.append([in_bins(Inputs(subject, 1).frames(name, 0.3), bins) for name in names])
     assert all(map(torch.equal, *inputs)) and all(frames.any() for frames in inputs[0])
+
+
+def test_in_one_step_nothing_moves_in_time():
+    with pytest.raises(HardspikeError, match="have one time step, in which no event moves"):
+        check_frames(torch.ones(3, 1, 2, 4, 4), "time_jitter")
+    check_frames(torch.ones(3, 1, 2, 4, 4), "bin_drop")
 
 
 @pytest.mark.parametrize("options", [{"bins": 0}, {"bins": -1}, {"steps": 1 << 19, "bins": 3}])
@@ -81,5 +95,5 @@ def test_folds_of_a_folder_that_has_one_part_only(tmp_path, monkeypatch):
     data = load(config)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [30, 10, 20]
     assert data.test.frames.any()
-    with pytest.raises(HardspikeError, match="Test: no such folder"):
+    with pytest.raises(HardspikeError, match=r"Test: no such folder.*--data.folds 5, which holds a fifth"):
         len(load(replace(config, folds=0)).test.labels)

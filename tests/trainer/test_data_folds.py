@@ -20,8 +20,10 @@ def test_every_recording_is_held_out_once_and_classes_are_even():
         held += out
     assert sorted(s.id for s in held) == sorted(s.id for s in samples)
     assert fold_split(samples, 4, 1, 5) == fold_split(samples, 4, 1, 5) != fold_split(samples, 4, 1, 6)
-    with pytest.raises(HardspikeError, match="class 0: 7 recordings for 8 folds"):
+    with pytest.raises(HardspikeError, match="class 0: 7 recordings for 8 folds; take fewer"):
         fold_split(samples, 8, 1, 0)
+    with pytest.raises(HardspikeError, match="class 0: 1 recordings for 2 folds; there is nothing to hold out of one"):
+        fold_split([Sample("a", 0, "a")], 2, 1, 0)
 
 
 def test_real_recordings_in_folds(shared_data):

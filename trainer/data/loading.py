@@ -57,6 +57,8 @@ def load(config: DataConfig) -> Data:
         labels = truth[begin : begin + len(part)]
         packed = Packed(content[begin : begin + len(part)], bits, (config.steps, *shape))
         missing = None if config.folds else source.missing.get("train" if name == "validation" else name)
+        if missing and name == "test":
+            missing += "; or train with --data.folds 5, which holds a fifth of the others out as the test part"
         splits[name] = MissingSplit(missing) if missing else Split(packed, labels, [sample.id for sample in part])
         begin += len(part)
     scale = 1.0 if config.encoding == "binary" else float(config.count_max)
