@@ -210,7 +210,7 @@ def test_a_run_begins_from_a_checkpoint_with_its_network_and_recordings(small, t
     stored = checkpoint.load(fit(tuned).best)
     assert stored.config.network == small.network and stored.config.data == small.data
     assert stored.network.integers.bits == 4
-    other = replace(tuned, out=tmp_path / "other", quantise=QuantiseConfig(bits=4, target="loihi1"))
+    other = replace(tuned, out=tmp_path / "chip", quantise=QuantiseConfig(bits=4, target="loihi1"))
     with pytest.raises(UsageError, match="loihi1 resets to zero only"):  # of the network that it begins from
         fit(other)
     zero = fit(replace(small, epochs=1, out=tmp_path / "zero", quantise=QuantiseConfig(), network=replace(
