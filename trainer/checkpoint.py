@@ -24,7 +24,7 @@ from trainer.config import FitConfig, from_dict, to_dict
 from trainer.networks import Network, build
 from trainer.networks.connections import counts
 from trainer.networks.integers import READOUT, IntegerNetwork, Integers, folded, wiring
-from trainer.neurons.levels import LevelLeaky
+from trainer.neurons.levels import LevelLeaky, highest
 from trainer.quantise import TARGETS, THRESHOLD
 
 FORMAT = 1
@@ -248,17 +248,16 @@ def _integers(content: dict, network: Network, where: str) -> Integers:
     wires = wiring(network)
     neurons = {name: network.layers[name] for name in wires.inputs}
     step, levels = found.grid
-    for name, units in found.layers.items():
-        weights = range(step, step * levels + 1, step) if name in neurons and wires.shortcuts(name) else (0,)
-        counted = name in neurons and isinstance(neurons[name], LevelLeaky)
-        highest = units.threshold * (2 * neurons[name].levels - 1) / 2 if counted else units.threshold
-        held = units.threshold >= 1 and highest <= THRESHOLD and not (counted and units.threshold % 2)
-        if not (1 / LARGEST_SCALE < units.scale < LARGEST_SCALE and held and units.shortcut in weights):
-            raise _damaged(where, f"layer {shown(name)} has scale {units.scale}, threshold {units.threshold}, shortcut "
-                                  f"{units.shortcut}, which no chip holds")
     if list(found.layers) != list(neurons) or (found.readout > 0) != (READOUT in wires.neurons):
         raise _damaged(where, f"integers of layers {shown(list(found.layers))}, where the network has "
                               f"{', '.join(neurons)} and readout {network.readout}")
+    for name, units in found.layers.items():
+        neuron, weights = neurons[name], range(step, step * levels + 1, step) if wires.shortcuts(name) else (0,)
+        odd = isinstance(neuron, LevelLeaky) and units.threshold % 2
+        held = units.threshold >= 1 and highest(neuron, units.threshold) <= THRESHOLD and not odd
+        if not (1 / LARGEST_SCALE < units.scale < LARGEST_SCALE and held and units.shortcut in weights):
+            raise _damaged(where, f"layer {shown(name)} has scale {units.scale}, threshold {units.threshold}, shortcut "
+                                  f"{units.shortcut}, which no chip holds")
     return found
 
 

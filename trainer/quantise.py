@@ -64,14 +64,16 @@ def check(config: "FitConfig") -> None:
     chosen = config.quantise
     if config.prune and not config.from_:
         raise UsageError(f"prune {config.prune:g}: takes weights away from a trained network; give --from CHECKPOINT")
-    if chosen.bits is not None and chosen.epochs is not None and chosen.epochs > config.epochs:
-        raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
-    if chosen.bits is not None and config.precision != "float32":
-        raise UsageError(f"quantise.bits {chosen.bits}: {config.precision} rounds integers; take precision float32")
-    if chosen.bits is not None and config.device == "cuda":
-        raise UsageError(f"quantise.bits {chosen.bits}: integers are exact on the CPU alone; take --device cpu")
-    if chosen.bits is not None and config.diagnose:
-        raise UsageError(f"diagnose {config.diagnose}: looks at networks in floats; leave it out with quantise.bits")
+    if chosen.bits is not None:
+        if chosen.epochs is not None and chosen.epochs > config.epochs:
+            raise UsageError(f"quantise.epochs {chosen.epochs}: the run has {config.epochs}")
+        if config.precision != "float32":
+            raise UsageError(f"quantise.bits {chosen.bits}: {config.precision} rounds integers; take precision float32")
+        if config.device == "cuda":
+            raise UsageError(f"quantise.bits {chosen.bits}: integers are exact on the CPU alone; take --device cpu")
+        if config.diagnose:
+            raise UsageError(f"diagnose {config.diagnose}: looks at networks in floats; leave it out with "
+                             "quantise.bits")
     if config.from_ is None:
         check_network(config)
 

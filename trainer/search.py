@@ -30,7 +30,7 @@ from trainer.networks.network import Network
 from trainer.neurons.dynamics import Dynamics
 from trainer.neurons.fixed import Fixed
 from trainer.neurons.leaky import Leaky
-from trainer.neurons.levels import LevelLeaky
+from trainer.neurons.levels import LevelLeaky, highest
 from trainer.neurons.scan import scan
 from trainer.quantise import BIAS, THRESHOLD, WEIGHT
 
@@ -158,8 +158,7 @@ class _Search:
         threshold = part * int(np.round(neuron.threshold.item() * scale * trim / part))
         bias = sum((self.network.layers[linear].bias.detach().double() for linear in self.wiring.linear(name)
                     if self.network.layers[linear].bias is not None), torch.zeros(1, dtype=torch.float64))
-        highest = threshold // 2 * (2 * neuron.levels - 1) if isinstance(neuron, LevelLeaky) else threshold
-        if threshold < 1 or highest > THRESHOLD or bias.abs().max().item() * scale + 1 > BIAS:
+        if threshold < 1 or highest(neuron, threshold) > THRESHOLD or bias.abs().max().item() * scale + 1 > BIAS:
             return None
         shortcut = 0
         for source in self.wiring.shortcuts(name):

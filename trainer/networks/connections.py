@@ -55,5 +55,4 @@ def own_connections(network: Network) -> Network:
         layers[neurons] = network.layers[neurons]
     behind = [name for name in network.layers if name not in names]
     layers |= {name: network.layers[name] for name in behind}
-    sums |= {name: network.sums[name] for name in behind if name in network.sums}
-    return Network(layers, network.readout, sums)
+    return Network(layers, network.readout, sums | network.sums_of(behind))

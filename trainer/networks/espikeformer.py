@@ -86,8 +86,7 @@ def behind_stages(network: Network) -> Network | None:
     names = list(network.layers)[len(before_attention(network)):]
     if network.labels_pixels:
         return None
-    return Network({name: network.layers[name] for name in names}, network.readout,
-                   {name: sources for name, sources in network.sums.items() if name in names})
+    return Network({name: network.layers[name] for name in names}, network.readout, network.sums_of(names))
 
 
 def before_attention(network: Network) -> list[str]:

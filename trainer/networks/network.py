@@ -99,7 +99,11 @@ class Network(nn.Module):
         if isinstance(layers[names[-1]], LevelLeaky):
             layers[names[-1]] = copy.copy(layers[names[-1]])
             layers[names[-1]].norm = 1
-        return Network(layers, "spikes", {name: sources for name, sources in self.sums.items() if name in names})
+        return Network(layers, "spikes", self.sums_of(names))
+
+    def sums_of(self, names: list[str]) -> dict[str, tuple[str, ...]]:
+        """`sums` of these layers."""
+        return {name: sources for name, sources in self.sums.items() if name in names}
 
     @property
     def labels_pixels(self) -> bool:

@@ -78,6 +78,11 @@ def count(u: Tensor, neuron: LevelLeaky) -> Tensor:
     return spikes
 
 
+def highest(neuron: Leaky, threshold: int) -> int:
+    """The largest integer threshold of a layer on a chip, where `threshold` stands for theta: of D, (2D - 1)*h."""
+    return threshold // 2 * (2 * neuron.levels - 1) if isinstance(neuron, LevelLeaky) else threshold
+
+
 def require_one_threshold(neurons: Mapping[str, Leaky], what: str) -> None:
     """Refuse what is of zeros and ones alone.
 
